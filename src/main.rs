@@ -1,0 +1,2 @@
+//! The `aif` binary.
+fn main() {}
