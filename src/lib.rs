@@ -1,1 +1,28 @@
-//! AI-Factories.
+//! AI-Factories: `aif`.
+
+pub mod api;
+pub mod apptainer;
+pub mod cli;
+pub mod clock;
+pub mod command;
+pub mod engine;
+pub mod env;
+pub mod exit;
+pub mod files;
+pub mod launch;
+pub mod library;
+pub mod load;
+pub mod process;
+pub mod prometheus;
+pub mod recipe;
+pub mod registry;
+pub mod report;
+pub mod role;
+pub mod run;
+pub mod shutdown;
+pub mod site;
+pub mod slurm;
+pub mod stats;
+pub mod telemetry;
+pub mod terminal;
+pub mod units;

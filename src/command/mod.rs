@@ -1,0 +1,73 @@
+//! Subcommands: one file each, with its arguments and its `run`.
+
+pub mod completions;
+pub mod export;
+pub mod logs;
+pub mod open;
+pub mod recipes;
+pub mod report;
+pub mod services;
+pub mod status;
+pub mod stop;
+pub mod submit;
+pub mod wait;
+
+use std::path::PathBuf;
+
+use crate::{
+    env::Env,
+    exit::{Exit, Failure, OrExit as _},
+    registry::Store,
+    site::Site,
+    slurm::job_env::JobEnv,
+};
+
+/// What every command is given.
+#[derive(Debug, Clone)]
+pub struct Shell {
+    /// The environment.
+    pub env: Env,
+    /// Folder that holds jobs/, recipes/ and sbatch/.
+    pub home: PathBuf,
+    /// Names a site (`--site`), above `AIF_SITE`.
+    pub site_name: Option<String>,
+}
+
+impl Shell {
+    /// The job around this process.
+    pub fn job(&self) -> Option<JobEnv> {
+        JobEnv::from_env(&self.env)
+    }
+
+    /// The site.
+    pub fn site(&self) -> Result<Site, Failure> {
+        let env = match &self.site_name {
+            Some(name) => self.env.clone().with("AIF_SITE", name),
+            None => self.env.clone(),
+        };
+        Site::load(&env, &self.home).or_exit(Exit::Site, || "the site file is invalid".to_owned())
+    }
+
+    /// The folder of the registry.
+    pub fn registry_folder(&self) -> PathBuf {
+        self.env
+            .path("AIF_REGISTRY")
+            .unwrap_or_else(|| self.env.home().join(".ubenchai/discover"))
+    }
+
+    /// The registry.
+    pub fn store(&self) -> Result<Store, Failure> {
+        let folder = self.registry_folder();
+        Store::open(&folder).or_exit(Exit::NoPermission, || {
+            format!("cannot use the registry {}", folder.display())
+        })
+    }
+
+    /// Where runs are kept: `$SLURM_SUBMIT_DIR/results`, else `./results`.
+    pub fn results_folder(&self) -> PathBuf {
+        self.env
+            .path("SLURM_SUBMIT_DIR")
+            .unwrap_or_else(|| PathBuf::from("."))
+            .join("results")
+    }
+}

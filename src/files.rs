@@ -1,0 +1,198 @@
+//! Files as an interface: whoever reads a file of ours sees the old or the new content, never half of it.
+//!
+//! A file is written under a temporary name in its own folder and renamed into place. `fsync` costs a round trip on a
+//! shared file system, so the caller says whether the content must survive a power cut ([`Durability`]). Every error
+//! names its path. What can fail: permissions, quota and full disks, all reported as [`Error`].
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// An I/O error that names its path.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}", path.display())]
+pub struct Error {
+    /// What was tried: "read", "write" …
+    pub action: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+impl Error {
+    /// Wraps what the system said with the path it said it of.
+    pub fn new(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// Must the content survive a power cut?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// `fsync` before the rename: results, changes of state.
+    Synced,
+    /// No `fsync`: heartbeats, status that is renewed soon.
+    Fast,
+}
+
+/// Replaces a file's content in one step. The mode is that of the new file.
+pub fn write_atomic(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    durability: Durability,
+) -> Result<(), Error> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let unique = format!(
+        ".{name}.{}.{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
+    let temporary = path.with_file_name(unique);
+    let written = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary)?;
+        file.write_all(content)?;
+        if durability == Durability::Synced {
+            file.sync_all()?;
+        }
+        drop(file);
+        fs::rename(&temporary, path)
+    })();
+    written.map_err(|source| {
+        let _ = fs::remove_file(&temporary);
+        Error::new("write", path, source)
+    })
+}
+
+/// Writes a value as indented JSON with a final newline, in one step, mode 0644.
+pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {
+    let mut content = serde_json::to_vec_pretty(value)
+        .map_err(|error| Error::new("encode", path, error.into()))?;
+    content.push(b'\n');
+    write_atomic(path, &content, 0o644, Durability::Synced)
+}
+
+/// Reads a JSON file.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    let content = fs::read(path).map_err(|source| Error::new("read", path, source))?;
+    serde_json::from_slice(&content).map_err(|error| Error::new("decode", path, error.into()))
+}
+
+/// Reads a text file.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|source| Error::new("read", path, source))
+}
+
+/// Makes a folder and its parents with this mode; it may exist.
+pub fn create_folder(path: &Path, mode: u32) -> Result<(), Error> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|source| Error::new("create folder", path, source))
+}
+
+/// Creates a file that must not exist yet. `Ok(false)`: it exists.
+pub fn create_exclusive(path: &Path, content: &[u8], mode: u32) -> Result<bool, Error> {
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+    {
+        Ok(mut file) => {
+            file.write_all(content)
+                .and_then(|()| file.sync_all())
+                .map_err(|source| Error::new("write", path, source))?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(source) => Err(Error::new("create", path, source)),
+    }
+}
+
+/// Opens a log file for appending, with its folder.
+pub fn open_log(path: &Path) -> Result<File, Error> {
+    if let Some(folder) = path.parent() {
+        create_folder(folder, 0o755)?;
+    }
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .map_err(|source| Error::new("open", path, source))
+}
+
+/// The last lines of a text file, oldest first; empty where it cannot be read.
+pub fn tail(path: &Path, lines: usize) -> Vec<String> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let read = (|| -> io::Result<String> {
+        let mut file = File::open(path)?;
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(64 * 1024)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    })();
+    let text = read.unwrap_or_default();
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..]
+        .iter()
+        .map(|line| (*line).to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_sees_the_whole_new_content_and_no_leftovers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        write_json(&path, &1).unwrap();
+        write_json(&path, &2).unwrap();
+        assert_eq!(read_json::<u8>(&path).unwrap(), 2);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn errors_name_the_path() {
+        let error =
+            write_atomic(Path::new("/nowhere/at/all"), b"", 0o600, Durability::Fast).unwrap_err();
+        assert_eq!(error.to_string(), "cannot write /nowhere/at/all");
+    }
+
+    #[test]
+    fn an_exclusive_file_is_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        assert!(create_exclusive(&path, b"one", 0o600).unwrap());
+        assert!(!create_exclusive(&path, b"two", 0o600).unwrap());
+        assert_eq!(read_text(&path).unwrap(), "one");
+    }
+
+    #[test]
+    fn the_tail_is_the_last_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        write_atomic(&path, b"a\nb\nc\n", 0o644, Durability::Fast).unwrap();
+        assert_eq!(tail(&path, 2), ["b", "c"]);
+        assert!(tail(Path::new("/nowhere"), 2).is_empty());
+    }
+}

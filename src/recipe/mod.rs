@@ -1,0 +1,315 @@
+//! Recipes: what a user writes, checked, and the plan that comes of it.
+//!
+//! Pure: no file, no clock, no environment of its own. [`load`] turns text into a located tree and a recipe, [`check`]
+//! reports every fault of a file at once with line, column and the nearest known key, [`plan`] resolves a recipe
+//! against overrides and the variables of site, job and environment until nothing is open.
+//!
+//! The original tool's recipes are a subset of this schema and run unchanged. Unknown keys are errors: a key that is
+//! ignored in silence is a benchmark that did something else than it says.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// The three kinds of recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Starts an engine.
+    Server,
+    /// Starts Prometheus.
+    Monitor,
+    /// Loads a service.
+    Client,
+}
+
+/// The engines that have a profile, and `http` for anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// vLLM.
+    Vllm,
+    /// llama.cpp's `llama-server`.
+    LlamaCpp,
+    /// Anything that answers HTTP.
+    Http,
+}
+
+impl EngineKind {
+    /// The name as recipes write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vllm => "vllm",
+            Self::LlamaCpp => "llamacpp",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// A recipe resolved: nothing left open but what only the node knows (`{port}`, `{host}` …).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Plan {
+    /// Of a server recipe.
+    Server(ServerPlan),
+    /// Of a monitor recipe.
+    Monitor(MonitorPlan),
+    /// Of a client recipe.
+    Client(ClientPlan),
+}
+
+/// What a job or a step of this recipe asks of Slurm.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Resources {
+    /// Partition, as the recipe or the site names it.
+    pub partition: Option<String>,
+    /// CPU cores.
+    pub cpu_cores: Option<u32>,
+    /// Memory in GiB.
+    pub memory_gb: Option<f64>,
+    /// GPUs.
+    pub gpu_count: u32,
+    /// Time limit.
+    pub time_limit: Option<Duration>,
+}
+
+/// A port: a number, or one that is drawn when the process starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortChoice {
+    /// Drawn from the site's range.
+    Auto,
+    /// This one and no other.
+    Fixed(u16),
+}
+
+/// How a server recipe starts its engine.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Launch {
+    /// A script, handed as written to a login shell.
+    Command(String),
+    /// A container that we start.
+    Container(Container),
+    /// A program of the host, without a container.
+    Program(Vec<String>),
+}
+
+/// Which GPUs a container sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gpu {
+    /// `--nv`.
+    Nvidia,
+    /// `--rocm`.
+    Amd,
+    /// None.
+    None,
+}
+
+/// A container that we start.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Container {
+    /// Path of the image.
+    pub image: PathBuf,
+    /// Where it can be had when it is missing.
+    pub source: Option<String>,
+    /// Which GPUs it sees.
+    pub gpu: Gpu,
+    /// Binds, as `apptainer exec --bind` takes them.
+    pub binds: Vec<String>,
+    /// Program and arguments, with `{port}` and its like not yet filled in.
+    pub args: Vec<String>,
+}
+
+/// When is the engine ready?
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Readiness {
+    /// Path to ask; the engine's own where `None`.
+    pub path: Option<String>,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// How often an engine that died is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Restart {
+    /// Restarts at the most.
+    pub max: u32,
+    /// Pause before each, doubled each time.
+    pub backoff: Duration,
+}
+
+/// A server recipe, resolved.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ServerPlan {
+    /// The recipe's name.
+    pub name: String,
+    /// The service it registers.
+    pub service_name: String,
+    /// For people.
+    pub description: Option<String>,
+    /// The engine's profile.
+    pub engine: EngineKind,
+    /// Model, where the recipe tells (`--model X`, `-m`, `--alias`, `vllm serve X`).
+    pub model: Option<String>,
+    /// How the engine is started.
+    pub launch: Launch,
+    /// Folder it starts in.
+    pub working_dir: PathBuf,
+    /// Variables set for it.
+    pub env: BTreeMap<String, String>,
+    /// Ports; the first is the API's. Never empty.
+    pub ports: Vec<PortChoice>,
+    /// When it is ready.
+    pub readiness: Readiness,
+    /// Is a key made for each instance?
+    pub auth_key: bool,
+    /// Restarts.
+    pub restart: Restart,
+    /// Size of job and step.
+    pub resources: Resources,
+}
+
+/// One target that a monitor recipe names (besides those of the registry).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// Port of the service that it means.
+    pub port: u16,
+    /// Path of its metrics.
+    pub metrics_path: String,
+}
+
+/// A monitor recipe, resolved.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MonitorPlan {
+    /// The recipe's name.
+    pub name: String,
+    /// The service it watches.
+    pub service_name: String,
+    /// Targets that the recipe names.
+    pub targets: Vec<Target>,
+    /// Does it start Prometheus at all?
+    pub enabled: bool,
+    /// Image of Prometheus; the one on `PATH` where it is none or missing.
+    pub image: Option<String>,
+    /// Interval of scrapes; `None`: the default, which is shorter in a stack.
+    pub scrape_interval: Option<Duration>,
+    /// Retention.
+    pub retention: Duration,
+    /// Port of Prometheus.
+    pub port: PortChoice,
+    /// Size of job and step.
+    pub resources: Resources,
+}
+
+/// Which API a client uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Api {
+    /// `/v1/completions`.
+    Completions,
+    /// `/v1/chat/completions`.
+    Chat,
+}
+
+/// When requests are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(tag = "pattern", rename_all = "kebab-case")]
+pub enum LoadModel {
+    /// By users, each with one request at a time.
+    ClosedLoop {
+        /// Users at once.
+        concurrent_users: u32,
+        /// Pause of a user between an answer and the next request.
+        think_time: Duration,
+        /// Requests of each user; without limit where `None`.
+        requests_per_user: Option<u64>,
+    },
+    /// By time, whatever the answers do.
+    OpenLoop {
+        /// Rate in requests per second.
+        requests_per_second: f64,
+        /// The arrival process.
+        arrival: Arrival,
+        /// Requests in flight at the most; what is over is dropped and counted.
+        max_in_flight: Option<u32>,
+    },
+}
+
+/// An arrival process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arrival {
+    /// Equal gaps.
+    Constant,
+    /// Exponential gaps.
+    Poisson,
+}
+
+/// What requests hold.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Workload {
+    /// Model named in the request; the service's own where `None`.
+    pub model_name: Option<String>,
+    /// Prompt length in tokens, as the engine counts them.
+    pub prompt_length: u32,
+    /// `max_tokens` of a request.
+    pub max_tokens: u32,
+    /// Size of the prompt pool; a prompt for each request where `None`.
+    pub num_prompts: Option<u32>,
+    /// Sampling temperature.
+    pub temperature: Option<f64>,
+    /// Nucleus sampling.
+    pub top_p: Option<f64>,
+    /// Generate up to `max_tokens` whatever the model says.
+    pub ignore_eos: bool,
+    /// Streamed answers?
+    pub stream: bool,
+    /// Seed of prompts and arrivals.
+    pub seed: u64,
+}
+
+/// Limits that a good request keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Slo {
+    /// Time to first token.
+    pub ttft_ms: Option<f64>,
+    /// Time per output token.
+    pub tpot_ms: Option<f64>,
+    /// Whole request.
+    pub e2e_ms: Option<f64>,
+}
+
+/// A client recipe, resolved.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClientPlan {
+    /// The recipe's name, which names the folder of its results.
+    pub name: String,
+    /// The service it loads.
+    pub service_name: String,
+    /// The API.
+    pub api: Api,
+    /// Limit of one request.
+    pub timeout: Duration,
+    /// When requests are sent.
+    pub load: LoadModel,
+    /// Measured window; until the given number of requests where `None`.
+    pub duration: Option<Duration>,
+    /// Load before the window.
+    pub warmup: Duration,
+    /// Requests in all; without limit where `None`.
+    pub total_requests: Option<u64>,
+    /// What requests hold.
+    pub workload: Workload,
+    /// Limits of a good request.
+    pub slo: Slo,
+    /// Where results go; the run's folder where `None`.
+    pub destination: Option<PathBuf>,
+    /// Metrics that the recipe asks for, for the table on the terminal.
+    pub metrics: Vec<String>,
+    /// Size of job and step.
+    pub resources: Resources,
+}

@@ -1,0 +1,54 @@
+//! Roles: what a process of ours can be. Each has `Config` and `run(config, context)`.
+//!
+//! Roles never share memory and never call each other: they meet in the registry and over HTTP.
+
+pub mod bench;
+pub mod monitor;
+pub mod server;
+pub mod stack;
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{
+    env::Env, registry::Store, run::RunDir, shutdown::Shutdown, site::Site, slurm::job_env::JobEnv,
+};
+
+/// What every role is given: facts, not behaviour.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The environment.
+    pub env: Env,
+    /// The site.
+    pub site: Site,
+    /// The job around it.
+    pub job: Option<JobEnv>,
+    /// Folder that holds jobs/, recipes/ and sbatch/.
+    pub home: PathBuf,
+    /// The registry.
+    pub store: Store,
+    /// The run it belongs to.
+    pub run: RunDir,
+    /// Does the run belong to a stack (which writes the manifest), or to this role alone?
+    pub in_stack: bool,
+    /// How it is told to end.
+    pub shutdown: Shutdown,
+}
+
+impl Context {
+    /// The node's name: as Slurm says, else the host's.
+    pub fn node(&self) -> String {
+        self.job.as_ref().map_or_else(
+            || {
+                nix::unistd::gethostname()
+                    .map(|name| name.to_string_lossy().into_owned())
+                    .unwrap_or_else(|_| "localhost".to_owned())
+            },
+            |job| job.node.clone(),
+        )
+    }
+
+    /// Time from TERM to the end that a role may take.
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.env.number("AIF_GRACE_SECONDS").unwrap_or(25))
+    }
+}

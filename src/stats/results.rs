@@ -1,0 +1,229 @@
+//! The format of `results.json`: what a bench leaves.
+//!
+//! The first seven keys are those of the original report. Times are in milliseconds and say so. Readers ignore fields
+//! they do not know and default those that are missing, so that a report can be made of an older run.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The version of the format that this program writes.
+pub const SCHEMA: u32 = 1;
+
+/// Is the result whole?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Completeness {
+    /// The load ran to its planned end.
+    Complete,
+    /// It was told to end before.
+    Interrupted,
+    /// Written while it runs: whoever finds this met a bench that was killed.
+    Running,
+}
+
+/// How far the numbers can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Use them.
+    Valid,
+    /// Use them knowing the reasons.
+    Degraded,
+    /// Do not use them.
+    Invalid,
+}
+
+/// The verdict and its reasons.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validity {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why it is not better; sentences for people.
+    pub reasons: Vec<String>,
+}
+
+/// One metric. Rates have `avg` alone.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// `ms`, `requests/s`, `tokens/s`, `tokens`, `ratio`.
+    pub unit: String,
+    /// Mean.
+    pub avg: f64,
+    /// Smallest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// Largest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// Standard deviation of the population.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub std: Option<f64>,
+    /// Median.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50: Option<f64>,
+    /// 90th percentile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p90: Option<f64>,
+    /// 95th percentile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95: Option<f64>,
+    /// 99th percentile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99: Option<f64>,
+    /// 99.9th percentile.
+    #[serde(default, rename = "p99.9", skip_serializing_if = "Option::is_none")]
+    pub p999: Option<f64>,
+    /// Observations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+}
+
+/// What was loaded.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TargetFacts {
+    /// Base URLs.
+    pub urls: Vec<String>,
+    /// Model named in the requests.
+    pub model: Option<String>,
+    /// Engine, where the registry tells.
+    pub engine: Option<String>,
+    /// Instances met.
+    pub instances: Vec<String>,
+    /// Their nodes.
+    pub nodes: Vec<String>,
+}
+
+/// A count by the client and by the engine's own counters, over the whole load.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counted {
+    /// What the client counted.
+    pub client: u64,
+    /// What the engine counted; `None` where its counters were not to be had.
+    pub engine: Option<u64>,
+}
+
+/// Token counts over the whole load, warm-up and drain included.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tokens {
+    /// `usage` of the server, or `chunks` counted in its place.
+    pub counted_by: String,
+    /// Prompt tokens.
+    pub prompt: Counted,
+    /// Output tokens.
+    pub output: Counted,
+}
+
+/// The load generator's own account.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Generator {
+    /// Rate asked for, of an open loop.
+    pub requested_rate: Option<f64>,
+    /// Rate sent, over the measured window.
+    pub achieved_rate: f64,
+    /// Requests dropped at `max_in_flight`.
+    pub dropped: u64,
+    /// Lateness (sent − intended), median, in ms.
+    pub lateness_p50_ms: f64,
+    /// 99th percentile of the same.
+    pub lateness_p99_ms: f64,
+    /// Largest of the same.
+    pub lateness_max_ms: f64,
+    /// CPU time of this process over the load, in seconds.
+    pub cpu_seconds: f64,
+    /// CPUs that it ran on.
+    pub cpus: Vec<usize>,
+    /// Were they shared with the engine?
+    pub cores_shared: bool,
+}
+
+/// One second of the load.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Slice {
+    /// Seconds since the start of the load (warm-up included).
+    pub t: f64,
+    /// Requests sent in it.
+    pub sent: u64,
+    /// Requests that ended well in it.
+    pub completed: u64,
+    /// Requests that ended badly in it.
+    pub errors: u64,
+    /// Tokens received in it.
+    pub output_tokens: u64,
+    /// Requests in flight at its end.
+    pub in_flight: u64,
+    /// Median time to first token of those whose first token came in it, in ms.
+    pub ttft_p50_ms: Option<f64>,
+    /// Largest of the same.
+    pub ttft_max_ms: Option<f64>,
+}
+
+/// The whole result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// Requests offered in the measured window: successes + errors.
+    pub total_requests: u64,
+    /// Those that ended well.
+    pub successes: u64,
+    /// Those that did not: error, timeout, cancelled, never sent.
+    pub errors: u64,
+    /// Mean request latency.
+    pub avg_latency_ms: f64,
+    /// Smallest.
+    pub min_latency_ms: f64,
+    /// Largest.
+    pub max_latency_ms: f64,
+    /// Successes that ended in the window, per second of it.
+    pub throughput_req_per_sec: f64,
+    /// Version of this format.
+    pub schema: u32,
+    /// The client recipe.
+    pub name: String,
+    /// The service.
+    pub service_name: String,
+    /// The run.
+    #[serde(default)]
+    pub run: Option<String>,
+    /// Is it whole?
+    pub completeness: Completeness,
+    /// Start of the load.
+    pub started_at: Timestamp,
+    /// Its end.
+    pub ended_at: Timestamp,
+    /// The measured window, in seconds.
+    pub duration_seconds: f64,
+    /// Load before it, in seconds.
+    pub warmup_seconds: f64,
+    /// What was loaded.
+    pub target: TargetFacts,
+    /// The plan's load model, as planned.
+    pub load: serde_json::Value,
+    /// The plan's workload, as planned.
+    pub workload: serde_json::Value,
+    /// Errors by class: `timeout`, `cancelled`, `never_sent`, `connect`, `http_503` …
+    pub errors_by_class: BTreeMap<String, u64>,
+    /// The first few error messages, each once.
+    #[serde(default)]
+    pub error_samples: Vec<String>,
+    /// Metrics by name.
+    pub metrics: BTreeMap<String, Metric>,
+    /// The verdict.
+    pub validity: Validity,
+    /// SHA-256 of everything that was planned to be sent.
+    pub stimulus_sha256: String,
+    /// Token counts.
+    #[serde(default)]
+    pub tokens: Tokens,
+    /// The generator's account.
+    #[serde(default)]
+    pub generator: Generator,
+    /// Second by second.
+    #[serde(default)]
+    pub slices: Vec<Slice>,
+}

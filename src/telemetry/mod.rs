@@ -1,0 +1,3 @@
+//! What we say of ourselves and of the node: logs, the agent's HTTP listener, samplers of job, cgroup and host.
+
+pub mod agent;
