@@ -37,14 +37,13 @@ pub struct Context {
 impl Context {
     /// The node's name: as Slurm says, else the host's.
     pub fn node(&self) -> String {
-        self.job.as_ref().map_or_else(
-            || {
-                nix::unistd::gethostname()
-                    .map(|name| name.to_string_lossy().into_owned())
-                    .unwrap_or_else(|_| "localhost".to_owned())
-            },
-            |job| job.node.clone(),
-        )
+        match &self.job {
+            Some(job) => job.node.clone(),
+            None => nix::unistd::gethostname().map_or_else(
+                |_| "localhost".to_owned(),
+                |name| name.to_string_lossy().into_owned(),
+            ),
+        }
     }
 
     /// Time from TERM to the end that a role may take.
