@@ -453,7 +453,7 @@ machine_init() {
 }
 
 require_installed() {
-  [ -e "$ROOT/.complete" ] && [ -s "$CONF/slurm.conf" ] || die $EX_MISSING "not installed: run '$0 install' first"
+  { [ -e "$ROOT/.complete" ] && [ -s "$CONF/slurm.conf" ]; } || die $EX_MISSING "not installed: run '$0 install' first"
 }
 
 cmd_start() {
@@ -543,6 +543,7 @@ prepare() {
   pid=$(init_pid "$m") || die $EX_UNAVAILABLE "$m is not running: '$0 start'"
   entry=$(grep "^$user:" "$ROOT/etc/passwd") || die $EX_USAGE "no user $user on the cluster"
   IFS=: read -r _ _ uid gid _ home _ <<<"$entry"
+  # shellcheck disable=SC2016  # expanded on the machine
   # pdeathsig: who ends this command ends what runs on the machine, too
   COMMAND=(nsenter -t "$pid" -a -- setpriv --reuid "$uid" --regid "$gid" --init-groups --pdeathsig TERM --
     env -i HOME="$home" USER="$user" LOGNAME="$user" SHELL=/bin/bash LANG=C.UTF-8 TERM="${TERM:-dumb}"

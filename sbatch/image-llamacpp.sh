@@ -26,7 +26,7 @@ MODEL_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 case ${1:-} in -*) sed -n '3,/^set -/p' "$SELF" | grep '^#' | sed 's/^# \{0,1\}//' >&2; exit $EX_USAGE ;; esac
 DIR=${1:-$(dirname "$(dirname "$SELF")")/containers}
 IMAGE=llamacpp.sif
-mkdir -p "$DIR" 2>/dev/null && [ -w "$DIR" ] || die $EX_CANTCREATE "cannot write to $DIR"
+{ mkdir -p "$DIR" 2>/dev/null && [ -w "$DIR" ]; } || die $EX_CANTCREATE "cannot write to $DIR"
 DIR=$(cd "$DIR" && pwd)
 
 if (cd "$DIR" && [ -s "$IMAGE" ] && sha256sum --quiet -c "$IMAGE.sha256" >/dev/null 2>&1); then
@@ -44,7 +44,7 @@ done
 BUILDER=$(command -v apptainer || command -v singularity || true)
 PLACE=$DIR
 if [ -z "$BUILDER" ]; then
-  is_root && [ -e "$CLUSTER_ROOT/.complete" ] ||
+  { is_root && [ -e "$CLUSTER_ROOT/.complete" ]; } ||
     die $EX_MISSING "no apptainer or singularity on the PATH (as root, '$(dirname "$SELF")/cluster.sh install' brings one)"
   PLACE=$CLUSTER_ROOT/var/tmp          # where the cluster's Apptainer can see it
 fi
