@@ -210,6 +210,8 @@ InactiveLimit=0
 # from SIGTERM to SIGKILL: Slurm's own default, which is what sites have
 KillWait=30
 MinJobAge=300
+# a new cluster does not give out an old one's job ids: runs in the user's home are named by them
+FirstJobId=$((($(date +%s) - 1704067200) / 60))
 JobRequeue=1
 PropagateResourceLimitsExcept=MEMLOCK
 
