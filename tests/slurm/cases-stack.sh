@@ -57,16 +57,15 @@ case_stack() {
 TIMEOUT_scancel=180
 case_scancel() {
   local job run results t0
-  derive clients "$BENCH" tests-long -e 's/duration_seconds: .*/duration_seconds: 120/' -e 's/requests_per_user: .*/requests_per_user: 100000/'
-  job=$(submit "$(stack_job "$SERVER" tests-long)")
-  wait_until 90 "the bench to send" bash -c "jq -e '.ready_at' '$T'/results/*-$job/steps/bench-tests-long.json"
+  job=$(submit jobs/llamacpp-stack.sh --set workload.duration_seconds=120 --set workload.requests_per_user=100000)
+  wait_until 90 "the bench to send" bash -c "jq -e '.ready_at' '$T'/results/*-$job/steps/bench-$BENCH.json"
   sleep 8
   t0=$SECONDS
   as_user scancel "$job"
   wait_job "$job" 45 >/dev/null
   # KillWait is 30 s: later than that Slurm has killed it, and it did not end by itself
   assert_number "seconds from scancel to the end" $((SECONDS - t0)) "<" 30
-  run=$(run_of "$job"); results=$run/bench/tests-long/results.json
+  run=$(run_of "$job"); results=$run/bench/$BENCH/results.json
   assert_file "$results" "$run/manifest.json" "$run/report.html"
   assert_json "$results" '.completeness' '"interrupted"'
   assert_json "$results" '.successes > 0' true
@@ -78,7 +77,7 @@ case_scancel() {
 case_engine_dies() {
   local job run ended over
   derive servers "$SERVER" tests-broken -e 's#/models/[A-Za-z0-9._-]*\.gguf#/models/no-such-model.gguf#'
-  job=$(submit "$(stack_job tests-broken "$BENCH")")
+  job=$(submit "$(stack_job tests-broken)")
   assert_eq "exit code" 69 "$(wait_job "$job" 60)"
   run=$(run_of "$job")
   ended=$(seconds_of "$(jq -r .ended_at "$run/steps/server.json")")

@@ -93,8 +93,7 @@ assert_number() { # WHAT A OP B, with an operator of awk
 assert_archived() { # RUN QUERY
   local out; out=$(mktemp)
   as_user bin/aif export "$1" --query "$2" --json >"$out" || fail "aif export $1 --query '$2' ended with $?"
-  # a vector's or a matrix's samples, in whatever envelope
-  jq -e '[.. | objects | select(has("value") or has("values"))] | length > 0' "$out" >/dev/null || { cat "$out" >&2; fail "no series for '$2' in $1"; }
+  jq -e '.series | length > 0' "$out" >/dev/null || { cat "$out" >&2; fail "no series for '$2' in $1"; }
   rm -f "$out"
 }
 
@@ -129,10 +128,10 @@ derive() {
   cmp -s <(sed 's/^name: .*//' "$source") <(sed 's/^name: .*//' "$target") && fail "$to is the same as $from: the recipe has changed its form"
   return 0
 }
-# stack_job SERVER BENCH : the shipped job with other recipes; prints its path
+# stack_job SERVER : the shipped job with another server recipe; prints its path
 stack_job() {
-  sed -e "s/--server $SERVER/--server $1/" -e "s/--bench $BENCH/--bench $2/" "$T/jobs/llamacpp-stack.sh" >"$T/jobs/$1-$2.sh"
-  echo "jobs/$1-$2.sh"
+  sed -e "s/--server $SERVER/--server $1/" "$T/jobs/llamacpp-stack.sh" >"$T/jobs/$1.sh"
+  echo "jobs/$1.sh"
 }
 service() { sed -n 's/^service_name: *//p' "$T/recipes/servers/$SERVER.yaml"; }
 
