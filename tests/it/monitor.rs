@@ -5,11 +5,18 @@
     reason = "helpers of tests are not recognised as tests"
 )]
 
-use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use aif::{
     api::client::Access,
     env::Env,
+    exit::Exit,
     files::{self, Durability},
     prometheus::{
         archive::Served,
@@ -19,9 +26,16 @@ use aif::{
         snapshot,
         targets::{Source, Targets},
     },
-    recipe::PortChoice,
-    shutdown::Shutdown,
-    telemetry::{agent::Agent, host},
+    recipe::{MonitorPlan, PortChoice, Resources, Target},
+    registry::{Kind, Publication, Record, State, Store},
+    role::{self, Context},
+    run::{RecipeEntry, RunDir, StepFile},
+    shutdown::{Cause, Shutdown},
+    site::Site,
+    telemetry::{
+        agent::{Agent, Upstream},
+        host,
+    },
 };
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::net::TcpListener;
@@ -41,7 +55,7 @@ async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> 
     panic!("{what}: not within a minute");
 }
 
-fn program(name: &str) -> std::path::PathBuf {
+fn program(name: &str) -> PathBuf {
     Env::of_process()
         .find_program(name)
         .unwrap_or_else(|| panic!("{name} is not on the PATH: these tests want the real one"))
@@ -230,4 +244,293 @@ async fn check_archive(
         0,
         "no trace"
     );
+}
+
+/// A stack's surroundings: registry, run, and a server of the run that has an engine.
+struct Stack {
+    context: Context,
+    local: tempfile::TempDir,
+    _root: tempfile::TempDir,
+    server: Publication,
+    bench: Publication,
+}
+
+impl Stack {
+    async fn start(env: Env) -> Self {
+        let (root, local) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = Store::open(&root.path().join("registry")).unwrap();
+        let run = RunDir::create(root.path(), "vllm-local-1").unwrap();
+        let shutdown = Shutdown::new();
+        let key = store.scrape_key().unwrap();
+
+        let (engine, _) = start_agent().await;
+        let mut metrics = Registry::default();
+        host::register(&mut metrics, &env);
+        let agent = Agent {
+            key: key.clone(),
+            metrics,
+            instance: Box::new(|| serde_json::Value::Null),
+            engine: Some(Upstream {
+                url: format!("{engine}/metrics"),
+                access: Access::Bearer(KEY.to_owned()),
+            }),
+            scrapes: Arc::default(),
+        };
+        let listener = TcpListener::bind((HOST, 0)).await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        Arc::new(agent).serve(listener, &shutdown);
+        let mut record = Record::new(Kind::Server, "vllm", "vllm-server", None, Some(&run.id));
+        record.state = State::Ready;
+        record.ports = vec![8000];
+        record.endpoints.agent = Some(base.clone());
+        record.endpoints.metrics = Some(format!("{base}/engine/metrics"));
+        let server = Publication::publish(&store, record.clone(), &shutdown).unwrap();
+        record = Record::new(Kind::Bench, "vllm", "vllm-bench", None, Some(&run.id));
+        record.state = State::Ready;
+        let bench = Publication::publish(&store, record, &shutdown).unwrap();
+        Self {
+            context: Context {
+                env,
+                site: Site {
+                    local_dir: Some(local.path().to_owned()),
+                    ..Site::default()
+                },
+                job: None,
+                home: root.path().to_owned(),
+                store,
+                run,
+                in_stack: true,
+                shutdown,
+            },
+            local,
+            _root: root,
+            server,
+            bench,
+        }
+    }
+
+    fn config() -> role::monitor::Config {
+        role::monitor::Config {
+            plan: MonitorPlan {
+                name: "vllm-monitor".to_owned(),
+                service_name: "vllm".to_owned(),
+                targets: vec![Target {
+                    name: "vllm-llm".to_owned(),
+                    port: 8000,
+                    metrics_path: "/metrics".to_owned(),
+                }],
+                enabled: true,
+                image: Some("docker://prom/prometheus:latest".to_owned()),
+                scrape_interval: Some(Duration::from_millis(500)),
+                retention: Duration::from_hours(24),
+                port: PortChoice::Auto,
+                resources: Resources::default(),
+            },
+            entry: RecipeEntry {
+                kind: "monitor".to_owned(),
+                path: String::new(),
+                text: String::new(),
+                overrides: Vec::new(),
+                plan: serde_json::Value::Null,
+            },
+        }
+    }
+
+    /// Runs the monitor; what it gave is had from the handle.
+    fn monitor(&self) -> tokio::task::JoinHandle<anyhow::Result<Exit>> {
+        let context = self.context.clone();
+        self.context
+            .shutdown
+            .tasks
+            .spawn(async move { role::monitor::run(Self::config(), &context).await })
+    }
+
+    fn records(&self) -> Vec<Record> {
+        let mut records = self.context.store.records();
+        records.retain(|record| record.kind == Kind::Monitor);
+        records
+    }
+
+    async fn ready(&self) -> (Record, aif::prometheus::query::Client) {
+        let record = eventually("a ready monitor", async || {
+            self.records().into_iter().find(|r| r.state == State::Ready)
+        })
+        .await;
+        let password = files::read_text(Path::new(record.auth.key_file.as_ref().unwrap())).unwrap();
+        let client = aif::prometheus::query::Client::new(
+            record.endpoints.api.as_ref().unwrap(),
+            Access::Basic(config::USER.to_owned(), password),
+        );
+        (record, client)
+    }
+
+    /// Nothing of the monitor is left: no record, no data, no process.
+    fn assert_no_trace(&self) {
+        assert!(self.records().is_empty());
+        assert_eq!(std::fs::read_dir(self.local.path()).unwrap().count(), 0);
+        assert!(prometheus_of(self.local.path()).is_none());
+    }
+
+    fn archive(&self) -> PathBuf {
+        self.context.run.metrics().join(snapshot::ARCHIVE)
+    }
+
+    fn step(&self) -> StepFile {
+        files::read_json(&self.context.run.step("monitor")).unwrap()
+    }
+}
+
+/// The process id of the Prometheus whose data is below this folder.
+fn prometheus_of(folder: &Path) -> Option<i32> {
+    let mark = folder.display().to_string();
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| *pid != i32::try_from(std::process::id()).unwrap())
+        .find(|pid| {
+            std::fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&mark))
+        })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_is_watched_and_archived_when_it_is_released() {
+    let stack = Stack::start(Env::of_process()).await;
+    let running = stack.monitor();
+    let (record, client) = stack.ready().await;
+    assert_eq!(record.service_name, "vllm");
+
+    let jobs = eventually("engine and agents are up", async || {
+        let up = client.instant("up == 1", None).await.unwrap();
+        let jobs: BTreeMap<String, String> = up
+            .into_iter()
+            .map(|series| {
+                let label = |name: &str| series.labels[name].clone();
+                (
+                    format!("{} {}", label("role"), label("job")),
+                    label("instance_id"),
+                )
+            })
+            .collect();
+        (jobs.len() == 3).then_some(jobs)
+    })
+    .await;
+    assert_eq!(jobs["server vllm-llm"], stack.server.record().instance_id);
+    assert!(jobs.contains_key("server agent"));
+    assert_eq!(jobs["monitor agent"], record.instance_id);
+    eventually("the engine's series", async || {
+        let cakes = client.instant("aif_test_cakes_total", None).await.unwrap();
+        cakes.first().map(|series| series.points[0].value)
+    })
+    .await;
+    eventually("the monitor's own series", async || {
+        let up = client
+            .instant("aif_monitor_targets{health=\"up\"} >= 3", None)
+            .await
+            .unwrap();
+        up.first().map(|_| ())
+    })
+    .await;
+
+    stack.context.shutdown.tell(Cause::Released);
+    assert_eq!(running.await.unwrap().unwrap(), Exit::Done);
+    assert!(stack.archive().exists());
+    stack.assert_no_trace();
+    let step = stack.step();
+    assert!(step.ready_at.is_some());
+    assert!(step.facts["archive_bytes"].as_u64().unwrap() > 0);
+    assert!(
+        step.facts["prometheus_version"]
+            .as_str()
+            .unwrap()
+            .contains('.')
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminated_monitor_waits_for_the_bench_but_not_for_ever() {
+    let env = Env::of_process().with("AIF_GRACE_SECONDS", "60");
+    let stack = Stack::start(env).await;
+    let running = stack.monitor();
+    stack.ready().await;
+    let told = tokio::time::Instant::now();
+    stack.context.shutdown.tell(Cause::Terminated);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!running.is_finished(), "the bench still measures");
+    stack
+        .bench
+        .update(|record| record.state = State::Done)
+        .unwrap();
+    assert_eq!(running.await.unwrap().unwrap(), Exit::Done);
+    assert!(
+        told.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        told.elapsed()
+    );
+    assert!(stack.archive().exists());
+    stack.assert_no_trace();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_is_started_again_once_and_its_data_outlives_it() {
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::Pid,
+    };
+    let stack = Stack::start(Env::of_process()).await;
+    let running = stack.monitor();
+    let (_, client) = stack.ready().await;
+    let killed = async |other_than: Option<i32>| {
+        let pid = eventually("Prometheus runs", async || {
+            prometheus_of(stack.local.path()).filter(|pid| Some(*pid) != other_than)
+        })
+        .await;
+        eventually("Prometheus answers", async || {
+            client.is_ready().await.then_some(())
+        })
+        .await;
+        eventually("a scrape", async || {
+            let up = client.instant("aif_test_cakes_total", None).await.ok()?;
+            up.first().map(|_| ())
+        })
+        .await;
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        pid
+    };
+    let first = killed(None).await;
+    killed(Some(first)).await;
+    let error = running.await.unwrap().unwrap_err();
+    assert_eq!(Exit::of(&error), Exit::Unavailable);
+    assert!(
+        format!("{error:#}").starts_with("Prometheus was lost: Prometheus ended (signal 9)"),
+        "{error:#}"
+    );
+    stack.assert_no_trace();
+
+    let parent = tempfile::tempdir().unwrap();
+    let binary = Binary::Program(program("prometheus"));
+    let port = choose_port(HOST, PortChoice::Auto, PORTS).unwrap();
+    let served = Served::start(&stack.archive(), parent.path(), &binary, port)
+        .await
+        .unwrap();
+    let (_, last) = served.span.unwrap();
+    let series = served
+        .client()
+        .instant("aif_test_cakes_total", Some(last))
+        .await
+        .unwrap();
+    assert!((series[0].points[0].value - 42.0).abs() < 1e-9);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn without_prometheus_the_sentence_says_how_to_get_it() {
+    let stack = Stack::start(Env::of_process().with("PATH", "/nowhere")).await;
+    let error = stack.monitor().await.unwrap().unwrap_err();
+    assert_eq!(Exit::of(&error), Exit::Unavailable);
+    assert!(
+        format!("{error:#}").contains("put `prometheus` on the PATH"),
+        "{error:#}"
+    );
+    stack.assert_no_trace();
 }
