@@ -1,1 +1,3 @@
-//! To be written.
+//! Processes and sockets of this machine: what is ours, what listens, what others can reach.
+
+pub mod address;
