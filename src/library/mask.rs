@@ -128,10 +128,11 @@ fn assignments(text: &str) -> Vec<(usize, usize)> {
             .find(|c| !is_word(c))
             .map_or(text.len(), |length| start + length);
         at = end;
-        if !is_secret(&text[start..end]) || text[..start].ends_with(['$', '{']) {
+        let bearer = text[start..end].eq_ignore_ascii_case("bearer");
+        if !(bearer || is_secret(&text[start..end])) || text[..start].ends_with(['$', '{']) {
             continue;
         }
-        let option = text[start..end].starts_with('-');
+        let option = bearer || text[start..end].starts_with('-');
         let rest = &text[end..];
         let between = rest
             .find(|c: char| !matches!(c, '"' | '\'' | ' ' | '=' | ':' | ','))
@@ -152,7 +153,8 @@ fn assignments(text: &str) -> Vec<(usize, usize)> {
         };
         let shown = &text[value..];
         let length = shown.find(stop).unwrap_or(shown.len());
-        if length > 0 && !is_reference(shown) {
+        let short = if bearer { SHORTEST } else { 1 };
+        if length >= short && !is_reference(shown) {
             list.push((value, value + length));
             at = value + length;
         }
@@ -208,6 +210,11 @@ mod tests {
             ("auth: key\nports: [auto]", "auth: key\nports: [auto]"),
             ("# the key of this", "# the key of this"),
             ("max_tokens: 20", "max_tokens: 20"),
+            (
+                "{Authorization: Bearer sk-12345}",
+                "{Authorization: Bearer ***}",
+            ),
+            ("# the bearer of it", "# the bearer of it"),
         ];
         for (text, want) in cases {
             assert_eq!(masked(text, &BTreeSet::new()), want);

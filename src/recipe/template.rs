@@ -9,8 +9,8 @@ pub fn template(kind: Kind, name: &str) -> String {
         Kind::Monitor => include_str!("templates/monitor.yaml"),
         Kind::Client => include_str!("templates/client.yaml"),
     };
-    text.replace("SERVICE", super::legacy::service_of(name))
-        .replace("NAME", name)
+    text.replace("@SERVICE@", super::legacy::service_of(name))
+        .replace("@NAME@", name)
 }
 
 #[cfg(test)]
