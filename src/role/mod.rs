@@ -12,8 +12,11 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use crate::{
     clock,
     env::Env,
+    exit::{Exit, Failure, OrExit as _},
+    files,
+    launch::cpus,
     registry::Store,
-    exit::{Exit, Failure, OrExit as _}, files, launch::cpus, run::{self, Manifest, RunDir, StepFile},
+    run::{self, Manifest, RunDir, StepFile},
     shutdown::Shutdown,
     site::Site,
     slurm::job_env::JobEnv,
@@ -127,7 +130,9 @@ impl StepNote {
         };
         files::create_folder(note.path.parent().unwrap_or(&context.run.path), 0o755)
             .and_then(|()| files::write_json(&note.path, &note.step))
-            .or_exit(Exit::CannotCreate, || "the run folder cannot be written".to_owned())?;
+            .or_exit(Exit::CannotCreate, || {
+                "the run folder cannot be written".to_owned()
+            })?;
         Ok(note)
     }
 
@@ -139,7 +144,9 @@ impl StepNote {
 
     /// Adds facts for the manifest.
     pub fn facts<const N: usize>(&mut self, facts: [(&str, serde_json::Value); N]) {
-        self.step.facts.extend(facts.map(|(name, value)| (name.to_owned(), value)));
+        self.step
+            .facts
+            .extend(facts.map(|(name, value)| (name.to_owned(), value)));
         self.write();
     }
 

@@ -57,13 +57,21 @@ pub(super) async fn run(
         match sample {
             Some(tokens) => probes.push((words, tokens)),
             None => {
-                tracing::warn!("The engine reports no usage: a word is taken for a token of the prompt");
-                return Ok(Calibration { words: wanted as usize, probes });
+                tracing::warn!(
+                    "The engine reports no usage: a word is taken for a token of the prompt"
+                );
+                return Ok(Calibration {
+                    words: wanted as usize,
+                    probes,
+                });
             }
         }
     }
     let off = |tokens: u64| tokens.abs_diff(u64::from(wanted));
-    let words = probes.iter().min_by_key(|(_, tokens)| off(*tokens)).map_or(wanted as usize, |(words, _)| *words);
+    let words = probes
+        .iter()
+        .min_by_key(|(_, tokens)| off(*tokens))
+        .map_or(wanted as usize, |(words, _)| *words);
     tracing::info!(words, tokens = wanted, probes = ?probes, "Calibrated the prompts");
     Ok(Calibration { words, probes })
 }
@@ -78,7 +86,10 @@ async fn probe(
     let sample = exchange(target, call, start, drain).await;
     match sample.outcome {
         Outcome::Success => Ok(sample.prompt_tokens),
-        Outcome::Cancelled => Err(Failure::new(Exit::Terminated, "told to end before the load began")),
+        Outcome::Cancelled => Err(Failure::new(
+            Exit::Terminated,
+            "told to end before the load began",
+        )),
         outcome => {
             let class = outcome.class().unwrap_or_default().to_owned();
             let said = match outcome {

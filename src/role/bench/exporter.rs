@@ -14,7 +14,8 @@ use crate::load::{dispatch::Observer, sample::Sample};
 
 /// Buckets for waiting on a model: from a cached token to a queue of minutes.
 const SECONDS: [f64; 19] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 120.0,
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+    30.0, 60.0, 120.0,
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -62,17 +63,49 @@ impl Exporter {
     /// The registry that the agent serves.
     pub(super) fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("aif_bench");
-        registry.register("requests", "Requests that have ended, by outcome", self.requests.clone());
-        registry.register("requests_in_flight", "Requests in flight", self.in_flight.clone());
-        registry.register("prompt_tokens", "Prompt tokens, as the engine reports them", self.prompt_tokens.clone());
-        registry.register("output_tokens", "Output tokens of requests that have ended", self.output_tokens.clone());
+        registry.register(
+            "requests",
+            "Requests that have ended, by outcome",
+            self.requests.clone(),
+        );
+        registry.register(
+            "requests_in_flight",
+            "Requests in flight",
+            self.in_flight.clone(),
+        );
+        registry.register(
+            "prompt_tokens",
+            "Prompt tokens, as the engine reports them",
+            self.prompt_tokens.clone(),
+        );
+        registry.register(
+            "output_tokens",
+            "Output tokens of requests that have ended",
+            self.output_tokens.clone(),
+        );
         let mut seconds = |name: &str, help: &str, metric: &Histogram| {
             registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
         };
-        seconds("time_to_first_token", "Time from sending to the first chunk with content", &self.time_to_first_token);
-        seconds("request_latency", "Time from sending to the last content", &self.request_latency);
-        seconds("inter_token_latency", "Mean gap between the tokens of a request", &self.inter_token_latency);
-        seconds("lateness", "Time by which requests were sent later than intended", &self.lateness);
+        seconds(
+            "time_to_first_token",
+            "Time from sending to the first chunk with content",
+            &self.time_to_first_token,
+        );
+        seconds(
+            "request_latency",
+            "Time from sending to the last content",
+            &self.request_latency,
+        );
+        seconds(
+            "inter_token_latency",
+            "Mean gap between the tokens of a request",
+            &self.inter_token_latency,
+        );
+        seconds(
+            "lateness",
+            "Time by which requests were sent later than intended",
+            &self.lateness,
+        );
         registry
     }
 }
@@ -103,14 +136,20 @@ impl Observer for std::sync::Arc<Exporter> {
         self.prompt_tokens.inc_by(sample.prompt_tokens.unwrap_or(0));
         self.output_tokens.inc_by(sample.tokens());
         let Some(sent) = sample.sent else { return };
-        self.lateness.observe(sent.saturating_sub(sample.intended).as_secs_f64());
-        let (Some(first), Some(last)) = (sample.first_token(), sample.last_token()) else { return };
-        self.time_to_first_token.observe(first.saturating_sub(sent).as_secs_f64());
+        self.lateness
+            .observe(sent.saturating_sub(sample.intended).as_secs_f64());
+        let (Some(first), Some(last)) = (sample.first_token(), sample.last_token()) else {
+            return;
+        };
+        self.time_to_first_token
+            .observe(first.saturating_sub(sent).as_secs_f64());
         if sample.is_success() {
-            self.request_latency.observe(last.saturating_sub(sent).as_secs_f64());
+            self.request_latency
+                .observe(last.saturating_sub(sent).as_secs_f64());
             if sample.tokens() > 1 && sample.chunks.len() > 1 {
                 let gaps = (sample.tokens() - 1) as f64;
-                self.inter_token_latency.observe(last.saturating_sub(first).as_secs_f64() / gaps);
+                self.inter_token_latency
+                    .observe(last.saturating_sub(first).as_secs_f64() / gaps);
             }
         }
     }

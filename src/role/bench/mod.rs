@@ -76,12 +76,27 @@ type RealLoad = Load<Tcp, Arc<Exporter>>;
 /// # Errors
 /// No service, or results that cannot be written.
 pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
-    let mut note = StepNote::begin(&format!("bench-{}", config.plan.name), &config.plan.name, context)?;
-    let folder = config.out.clone().unwrap_or_else(|| context.run.bench(&config.plan.name));
+    let mut note = StepNote::begin(
+        &format!("bench-{}", config.plan.name),
+        &config.plan.name,
+        context,
+    )?;
+    let folder = config
+        .out
+        .clone()
+        .unwrap_or_else(|| context.run.bench(&config.plan.name));
     outcome::prepare(&folder)?;
     let exporter = Arc::new(Exporter::new());
     let (publication, agent, serving) = register(&config, context, &exporter).await?;
-    let ended = bench(&config, context, &folder, &exporter, &publication, &mut note).await;
+    let ended = bench(
+        &config,
+        context,
+        &folder,
+        &exporter,
+        &publication,
+        &mut note,
+    )
+    .await;
     if ended.is_ok() {
         linger(context, &publication, &agent).await;
     }
@@ -98,23 +113,46 @@ async fn register(
 ) -> anyhow::Result<(Publication, Arc<Agent>, Serving)> {
     let job = context.job.as_ref();
     let plan = &config.plan;
-    let mut record = Record::new(Kind::Bench, &plan.service_name, &plan.name, job, Some(&context.run.id));
+    let mut record = Record::new(
+        Kind::Bench,
+        &plan.service_name,
+        &plan.name,
+        job,
+        Some(&context.run.id),
+    );
     record.job_id = context.job_id();
     record.cpus = cpus::allowed();
-    let host = if job.is_some() { "0.0.0.0" } else { "127.0.0.1" };
+    let host = if job.is_some() {
+        "0.0.0.0"
+    } else {
+        "127.0.0.1"
+    };
     let listener = TcpListener::bind((host, 0))
         .await
-        .or_exit(Exit::Unavailable, || "the bench's exporter has no port".to_owned())?;
-    let port = listener.local_addr().or_exit(Exit::Bug, || "no address".to_owned())?.port();
+        .or_exit(Exit::Unavailable, || {
+            "the bench's exporter has no port".to_owned()
+        })?;
+    let port = listener
+        .local_addr()
+        .or_exit(Exit::Bug, || "no address".to_owned())?
+        .port();
     let base = format!("http://{}:{port}", record.address);
     record.ports = vec![port];
-    record.endpoints =
-        Endpoints { api: None, metrics: Some(format!("{base}/metrics")), agent: Some(base) };
+    record.endpoints = Endpoints {
+        api: None,
+        metrics: Some(format!("{base}/metrics")),
+        agent: Some(base),
+    };
     let publication = Publication::publish(&context.store, record, &context.shutdown)
-        .or_exit(Exit::CannotCreate, || "the bench cannot be registered".to_owned())?;
+        .or_exit(Exit::CannotCreate, || {
+            "the bench cannot be registered".to_owned()
+        })?;
     let shown = publication.clone();
     let agent = Arc::new(Agent {
-        key: context.store.scrape_key().or_exit(Exit::NoPermission, || "no key for the exporter".to_owned())?,
+        key: context
+            .store
+            .scrape_key()
+            .or_exit(Exit::NoPermission, || "no key for the exporter".to_owned())?,
         metrics: exporter.registry(),
         instance: Box::new(move || serde_json::to_value(shown.record()).unwrap_or_default()),
         engine: None,
@@ -148,7 +186,10 @@ async fn bench(
     content.words = calibration.words;
     let stimulus = workload::stimulus(plan, content.words, &content.prompts);
 
-    let control = Control { until: service.ends_in(END_SLACK), ..Control::default() };
+    let control = Control {
+        until: service.ends_in(END_SLACK),
+        ..Control::default()
+    };
     let counters = service.counters(context).await;
     let watch = Stopwatch::start();
     let cpu = outcome::cpu_seconds();
@@ -157,22 +198,46 @@ async fn bench(
             record.state = State::Ready;
             record.ready_at = Some(clock::now());
         })
-        .or_exit(Exit::CannotCreate, || "the registry cannot be written".to_owned())?;
+        .or_exit(Exit::CannotCreate, || {
+            "the registry cannot be written".to_owned()
+        })?;
     note.ready();
-    let load: Arc<RealLoad> =
-        Arc::new(Load::new(plan, targets, content, control.clone(), Arc::clone(exporter)));
-    let mut facts = Facts::new(config, context, &service, &calibration, stimulus, watch.started_at);
+    let load: Arc<RealLoad> = Arc::new(Load::new(
+        plan,
+        targets,
+        content,
+        control.clone(),
+        Arc::clone(exporter),
+    ));
+    let mut facts = Facts::new(
+        config,
+        context,
+        &service,
+        &calibration,
+        stimulus,
+        watch.started_at,
+    );
 
     let start = Instant::now();
     let running = context.shutdown.tasks.spawn({
         let load = Arc::clone(&load);
         async move { load.run(start).await }
     });
-    let beside = watch::Beside { config, context, service: &service, folder, publication };
-    let ending = beside.until_end(&load, &control, running, &facts, start).await?;
+    let beside = watch::Beside {
+        config,
+        context,
+        service: &service,
+        folder,
+        publication,
+    };
+    let ending = beside
+        .until_end(&load, &control, running, &facts, start)
+        .await?;
 
     facts.completeness = match ending {
-        Ending::Planned if control.until.is_none_or(|until| start.elapsed() < until) => Completeness::Complete,
+        Ending::Planned if control.until.is_none_or(|until| start.elapsed() < until) => {
+            Completeness::Complete
+        }
         _ => Completeness::Interrupted,
     };
     facts.look_for_monitor(context);
@@ -182,13 +247,18 @@ async fn bench(
     let results = outcome::write(folder, &facts, plan, &samples, start.elapsed())?;
     publication
         .update(|record| record.state = State::Done)
-        .or_exit(Exit::CannotCreate, || "the registry cannot be written".to_owned())?;
+        .or_exit(Exit::CannotCreate, || {
+            "the registry cannot be written".to_owned()
+        })?;
     if config.json {
         terminal::json(&results)?;
     } else {
         terminal::line(report::summary::of_results(&results))?;
     }
-    note.facts([("results", folder.join("results.json").display().to_string().into())]);
+    note.facts([(
+        "results",
+        folder.join("results.json").display().to_string().into(),
+    )]);
     match ending {
         Ending::Lost(what) => Err(Failure::new(
             Exit::Unavailable,
@@ -206,7 +276,8 @@ async fn linger(context: &Context, publication: &Publication, agent: &Agent) {
     let own = publication.record();
     let watched = || {
         context.store.records().iter().any(|record| {
-            let same = record.run == own.run || record.service_name == own.service_name && record.cluster == own.cluster;
+            let same = record.run == own.run
+                || record.service_name == own.service_name && record.cluster == own.cluster;
             record.kind == Kind::Monitor && record.state == State::Ready && same
         })
     };

@@ -57,8 +57,14 @@ impl Facts {
     ) -> Self {
         let own = cpus::allowed();
         let here = context.node();
-        let beside: Vec<&Record> = service.records.iter().filter(|record| record.node == here).collect();
-        let shared = beside.iter().any(|record| record.cpus.iter().any(|cpu| own.contains(cpu)));
+        let beside: Vec<&Record> = service
+            .records
+            .iter()
+            .filter(|record| record.node == here)
+            .collect();
+        let shared = beside
+            .iter()
+            .any(|record| record.cpus.iter().any(|cpu| own.contains(cpu)));
         Self {
             name: config.plan.name.clone(),
             service_name: config.plan.service_name.clone(),
@@ -67,7 +73,8 @@ impl Facts {
             stimulus,
             started_at,
             cores_shared: shared,
-            cores_known: !service.records.is_empty() && beside.iter().all(|record| !record.cpus.is_empty()),
+            cores_known: !service.records.is_empty()
+                && beside.iter().all(|record| !record.cpus.is_empty()),
             cpus: own,
             monitor_expected: context.in_stack && monitors(context),
             monitor_lost: false,
@@ -86,17 +93,18 @@ impl Facts {
 
 /// Is a monitor of this run registered?
 fn monitors(context: &Context) -> bool {
-    context
-        .store
-        .records()
-        .iter()
-        .any(|record| record.kind == Kind::Monitor && record.run.as_deref() == Some(&context.run.id))
+    context.store.records().iter().any(|record| {
+        record.kind == Kind::Monitor && record.run.as_deref() == Some(&context.run.id)
+    })
 }
 
 /// CPU time of this process so far, in seconds.
 pub(super) fn cpu_seconds() -> f64 {
-    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return 0.0 };
-    let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
+        return 0.0;
+    };
+    let seconds =
+        |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
     seconds(usage.user_time()) + seconds(usage.system_time())
 }
 
@@ -105,33 +113,60 @@ pub(super) fn prepare(folder: &Path) -> Result<(), Failure> {
     let test = folder.join(".writable");
     files::create_folder(folder, 0o755)
         .and_then(|()| files::write_atomic(&test, b"", 0o644, Durability::Fast))
-        .or_exit(Exit::CannotCreate, || "the results could not be written there".to_owned())?;
+        .or_exit(Exit::CannotCreate, || {
+            "the results could not be written there".to_owned()
+        })?;
     let _ = std::fs::remove_file(test);
     Ok(())
 }
 
 /// The measured window: planned, or as far as the load came.
 fn window(plan: &ClientPlan, samples: &[Sample], elapsed: Duration) -> Window {
-    let last = samples.iter().map(|sample| sample.end).max().unwrap_or(elapsed);
+    let last = samples
+        .iter()
+        .map(|sample| sample.end)
+        .max()
+        .unwrap_or(elapsed);
     let came = elapsed.max(last);
     let planned = plan.duration.map(|duration| plan.warmup + duration);
     let by_count = plan.total_requests.is_some()
-        || matches!(plan.load, LoadModel::ClosedLoop { requests_per_user: Some(_), .. });
+        || matches!(
+            plan.load,
+            LoadModel::ClosedLoop {
+                requests_per_user: Some(_),
+                ..
+            }
+        );
     let end = match planned {
         // a load that came to its number of requests before its time was over then
         Some(end) if by_count => end.min(last),
         Some(end) => end.min(came),
         None => last,
     };
-    Window { start: plan.warmup.min(end), end }
+    Window {
+        start: plan.warmup.min(end),
+        end,
+    }
 }
 
 /// Requests that the schedule intended for this window.
 fn expected(plan: &ClientPlan, window: Window) -> Option<u64> {
-    let LoadModel::OpenLoop { requests_per_second, arrival, .. } = plan.load else { return None };
+    let LoadModel::OpenLoop {
+        requests_per_second,
+        arrival,
+        ..
+    } = plan.load
+    else {
+        return None;
+    };
     let times = arrival::schedule(arrival, requests_per_second, plan.workload.seed);
-    let inside = times.skip_while(|at| *at < window.start).take_while(|at| *at < window.end);
-    let limit = plan.total_requests.and_then(|total| usize::try_from(total).ok()).unwrap_or(usize::MAX);
+    let inside = times
+        .skip_while(|at| *at < window.start)
+        .take_while(|at| *at < window.end);
+    let limit = plan
+        .total_requests
+        .and_then(|total| usize::try_from(total).ok())
+        .unwrap_or(usize::MAX);
     Some(inside.take(limit).count() as u64)
 }
 
@@ -148,13 +183,18 @@ pub(super) fn assemble(
     let lateness = summary::lateness(samples, window);
     let achieved_rate = summary::sent_rate(samples, window);
     let (requested_rate, poisson) = match plan.load {
-        LoadModel::OpenLoop { requests_per_second, arrival, .. } => {
-            (Some(requests_per_second), arrival == Arrival::Poisson)
-        }
+        LoadModel::OpenLoop {
+            requests_per_second,
+            arrival,
+            ..
+        } => (Some(requests_per_second), arrival == Arrival::Poisson),
         LoadModel::ClosedLoop { .. } => (None, false),
     };
     let dropped = samples.iter().filter(|sample| sample.dropped).count() as u64;
-    let by_usage = samples.iter().filter(|sample| sample.is_success()).all(|sample| sample.output_tokens.is_some());
+    let by_usage = samples
+        .iter()
+        .filter(|sample| sample.is_success())
+        .all(|sample| sample.output_tokens.is_some());
     let validity = validity::judge(&validity::Facts {
         successes: counts.successes,
         total: counts.total,
@@ -163,7 +203,9 @@ pub(super) fn assemble(
         expected_in_window: expected(plan, window),
         dropped,
         lateness_p99_ms: lateness.p99_ms,
-        ttft_p50_ms: metrics.get("time_to_first_token").and_then(|metric| metric.p50),
+        ttft_p50_ms: metrics
+            .get("time_to_first_token")
+            .and_then(|metric| metric.p50),
         counted_by_chunks: !by_usage,
         cores_shared: facts.cores_shared,
         cores_known: facts.cores_known,
@@ -181,7 +223,9 @@ pub(super) fn assemble(
         avg_latency_ms: counts.avg_latency_ms,
         min_latency_ms: counts.min_latency_ms,
         max_latency_ms: counts.max_latency_ms,
-        throughput_req_per_sec: metrics.get("request_throughput").map_or(0.0, |metric| metric.avg),
+        throughput_req_per_sec: metrics
+            .get("request_throughput")
+            .map_or(0.0, |metric| metric.avg),
         schema: SCHEMA,
         name: facts.name.clone(),
         service_name: facts.service_name.clone(),
@@ -228,7 +272,16 @@ pub(super) fn write(
     let csv = report::csv::render(&results);
     files::write_json(&folder.join("results.json"), &results)
         .and_then(|()| files::write_json(&folder.join("vllm.json"), &vllm))
-        .and_then(|()| files::write_atomic(&folder.join("results.csv"), csv.as_bytes(), 0o644, Durability::Synced))
-        .or_exit(Exit::CannotCreate, || "the results cannot be written".to_owned())?;
+        .and_then(|()| {
+            files::write_atomic(
+                &folder.join("results.csv"),
+                csv.as_bytes(),
+                0o644,
+                Durability::Synced,
+            )
+        })
+        .or_exit(Exit::CannotCreate, || {
+            "the results cannot be written".to_owned()
+        })?;
     Ok(results)
 }

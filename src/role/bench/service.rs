@@ -11,11 +11,18 @@ use crate::{
     clock, engine,
     exit::{Exit, Failure, OrExit as _},
     files,
-    load::{connection::{Pool, Tcp}, exchange::Target, sample::Sample},
+    load::{
+        connection::{Pool, Tcp},
+        exchange::Target,
+        sample::Sample,
+    },
     recipe::{Api, EngineKind},
     registry::{Record, Scope, Store, lookup},
     role::Context,
-    stats::{engine_counters, results::{Counted, TargetFacts, Tokens}},
+    stats::{
+        engine_counters,
+        results::{Counted, TargetFacts, Tokens},
+    },
 };
 
 /// Small questions are answered within this.
@@ -61,9 +68,17 @@ impl Service {
         for instance in &service.instances {
             let authority = authority(&instance.url)?;
             let addresses = authority.to_socket_addrs();
-            addresses.or_exit(Exit::Unavailable, || format!("{authority} cannot be resolved on this node"))?;
+            addresses.or_exit(Exit::Unavailable, || {
+                format!("{authority} cannot be resolved on this node")
+            })?;
         }
-        service.model = match config.plan.workload.model_name.clone().or_else(|| service.facts.model.clone()) {
+        service.model = match config
+            .plan
+            .workload
+            .model_name
+            .clone()
+            .or_else(|| service.facts.model.clone())
+        {
             Some(model) => model,
             None => service.ask_model().await?,
         };
@@ -73,11 +88,24 @@ impl Service {
 
     fn at(url: &str, config: &Config) -> anyhow::Result<Self> {
         let url = url.trim_end_matches('/').to_owned();
-        let key = config.api_key_file.as_deref().map(files::read_text).transpose();
-        let key = key.or_exit(Exit::NoInput, || "the key of the service cannot be read".to_owned())?;
+        let key = config
+            .api_key_file
+            .as_deref()
+            .map(files::read_text)
+            .transpose();
+        let key = key.or_exit(Exit::NoInput, || {
+            "the key of the service cannot be read".to_owned()
+        })?;
         Ok(Self {
-            facts: TargetFacts { urls: vec![url.clone()], ..TargetFacts::default() },
-            instances: vec![Instance { url, key: key.map(|key| key.trim().to_owned()), metrics: None }],
+            facts: TargetFacts {
+                urls: vec![url.clone()],
+                ..TargetFacts::default()
+            },
+            instances: vec![Instance {
+                url,
+                key: key.map(|key| key.trim().to_owned()),
+                metrics: None,
+            }],
             model: String::new(),
             records: Vec::new(),
         })
@@ -86,16 +114,32 @@ impl Service {
     async fn by_name(config: &Config, context: &Context) -> anyhow::Result<Self> {
         let run = context.in_stack.then_some(context.run.id.as_str());
         let scope = Scope::new(context.job.as_ref(), run);
-        let records = lookup::wait_ready(&context.store, &scope, &config.wanted, config.wait, &context.shutdown).await;
+        let records = lookup::wait_ready(
+            &context.store,
+            &scope,
+            &config.wanted,
+            config.wait,
+            &context.shutdown,
+        )
+        .await;
         let records = records.map_err(|error| Failure::new(error.exit(), error.to_string()))?;
-        let instances = records.iter().map(instance).collect::<anyhow::Result<Vec<_>>>()?;
+        let instances = records
+            .iter()
+            .map(instance)
+            .collect::<anyhow::Result<Vec<_>>>()?;
         let first = records.first();
         Ok(Self {
             facts: TargetFacts {
-                urls: instances.iter().map(|instance| instance.url.clone()).collect(),
+                urls: instances
+                    .iter()
+                    .map(|instance| instance.url.clone())
+                    .collect(),
                 model: first.and_then(|record| record.model.clone()),
                 engine: first.and_then(|record| record.engine.clone()),
-                instances: records.iter().map(|record| record.instance_id.clone()).collect(),
+                instances: records
+                    .iter()
+                    .map(|record| record.instance_id.clone())
+                    .collect(),
                 nodes: records.iter().map(|record| record.node.clone()).collect(),
             },
             instances,
@@ -107,9 +151,15 @@ impl Service {
     /// The model that the service names first.
     async fn ask_model(&self) -> anyhow::Result<String> {
         let instance = &self.instances[0];
-        let answer = client::get(&format!("{}/v1/models", instance.url), &access(instance), ASK)
-            .await
-            .or_exit(Exit::Unavailable, || format!("{} does not answer", instance.url))?;
+        let answer = client::get(
+            &format!("{}/v1/models", instance.url),
+            &access(instance),
+            ASK,
+        )
+        .await
+        .or_exit(Exit::Unavailable, || {
+            format!("{} does not answer", instance.url)
+        })?;
         let models: serde_json::Value = answer.json().unwrap_or_default();
         models["data"][0]["id"].as_str().map(str::to_owned).ok_or_else(|| {
             let message = format!(
@@ -123,7 +173,10 @@ impl Service {
     /// Targets of the load.
     pub(super) fn targets(&self, api: Api) -> Vec<Target<Tcp>> {
         let target = |instance: &Instance| {
-            let rest = instance.url.strip_prefix("http://").unwrap_or(&instance.url);
+            let rest = instance
+                .url
+                .strip_prefix("http://")
+                .unwrap_or(&instance.url);
             let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             Target {
                 pool: Pool::new(Tcp, authority),
@@ -136,9 +189,17 @@ impl Service {
 
     /// Time until the first job of the service ends, less a slack; `None` where no end is known.
     pub(super) fn ends_in(&self, slack: Duration) -> Option<Duration> {
-        let ends = self.records.iter().filter_map(|record| record.ends_at).min()?;
+        let ends = self
+            .records
+            .iter()
+            .filter_map(|record| record.ends_at)
+            .min()?;
         let left = ends.duration_since(clock::now());
-        Some(Duration::try_from(left).unwrap_or_default().saturating_sub(slack))
+        Some(
+            Duration::try_from(left)
+                .unwrap_or_default()
+                .saturating_sub(slack),
+        )
     }
 
     /// The engine's counters now, summed over instances; `None` where one does not tell.
@@ -146,30 +207,49 @@ impl Service {
         let mut sum = Counters::default();
         for instance in &self.instances {
             let one = read_counters(instance, &context.store).await?;
-            sum = Counters { prompt: sum.prompt + one.prompt, output: sum.output + one.output };
+            sum = Counters {
+                prompt: sum.prompt + one.prompt,
+                output: sum.output + one.output,
+            };
         }
         (!self.instances.is_empty()).then_some(sum)
     }
 
     /// The tokens of the whole load, by us and by the engine. Engines count a request at its end or a moment later, so
     /// counters that do not agree yet are read again.
-    pub(super) async fn counted(&self, context: &Context, before: Option<Counters>, samples: &[Sample]) -> Tokens {
+    pub(super) async fn counted(
+        &self,
+        context: &Context,
+        before: Option<Counters>,
+        samples: &[Sample],
+    ) -> Tokens {
         let sent = || samples.iter().filter(|sample| sample.sent.is_some());
-        let by_usage = sent().filter(|sample| sample.is_success()).all(|sample| sample.output_tokens.is_some());
+        let by_usage = sent()
+            .filter(|sample| sample.is_success())
+            .all(|sample| sample.output_tokens.is_some());
         let prompt: u64 = sent().filter_map(|sample| sample.prompt_tokens).sum();
         let output: u64 = sent().map(Sample::tokens).sum();
         let mut tokens = Tokens {
             counted_by: if by_usage { "usage" } else { "chunks" }.to_owned(),
-            prompt: Counted { client: prompt, engine: None },
-            output: Counted { client: output, engine: None },
+            prompt: Counted {
+                client: prompt,
+                engine: None,
+            },
+            output: Counted {
+                client: output,
+                engine: None,
+            },
         };
         let Some(before) = before else { return tokens };
         let deadline = tokio::time::Instant::now() + SETTLE;
         loop {
-            let Some(after) = self.counters(context).await else { return tokens };
+            let Some(after) = self.counters(context).await else {
+                return tokens;
+            };
             tokens.prompt.engine = Some(whole(after.prompt - before.prompt));
             tokens.output.engine = Some(whole(after.output - before.output));
-            let agree = tokens.output.engine >= Some(output) && tokens.prompt.engine >= Some(prompt);
+            let agree =
+                tokens.output.engine >= Some(output) && tokens.prompt.engine >= Some(prompt);
             if agree || tokio::time::Instant::now() >= deadline {
                 return tokens;
             }
@@ -178,17 +258,34 @@ impl Service {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter's difference, far below 2^53")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a counter's difference, far below 2^53"
+)]
 fn whole(difference: f64) -> u64 {
     difference.max(0.0).round() as u64
 }
 
 fn instance(record: &Record) -> anyhow::Result<Instance> {
     let url = record.endpoints.api.clone().ok_or_else(|| {
-        Failure::new(Exit::Unavailable, format!("instance {} names no address of its API", record.instance_id))
+        Failure::new(
+            Exit::Unavailable,
+            format!(
+                "instance {} names no address of its API",
+                record.instance_id
+            ),
+        )
     })?;
-    let key = record.auth.key_file.as_deref().map(|file| files::read_text(file.as_ref())).transpose();
-    let key = key.or_exit(Exit::NoPermission, || format!("the key of instance {} cannot be read", record.instance_id))?;
+    let key = record
+        .auth
+        .key_file
+        .as_deref()
+        .map(|file| files::read_text(file.as_ref()))
+        .transpose();
+    let key = key.or_exit(Exit::NoPermission, || {
+        format!("the key of instance {} cannot be read", record.instance_id)
+    })?;
     let kind = record.engine.as_deref().and_then(EngineKind::by_name);
     Ok(Instance {
         url,
@@ -215,8 +312,15 @@ async fn read_counters(instance: &Instance, store: &Store) -> Option<Counters> {
 
 fn authority(url: &str) -> anyhow::Result<String> {
     let rest = url.strip_prefix("http://").ok_or_else(|| {
-        Failure::new(Exit::Usage, format!("{url} is no http:// address (this version speaks no TLS)"))
+        Failure::new(
+            Exit::Usage,
+            format!("{url} is no http:// address (this version speaks no TLS)"),
+        )
     })?;
     let authority = rest.split('/').next().unwrap_or_default();
-    Ok(if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") })
+    Ok(if authority.contains(':') {
+        authority.to_owned()
+    } else {
+        format!("{authority}:80")
+    })
 }

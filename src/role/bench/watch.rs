@@ -12,7 +12,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{Config, RealLoad, exporter::Exporter, outcome::{self, Facts}, service::Service};
+use super::{
+    Config, RealLoad,
+    exporter::Exporter,
+    outcome::{self, Facts},
+    service::Service,
+};
 use crate::{
     exit::{Exit, Failure},
     load::dispatch::Control,
@@ -124,7 +129,11 @@ impl Beside<'_> {
         let restarting = |seen: &Seen| {
             seen.liveness == Liveness::Alive
                 && seen.record.state == State::Starting
-                && self.service.facts.instances.contains(&seen.record.instance_id)
+                && self
+                    .service
+                    .facts
+                    .instances
+                    .contains(&seen.record.instance_id)
         };
         (!seen.iter().any(|seen| serves(seen) || restarting(seen)))
             .then(|| "connections are refused and its record is gone".to_owned())
@@ -144,7 +153,9 @@ impl Beside<'_> {
                     requests_per_second = results.throughput_req_per_sec,
                     "Loading"
                 );
-                if let Err(error) = crate::files::write_json(&self.folder.join("results.json"), &results) {
+                if let Err(error) =
+                    crate::files::write_json(&self.folder.join("results.json"), &results)
+                {
                     tracing::warn!(%error, "Cannot write a checkpoint of the results");
                 }
             }
@@ -155,7 +166,9 @@ impl Beside<'_> {
     /// A bar on a terminal; where there is none, the log has a line at each checkpoint.
     fn progress(&self) -> ProgressBar {
         let plan = &self.config.plan;
-        let Some(duration) = plan.duration.filter(|_| terminal::interactive()) else { return ProgressBar::hidden() };
+        let Some(duration) = plan.duration.filter(|_| terminal::interactive()) else {
+            return ProgressBar::hidden();
+        };
         let bar = ProgressBar::new((plan.warmup + duration).as_secs());
         let style = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} s");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
