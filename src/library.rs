@@ -12,6 +12,20 @@ pub struct Resolved {
 }
 
 /// stub
-pub fn variables(_env: &crate::env::Env, _site: &crate::site::Site, _home: &std::path::Path) -> std::collections::BTreeMap<String, String> { todo!() }
+pub fn variables(
+    _env: &crate::env::Env,
+    _site: &crate::site::Site,
+    _home: &std::path::Path,
+) -> std::collections::BTreeMap<String, String> {
+    todo!()
+}
 /// stub
-pub fn resolve(_home: &std::path::Path, _name: &str, _kind: Option<crate::recipe::Kind>, _sets: &[String], _variables: &std::collections::BTreeMap<String, String>) -> Result<Resolved, crate::exit::Failure> { todo!() }
+pub fn resolve(
+    _home: &std::path::Path,
+    _name: &str,
+    _kind: Option<crate::recipe::Kind>,
+    _sets: &[String],
+    _variables: &std::collections::BTreeMap<String, String>,
+) -> Result<Resolved, crate::exit::Failure> {
+    todo!()
+}

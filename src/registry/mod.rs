@@ -5,14 +5,17 @@
 //! the original layout; never read by us), `scrape.key` the bearer of all agents of one user, `.keys/` the keys of
 //! instances.
 //!
-//! [`record`] is the format, [`store`] the folder and its permissions, [`lease`] who is alive, [`lookup`] who is meant.
+//! [`record`] is the format, [`store`] the folder with its permissions and keys, [`publication`] the writer of one
+//! record, [`lease`] who is alive, [`lookup`] who is meant.
 
 pub mod lease;
 pub mod lookup;
+pub mod publication;
 pub mod record;
 pub mod store;
 
 pub use lease::{Liveness, Seen, Watch};
 pub use lookup::{Scope, Wanted};
+pub use publication::Publication;
 pub use record::{Auth, Endpoints, Kind, Proof, Record, State};
-pub use store::{Publication, Store};
+pub use store::Store;

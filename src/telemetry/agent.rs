@@ -2,20 +2,58 @@
 //!
 //! | path | answers |
 //! |---|---|
-//! | `/metrics` | the role's own metrics, OpenMetrics or classic text, or protobuf |
+//! | `/metrics` | the role's own metrics, in the `OpenMetrics` text format |
 //! | `/instance` | the role's record as it stands |
 //! | `/engine/metrics` | of a server: its engine's metrics, served again |
 //!
-//! Every path wants the bearer of `scrape.key`.
+//! Every path wants the bearer of `scrape.key`: nodes are shared, and a record tells where a service is.
+//! `/engine/metrics` exists so that Prometheus never needs an engine's own key.
+//!
+//! The content type is exact, because Prometheus 3 fails a scrape whose type it does not know. An agent is not on the
+//! tracker of [`Shutdown`]: it must answer while its role drains, so waiting for the tracker must not wait for it. It
+//! ends with `shutdown.stop`, with [`Serving::stop`], or with the process. What can fail: a client that goes away or
+//! sends rubbish, which ends its connection and nothing else; `accept`, which is tried again after a pause.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use tokio::net::TcpListener;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sha2::{Digest as _, Sha256};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
 
-use crate::{api::client::Access, shutdown::Shutdown};
+use crate::{
+    api::client::{self, Access},
+    shutdown::Shutdown,
+};
+
+/// What [`Agent`] answers with at `/metrics`: the only form in which all Prometheus since 2.5 read `OpenMetrics`.
+pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What is said of an engine's metrics where the engine itself says nothing.
+const PLAIN_METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// An engine has this long to answer; below the scrape timeout that Prometheus has by default.
+const UPSTREAM_LIMIT: Duration = Duration::from_secs(5);
+/// A client has this long to send its request.
+const HEADER_LIMIT: Duration = Duration::from_secs(10);
+/// Clients at once; the others wait in the backlog.
+const CONNECTIONS: usize = 64;
+/// Pause after an `accept` that failed: most often there are no file descriptors left for a moment.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An engine's metrics, to be served again.
 #[derive(Debug, Clone)]
@@ -40,14 +78,299 @@ pub struct Agent {
     pub scrapes: Arc<AtomicU64>,
 }
 
+/// An agent at work. Dropping it changes nothing: the agent goes on.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    end: CancellationToken,
+}
+
+impl Serving {
+    /// Ends the listener and its connections.
+    pub fn stop(&self) {
+        self.end.cancel();
+    }
+}
+
 impl Agent {
     /// How often `/metrics` was answered.
     pub fn scrapes(&self) -> u64 {
         self.scrapes.load(Ordering::Relaxed)
     }
 
-    /// Serves on this listener until `shutdown.stop`, on its tracker.
-    pub fn serve(self: Arc<Self>, _listener: TcpListener, _shutdown: &Shutdown) {
-        todo!()
+    /// Serves on this listener until `shutdown.stop`, [`Serving::stop`] or the end of the process; never on the tracker.
+    pub fn serve(self: Arc<Self>, listener: TcpListener, shutdown: &Shutdown) -> Serving {
+        let end = shutdown.stop.child_token();
+        let ended = end.clone();
+        // not on the tracker: see the module's documentation
+        tokio::runtime::Handle::current().spawn(async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = self.accept(listener, &ended) => {}
+            }
+        });
+        Serving { end }
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener, end: &CancellationToken) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let (agent, end) = (Arc::clone(&self), end.clone());
+                    tokio::runtime::Handle::current().spawn(async move {
+                        let _place = place;
+                        tokio::select! {
+                            () = end.cancelled() => {}
+                            () = agent.converse(stream) => {}
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "The agent could not accept a connection; it goes on");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn converse(&self, stream: TcpStream) {
+        let answer =
+            service_fn(|request| async { Ok::<_, Infallible>(self.answer(request).await) });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_LIMIT)
+            .serve_connection(TokioIo::new(stream), answer);
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "A connection to the agent broke");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if !self.admits(&request) {
+            let mut response = sentence(
+                StatusCode::UNAUTHORIZED,
+                "this agent wants the bearer of the registry's scrape.key\n",
+            );
+            response.headers_mut().insert(
+                header::WWW_AUTHENTICATE,
+                header::HeaderValue::from_static("Bearer"),
+            );
+            return response;
+        }
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return sentence(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n");
+        }
+        match (request.uri().path(), &self.engine) {
+            ("/metrics", _) => self.metrics(),
+            ("/instance", _) => with_type(
+                StatusCode::OK,
+                "application/json",
+                (self.instance)().to_string(),
+            ),
+            ("/engine/metrics", Some(upstream)) => relay(upstream).await,
+            _ => sentence(
+                StatusCode::NOT_FOUND,
+                "an agent answers /metrics, /instance and, of a server, /engine/metrics\n",
+            ),
+        }
+    }
+
+    fn admits(&self, request: &Request<Incoming>) -> bool {
+        request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| {
+                let (scheme, key) = value.split_once(' ')?;
+                scheme.eq_ignore_ascii_case("bearer").then_some(key)
+            })
+            .is_some_and(|given| same(given.trim(), &self.key))
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        let mut text = String::new();
+        if prometheus_client::encoding::text::encode(&mut text, &self.metrics).is_err() {
+            return sentence(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the metrics could not be encoded\n",
+            );
+        }
+        self.scrapes.fetch_add(1, Ordering::Relaxed);
+        with_type(StatusCode::OK, METRICS_TYPE, text)
+    }
+}
+
+/// Are two keys the same? The time it takes tells nothing of them: digests are compared, all their bytes.
+fn same(given: &str, key: &str) -> bool {
+    let (given, key) = (Sha256::digest(given), Sha256::digest(key));
+    given
+        .iter()
+        .zip(key.iter())
+        .fold(0, |differences, (a, b)| differences | (a ^ b))
+        == 0
+}
+
+async fn relay(upstream: &Upstream) -> Response<Full<Bytes>> {
+    match client::get(&upstream.url, &upstream.access, UPSTREAM_LIMIT).await {
+        Ok(answer) if answer.status == StatusCode::OK => {
+            let content_type = answer.content_type.as_deref().unwrap_or(PLAIN_METRICS_TYPE);
+            with_type(StatusCode::OK, content_type, answer.body)
+        }
+        Ok(answer) => sentence(
+            StatusCode::BAD_GATEWAY,
+            format!(
+                "the engine answered {} to {}\n",
+                answer.status, upstream.url
+            ),
+        ),
+        Err(error) => sentence(
+            StatusCode::BAD_GATEWAY,
+            format!("the engine's metrics cannot be had: {error}\n"),
+        ),
+    }
+}
+
+fn sentence(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    with_type(status, "text/plain; charset=utf-8", text)
+}
+
+fn with_type(
+    status: StatusCode,
+    content_type: &str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    if let Ok(value) = header::HeaderValue::from_str(content_type) {
+        response.headers_mut().insert(header::CONTENT_TYPE, value);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::{metrics::counter::Counter, registry::Registry};
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn start(engine: Option<Upstream>) -> (String, Serving, Arc<Agent>, Shutdown) {
+        let mut metrics = Registry::default();
+        let cakes = Counter::<u64>::default();
+        cakes.inc();
+        metrics.register("aif_test_cakes", "Cakes", cakes);
+        let agent = Arc::new(Agent {
+            key: "open sesame".to_owned(),
+            metrics,
+            instance: Box::new(|| serde_json::json!({"instance_id": "i"})),
+            engine,
+            scrapes: Arc::default(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let shutdown = Shutdown::new();
+        let serving = Arc::clone(&agent).serve(listener, &shutdown);
+        (base, serving, agent, shutdown)
+    }
+
+    fn bearer() -> Access {
+        Access::Bearer("open sesame".to_owned())
+    }
+
+    #[tokio::test]
+    async fn every_path_wants_the_bearer() {
+        let (base, _serving, agent, _shutdown) = start(None).await;
+        for access in [
+            Access::Open,
+            Access::Bearer("wrong".to_owned()),
+            Access::Bearer(String::new()),
+            Access::Basic("aif".to_owned(), "open sesame".to_owned()),
+        ] {
+            for path in ["/metrics", "/instance", "/engine/metrics", "/"] {
+                let answer = client::get(&format!("{base}{path}"), &access, SECOND)
+                    .await
+                    .unwrap();
+                assert_eq!(answer.status, 401, "{path} with {access:?}");
+            }
+        }
+        assert_eq!(agent.scrapes(), 0);
+    }
+
+    #[tokio::test]
+    async fn metrics_and_record_are_served_in_forms_that_readers_know() {
+        let (base, _serving, agent, _shutdown) = start(None).await;
+        let metrics = client::get(&format!("{base}/metrics"), &bearer(), SECOND)
+            .await
+            .unwrap();
+        assert_eq!(metrics.status, 200);
+        assert_eq!(metrics.content_type.as_deref(), Some(METRICS_TYPE));
+        assert!(metrics.text().contains("aif_test_cakes_total 1"));
+        assert!(metrics.text().ends_with("# EOF\n"));
+        assert_eq!(agent.scrapes(), 1);
+        let record = client::get(&format!("{base}/instance"), &bearer(), SECOND)
+            .await
+            .unwrap();
+        assert_eq!(record.text(), r#"{"instance_id":"i"}"#);
+        for path in ["/engine/metrics", "/nowhere"] {
+            let answer = client::get(&format!("{base}{path}"), &bearer(), SECOND)
+                .await
+                .unwrap();
+            assert_eq!(answer.status, 404, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_is_served_again_and_its_absence_is_told() {
+        let (engine, _engine_serving, _, _engine_shutdown) = start(None).await;
+        let (base, _serving, ..) = start(Some(Upstream {
+            url: format!("{engine}/metrics"),
+            access: bearer(),
+        }))
+        .await;
+        let answer = client::get(&format!("{base}/engine/metrics"), &bearer(), SECOND)
+            .await
+            .unwrap();
+        assert_eq!(answer.content_type.as_deref(), Some(METRICS_TYPE));
+        assert!(answer.text().contains("aif_test_cakes_total"));
+
+        for (url, told) in [
+            (format!("{engine}/nothing"), "the engine answered 404"),
+            (
+                "http://127.0.0.1:1/metrics".to_owned(),
+                "cannot be had: cannot connect to 127.0.0.1:1",
+            ),
+        ] {
+            let (base, _serving, ..) = start(Some(Upstream {
+                url,
+                access: bearer(),
+            }))
+            .await;
+            let answer = client::get(&format!("{base}/engine/metrics"), &bearer(), SECOND)
+                .await
+                .unwrap();
+            assert_eq!(answer.status, 502);
+            assert!(answer.text().contains(told), "{}", answer.text());
+        }
+    }
+
+    #[tokio::test]
+    async fn it_answers_while_its_role_drains_and_ends_when_told() {
+        let (base, serving, _, shutdown) = start(None).await;
+        shutdown.drain.cancel();
+        shutdown.tasks.close();
+        shutdown.tasks.wait().await;
+        assert!(client::get(&base, &bearer(), SECOND).await.is_ok());
+        serving.stop();
+        for _ in 0..100 {
+            if client::get(&base, &bearer(), SECOND).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the agent still answers");
     }
 }
