@@ -105,8 +105,7 @@ fn no_file_grows_too_long() {
         if all > LINES {
             faults.push(format!("{name}: {all} lines, {LINES} at the most"));
         }
-        // a file of tests is tests from its first line
-        if path.starts_with(project().join("src")) && own > LINES_BEFORE_TESTS {
+        if !is_tests(&path) && own > LINES_BEFORE_TESTS {
             faults.push(format!(
                 "{name}: {own} lines before its tests, {LINES_BEFORE_TESTS} at the most"
             ));
@@ -160,7 +159,9 @@ fn the_top_folder_holds_what_it_should_and_no_more() {
 /// Every file of `src` as the module it is (`load::dispatch`), with its text before the tests.
 fn modules() -> Vec<(String, String)> {
     let root = project().join("src");
-    let files = sources().into_iter().filter(|path| path.starts_with(&root));
+    let files = sources()
+        .into_iter()
+        .filter(|path| path.starts_with(&root) && !is_tests(path));
     files
         .map(|path| {
             let inner = path
@@ -203,6 +204,11 @@ fn shown(path: &Path) -> String {
         .expect("a path of the project")
         .display()
         .to_string()
+}
+
+/// Is it a module of tests that has a file of its own?
+fn is_tests(path: &Path) -> bool {
+    path.starts_with(project().join("tests")) || path.ends_with("tests.rs")
 }
 
 /// The text up to its module of tests, which stands last.
