@@ -8,10 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
-    gather::{Outcome, Report},
-    text,
-};
+use super::{gather::Report, outcome::Outcome, text};
 use crate::{
     stats::results::{Completeness, Metric, Results, Verdict},
     units,
@@ -230,7 +227,7 @@ impl fmt::Display for Summary {
                 bench.extent()
             )?;
             for reason in &bench.reasons {
-                writeln!(f, "    because {}", text::plain(reason))?;
+                writeln!(f, "    reason: {}", text::plain(reason))?;
             }
             for figure in &bench.figures {
                 let Figure {
