@@ -15,6 +15,7 @@ use std::{
 
 use aif::{
     api::client::Access,
+    command::{self, Shell},
     env::Env,
     exit::Exit,
     files::{self, Durability},
@@ -375,6 +376,33 @@ impl Stack {
         self.context.run.metrics().join(snapshot::ARCHIVE)
     }
 
+    /// Runs `aif export` on the run; what it wrote.
+    async fn export(&self, more: &[&str]) -> String {
+        use clap::Parser as _;
+        #[derive(Debug, clap::Parser)]
+        struct Typed {
+            #[command(flatten)]
+            args: command::export::Args,
+        }
+        let out = self.context.home.join("out.csv");
+        let run = self.context.run.path.display().to_string();
+        let words = ["export", &run, "--out", out.to_str().unwrap()];
+        let typed = Typed::parse_from(words.iter().chain(more));
+        let shell = Shell {
+            env: Env::of_process()
+                .with(
+                    "AIF_REGISTRY",
+                    &self.context.store.root().display().to_string(),
+                )
+                .with("TMPDIR", &self.local.path().display().to_string()),
+            home: self.context.home.clone(),
+            site_name: None,
+        };
+        let exit = command::export::run(typed.args, &shell).await.unwrap();
+        assert_eq!(exit, Exit::Done);
+        files::read_text(&out).unwrap()
+    }
+
     fn step(&self) -> StepFile {
         files::read_json(&self.context.run.step("monitor")).unwrap()
     }
@@ -432,9 +460,40 @@ async fn a_stack_is_watched_and_archived_when_it_is_released() {
     })
     .await;
 
+    let live = stack.export(&["--query", "aif_test_cakes_total"]).await;
+    let (header, row) = live.trim_end().split_once('\n').unwrap();
+    assert_eq!(
+        header,
+        "time,metric,value,instance,instance_id,job,job_id,node,role,service"
+    );
+    assert!(row.contains(",aif_test_cakes_total,42,"), "{row}");
+
     stack.context.shutdown.tell(Cause::Released);
     assert_eq!(running.await.unwrap().unwrap(), Exit::Done);
     assert!(stack.archive().exists());
+    stack.assert_no_trace();
+    let archived = stack.export(&["--query", "aif_test_cakes_total"]).await;
+    let values = |text: &str| {
+        let row = text.lines().nth(1).unwrap().split_once(',').unwrap().1;
+        row.to_owned()
+    };
+    assert_eq!(
+        values(&archived),
+        values(&live),
+        "the archive says what Prometheus said"
+    );
+    let all = stack.export(&[]).await;
+    for metric in [
+        "up",
+        "aif_test_cakes_total",
+        "aif_node_load",
+        "aif_monitor_targets",
+    ] {
+        assert!(
+            all.contains(&format!(",{metric},")),
+            "{metric} is not in the export"
+        );
+    }
     stack.assert_no_trace();
     let step = stack.step();
     assert!(step.ready_at.is_some());

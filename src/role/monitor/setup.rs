@@ -17,6 +17,7 @@ use crate::{
     clock,
     exit::{Exit, OrExit as _},
     files::{self, Durability},
+    launch::cpus,
     prometheus::{
         config::{self, Scraping},
         folder::{LocalFolder, MEMORY_CAP, Medium},
@@ -60,7 +61,7 @@ impl StepNote {
                 pid: std::process::id(),
                 restart: job.map_or(0, |job| job.restart_count),
                 node: context.node(),
-                cpus: Vec::new(),
+                cpus: cpus::allowed(),
                 started_at: clock::now(),
                 ready_at: None,
                 ended_at: None,
@@ -118,6 +119,7 @@ pub(super) async fn start(
         job,
         Some(&context.run.id),
     );
+    record.cpus = cpus::allowed();
     let folder = data_folder(context, &record)?;
     let listen: IpAddr = match job {
         None => Ipv4Addr::LOCALHOST.into(),
