@@ -28,6 +28,8 @@ SCRATCH=$(mktemp -d)
 finish() {
   local rc=$?
   [ -z "${BACKGROUND:-}" ] || kill "$BACKGROUND" 2>/dev/null || true
+  # an installation that is cut in half would only be done again
+  [ -z "${SIDE:-}" ] || wait "$SIDE" || true
   rm -rf "$SCRATCH"
   [ $rc = 0 ] || say "FAILED after $SECONDS s while $STEP (exit code $rc); what it said is above"
 }
@@ -91,23 +93,24 @@ run_local() {
 # The cluster and the image, while cargo has the other core.
 prepare_cluster() {
   $CLUSTER install || return
-  sbatch/image-llamacpp.sh "$1/containers" || return
+  local home; home=$(getent passwd "$CLUSTER_USER" | cut -d: -f6)
+  install -d -o "$CLUSTER_USER" -g "$(id -gn "$CLUSTER_USER")" "$home/$FOLDER" "$home/$FOLDER/containers" || return
+  sbatch/image-llamacpp.sh "$home/$FOLDER/containers" || return
   $CLUSTER status >/dev/null 2>&1 || $CLUSTER start
 }
 
 run_cluster() {
   is_root || die $EX_NOPERM "there is no Slurm on this machine (no sbatch on the PATH), and bringing one up needs root. Without Slurm and root: jobs/quickstart.sh --local"
   require_debian "Without Slurm: jobs/quickstart.sh --local"
-  local home folder side rc=0
-  step "bringing up Slurm, making the image and building aif"
-  $CLUSTER install
-  home=$(getent passwd "$CLUSTER_USER" | cut -d: -f6); folder=$home/$FOLDER
-  install -d -o "$CLUSTER_USER" -g "$(id -gn "$CLUSTER_USER")" "$folder" "$folder/containers"
-  prepare_cluster "$folder" & side=$!
+  local folder rc=0
+  step "bringing up Slurm, making the image and building aif, side by side"
+  prepare_cluster & SIDE=$!
   build
-  step "waiting for cluster and image"
-  wait $side || rc=$?
+  step "aif is built; waiting for cluster and image"
+  wait "$SIDE" || rc=$?
+  SIDE=""
   [ $rc = 0 ] || exit $rc
+  folder=$(getent passwd "$CLUSTER_USER" | cut -d: -f6)/$FOLDER
   step "staging to $folder"
   sbatch/stage.sh "$CLUSTER_USER" "$folder"
   step "submitting jobs/llamacpp-stack.sh as $CLUSTER_USER"

@@ -62,12 +62,14 @@ NET=198.51.100                                   # TEST-NET-2: routed nowhere
 NETNS=aifc                                       # prefix of the network namespaces' names
 ROOT=$CLUSTER_ROOT
 RUN=$CLUSTER_RUN
-# Configuration and state of the cluster. The path is the same seen from inside.
-CONF=$CLUSTER_PREFIX/etc
-STATE=$CLUSTER_PREFIX/state
-LOG=$CLUSTER_PREFIX/log
-DEV=$CLUSTER_PREFIX/dev
-LOCAL=$CLUSTER_PREFIX/local                      # the machines' own disks
+# Configuration and state of the cluster. The path is the same seen from inside. Each flavour
+# has its own: a database is not read by an older server.
+BASE=$(dirname "$ROOT")
+CONF=$BASE/etc
+STATE=$BASE/state
+LOG=$BASE/log
+DEV=$BASE/dev
+LOCAL=$BASE/local                                # the machines' own disks
 FREEZER=$RUN/freezer
 
 machines() { echo head; seq -f 'node%g' 1 "$NODES"; }
@@ -153,7 +155,7 @@ configure() {
   local m n slurm munge gpu_nodes last=$((NODES - 1))
   slurm=$(chroot "$ROOT" id -u slurm):$(chroot "$ROOT" id -g slurm)
   munge=$(chroot "$ROOT" id -u munge):$(chroot "$ROOT" id -g munge)
-  mkdir -p "$CONF" "$STATE" "$LOG" "$DEV"; chmod 755 "$CLUSTER_PREFIX" "$CONF" "$STATE" "$LOG" "$DEV"
+  mkdir -p "$CONF" "$STATE" "$LOG" "$DEV"; chmod 755 "$CLUSTER_PREFIX" "$BASE" "$CONF" "$STATE" "$LOG" "$DEV"
 
   # munge: one key for all machines, daemons refuse anything but 0600/0700
   [ -s "$CONF/munge.key" ] || (umask 077; head -c 1024 /dev/urandom >"$CONF/munge.key")
@@ -210,6 +212,8 @@ InactiveLimit=0
 # from SIGTERM to SIGKILL: Slurm's own default, which is what sites have
 KillWait=30
 MinJobAge=300
+# a new cluster does not give out an old one's job ids: runs in the user's home are named by them
+FirstJobId=$((($(date +%s) - 1704067200) / 60))
 JobRequeue=1
 PropagateResourceLimitsExcept=MEMLOCK
 
@@ -410,7 +414,7 @@ machine_init() {
   mount -t tmpfs -o mode=1777 tmpfs /dev/shm
   mkdir -p /var/spool/slurmd; mount -t tmpfs -o mode=755 tmpfs /var/spool/slurmd
   mount --bind "$DEV/fuse" /dev/fuse
-  mount --bind "$CONF/hosts" /etc/hosts
+  touch /etc/hosts; mount --bind "$CONF/hosts" /etc/hosts
   # Slurm looks in /etc/slurm
   mkdir -p /etc/slurm; mount --bind "$CONF" /etc/slurm
   unset "${!AIF_@}"
@@ -462,7 +466,10 @@ cmd_start() {
   require_installed
   lock
   local m t0=$SECONDS
-  mkdir -p "$RUN"
+  if [ -e "$RUN/flavor" ] && [ "$(cat "$RUN/flavor")" != "$CLUSTER_FLAVOR" ]; then
+    die $EX_UNAVAILABLE "the $(cat "$RUN/flavor") cluster is up: stop it first"
+  fi
+  mkdir -p "$RUN"; echo "$CLUSTER_FLAVOR" >"$RUN/flavor"
   freezer_up
   net_up
   for m in $(machines); do boot "$m"; done

@@ -109,12 +109,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, env: Env) -> ExitCode 
         Ok(cli) => cli,
         Err(error) => {
             // help and version go to standard output and are no failure
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
             let _ = error.print();
             return exit.into();
         }
     };
-    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cli::start::run(cli, env)));
+    let ended =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cli::start::run(cli, env)));
     match ended {
         Ok(Ok(exit)) => exit.into(),
         Ok(Err(error)) if is_broken_pipe(&error) => Exit::Done.into(),
@@ -130,6 +135,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, env: Env) -> ExitCode 
 /// Did the reader of our output go away?
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     })
 }

@@ -143,7 +143,9 @@ pub struct BenchArgs {
 
 /// The table of exit codes, for `--help`.
 fn exit_codes() -> String {
-    let lines = Exit::ALL.iter().map(|exit| format!("  {:>3}  {}", exit.code(), exit.meaning()));
+    let lines = Exit::ALL
+        .iter()
+        .map(|exit| format!("  {:>3}  {}", exit.code(), exit.meaning()));
     format!("Exit codes:\n{}", lines.collect::<Vec<_>>().join("\n"))
 }
 

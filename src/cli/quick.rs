@@ -66,14 +66,25 @@ pub fn recipe(flags: &Flags) -> Result<String, Failure> {
     let mut workload = Map::new();
     let rate = match flags.request_rate.as_deref() {
         None | Some("inf") => None,
-        Some(text) => {
-            Some(text.parse::<f64>().ok().filter(|rate| *rate > 0.0 && rate.is_finite()).ok_or_else(|| {
-                usage(format!("--request-rate takes a positive number or inf, not {text}"))
-            })?)
-        }
+        Some(text) => Some(
+            text.parse::<f64>()
+                .ok()
+                .filter(|rate| *rate > 0.0 && rate.is_finite())
+                .ok_or_else(|| {
+                    usage(format!(
+                        "--request-rate takes a positive number or inf, not {text}"
+                    ))
+                })?,
+        ),
     };
-    if flags.burstiness.is_some_and(|burstiness| (burstiness - 1.0).abs() > f64::EPSILON) {
-        return Err(Failure::new(Exit::Recipe, "this version cannot do --burstiness other than 1 (a Poisson process)"));
+    if flags
+        .burstiness
+        .is_some_and(|burstiness| (burstiness - 1.0).abs() > f64::EPSILON)
+    {
+        return Err(Failure::new(
+            Exit::Recipe,
+            "this version cannot do --burstiness other than 1 (a Poisson process)",
+        ));
     }
     if let Some(rate) = rate {
         workload.insert("pattern".to_owned(), json!("open-loop"));
@@ -92,11 +103,17 @@ pub fn recipe(flags: &Flags) -> Result<String, Failure> {
         workload.insert("concurrent_users".to_owned(), json!(users.unwrap_or(1)));
     }
     if let Some(text) = &flags.duration {
-        let duration = units::parse_duration(text)
-            .ok_or_else(|| usage(format!("--duration takes a time such as 60s or 5m, not {text}")))?;
+        let duration = units::parse_duration(text).ok_or_else(|| {
+            usage(format!(
+                "--duration takes a time such as 60s or 5m, not {text}"
+            ))
+        })?;
         workload.insert("duration_seconds".to_owned(), json!(duration.as_secs_f64()));
     }
-    if let Some(count) = flags.num_prompts.or_else(|| flags.duration.is_none().then_some(100)) {
+    if let Some(count) = flags
+        .num_prompts
+        .or_else(|| flags.duration.is_none().then_some(100))
+    {
         workload.insert("total_requests".to_owned(), json!(count));
     }
     if flags.backend.as_deref() == Some("openai-chat") {
@@ -108,8 +125,14 @@ pub fn recipe(flags: &Flags) -> Result<String, Failure> {
     if let Some(model) = &flags.model {
         params.insert("model_name".to_owned(), json!(model));
     }
-    params.insert("prompt_length".to_owned(), json!(flags.random_input_len.unwrap_or(128)));
-    params.insert("max_tokens".to_owned(), json!(flags.random_output_len.unwrap_or(128)));
+    params.insert(
+        "prompt_length".to_owned(),
+        json!(flags.random_input_len.unwrap_or(128)),
+    );
+    params.insert(
+        "max_tokens".to_owned(),
+        json!(flags.random_output_len.unwrap_or(128)),
+    );
     if flags.ignore_eos {
         params.insert("ignore_eos".to_owned(), json!(true));
     }
@@ -123,14 +146,18 @@ pub fn recipe(flags: &Flags) -> Result<String, Failure> {
     if !slo.is_empty() {
         recipe["slo"] = Value::Object(slo);
     }
-    serde_yaml::to_string(&recipe).map_err(|error| Failure::caused(Exit::Bug, "the flags make no recipe", error))
+    serde_yaml::to_string(&recipe)
+        .map_err(|error| Failure::caused(Exit::Bug, "the flags make no recipe", error))
 }
 
 fn goodput(limits: &[String]) -> Result<Map<String, Value>, Failure> {
     let mut slo = Map::new();
     for limit in limits {
         let wrong = || {
-            Failure::new(Exit::Usage, format!("--goodput takes ttft:MS, tpot:MS or e2el:MS, not {limit}"))
+            Failure::new(
+                Exit::Usage,
+                format!("--goodput takes ttft:MS, tpot:MS or e2el:MS, not {limit}"),
+            )
         };
         let (name, value) = limit.split_once(':').ok_or_else(wrong)?;
         let key = match name {
@@ -139,7 +166,10 @@ fn goodput(limits: &[String]) -> Result<Map<String, Value>, Failure> {
             "e2el" => "e2e_ms",
             _ => return Err(wrong()),
         };
-        slo.insert(key.to_owned(), json!(value.parse::<f64>().map_err(|_| wrong())?));
+        slo.insert(
+            key.to_owned(),
+            json!(value.parse::<f64>().map_err(|_| wrong())?),
+        );
     }
     Ok(slo)
 }
@@ -150,22 +180,43 @@ mod tests {
 
     #[test]
     fn a_rate_is_an_open_loop_and_a_concurrency_a_closed_one() {
-        let open = recipe(&Flags { request_rate: Some("2.5".into()), max_concurrency: Some(8), ..Flags::default() });
+        let open = recipe(&Flags {
+            request_rate: Some("2.5".into()),
+            max_concurrency: Some(8),
+            ..Flags::default()
+        });
         let open = open.unwrap();
-        assert!(open.contains("pattern: open-loop") && open.contains("max_in_flight: 8"), "{open}");
-        let closed = recipe(&Flags { max_concurrency: Some(8), num_prompts: Some(50), ..Flags::default() }).unwrap();
-        assert!(closed.contains("concurrent_users: 8") && closed.contains("total_requests: 50"), "{closed}");
+        assert!(
+            open.contains("pattern: open-loop") && open.contains("max_in_flight: 8"),
+            "{open}"
+        );
+        let closed = recipe(&Flags {
+            max_concurrency: Some(8),
+            num_prompts: Some(50),
+            ..Flags::default()
+        })
+        .unwrap();
+        assert!(
+            closed.contains("concurrent_users: 8") && closed.contains("total_requests: 50"),
+            "{closed}"
+        );
     }
 
     #[test]
     fn senseless_flags_are_named() {
         let error = |flags| recipe(&flags).unwrap_err().to_string();
         assert_eq!(
-            error(Flags { request_rate: Some("fast".into()), ..Flags::default() }),
+            error(Flags {
+                request_rate: Some("fast".into()),
+                ..Flags::default()
+            }),
             "--request-rate takes a positive number or inf, not fast"
         );
         assert_eq!(
-            error(Flags { goodput: vec!["p99:3".into()], ..Flags::default() }),
+            error(Flags {
+                goodput: vec!["p99:3".into()],
+                ..Flags::default()
+            }),
             "--goodput takes ttft:MS, tpot:MS or e2el:MS, not p99:3"
         );
     }

@@ -47,7 +47,11 @@ pub fn run(cli: Cli, env: Env) -> anyhow::Result<Exit> {
     if let Some(role) = role.filter(|role| *role != "stack") {
         cpus::take(role, &env);
     }
-    let workers = if role == Some("bench") { cpus::allowed().len().clamp(1, 8) } else { 1 };
+    let workers = if role == Some("bench") {
+        cpus::allowed().len().clamp(1, 8)
+    } else {
+        1
+    };
     let mut runtime = match workers {
         1 => tokio::runtime::Builder::new_current_thread(),
         workers => {
@@ -65,7 +69,11 @@ async fn dispatch(cli: Cli, env: Env) -> anyhow::Result<Exit> {
         .or_else(|| env.path("SLURM_SUBMIT_DIR"))
         .or_else(|| std::env::current_dir().ok())
         .unwrap_or_else(|| PathBuf::from("."));
-    let shell = Shell { env, home, site_name: cli.site };
+    let shell = Shell {
+        env,
+        home,
+        site_name: cli.site,
+    };
     match cli.command {
         Command::Stack(args) => stack(args, &shell).await,
         Command::Server(args) => server(args, &shell).await,
@@ -97,10 +105,18 @@ fn resolve(name: &str, kind: Kind, sets: &[String], shell: &Shell) -> anyhow::Re
 }
 
 /// What a role is started with: signals are listened to before anything is made.
-fn context(role: &str, service: &str, out: Option<&Path>, shell: &Shell) -> anyhow::Result<Context> {
+fn context(
+    role: &str,
+    service: &str,
+    out: Option<&Path>,
+    shell: &Shell,
+) -> anyhow::Result<Context> {
     let site = shell.site()?;
     let job = shell.job();
-    if job.is_none() && shell.env.get("SLURM_JOB_ID").is_some() && shell.env.get("AIF_LAUNCHER").is_none() {
+    if job.is_none()
+        && shell.env.get("SLURM_JOB_ID").is_some()
+        && shell.env.get("AIF_LAUNCHER").is_none()
+    {
         let message = format!(
             "this shell belongs to job {} but runs on none of its nodes: start the role as a step, `srun --overlap -N1 -n1 aif {role} …`",
             shell.env.get("SLURM_JOB_ID").unwrap_or_default()
@@ -109,9 +125,14 @@ fn context(role: &str, service: &str, out: Option<&Path>, shell: &Shell) -> anyh
     }
     let store = shell.store()?;
     let root = out.map_or_else(|| shell.results_folder(), Path::to_owned);
-    let given = shell.env.path("AIF_RUN_DIR").filter(|_| role != "stack" && out.is_none());
+    let given = shell
+        .env
+        .path("AIF_RUN_DIR")
+        .filter(|_| role != "stack" && out.is_none());
     let run = match &given {
-        Some(path) => RunDir::open(path).or_exit(Exit::NoInput, || format!("no run folder {}", path.display()))?,
+        Some(path) => RunDir::open(path).or_exit(Exit::NoInput, || {
+            format!("no run folder {}", path.display())
+        })?,
         None => {
             let id = if role == "stack" {
                 run::stack_id(service, job.as_ref())
@@ -119,7 +140,9 @@ fn context(role: &str, service: &str, out: Option<&Path>, shell: &Shell) -> anyh
                 run::role_id(service, role, job.as_ref())
             };
             let made = RunDir::create(&root, &id).and_then(|run| RunDir::open(&run.path));
-            made.or_exit(Exit::CannotCreate, || format!("no run folder can be made in {}", root.display()))?
+            made.or_exit(Exit::CannotCreate, || {
+                format!("no run folder can be made in {}", root.display())
+            })?
         }
     };
     telemetry::log::start(role, &run.id, job.as_ref(), &shell.env);
@@ -137,9 +160,14 @@ fn context(role: &str, service: &str, out: Option<&Path>, shell: &Shell) -> anyh
 
 async fn server(args: RoleArgs, shell: &Shell) -> anyhow::Result<Exit> {
     let resolved = resolve(&args.recipe, Kind::Server, &args.set, shell)?;
-    let Plan::Server(plan) = resolved.plan.clone() else { return Err(wrong_kind(&args.recipe, "server")) };
+    let Plan::Server(plan) = resolved.plan.clone() else {
+        return Err(wrong_kind(&args.recipe, "server"));
+    };
     let context = context("server", &plan.service_name, args.out.as_deref(), shell)?;
-    let config = role::server::Config { plan, entry: resolved.entry.clone() };
+    let config = role::server::Config {
+        plan,
+        entry: resolved.entry.clone(),
+    };
     let begun = Alone::begin("server", "server", &[&resolved], &context)?;
     let ended = role::server::run(config, &context).await;
     begun.end(ended, &context)
@@ -147,9 +175,14 @@ async fn server(args: RoleArgs, shell: &Shell) -> anyhow::Result<Exit> {
 
 async fn monitor(args: RoleArgs, shell: &Shell) -> anyhow::Result<Exit> {
     let resolved = resolve(&args.recipe, Kind::Monitor, &args.set, shell)?;
-    let Plan::Monitor(plan) = resolved.plan.clone() else { return Err(wrong_kind(&args.recipe, "monitor")) };
+    let Plan::Monitor(plan) = resolved.plan.clone() else {
+        return Err(wrong_kind(&args.recipe, "monitor"));
+    };
     let context = context("monitor", &plan.service_name, args.out.as_deref(), shell)?;
-    let config = role::monitor::Config { plan, entry: resolved.entry.clone() };
+    let config = role::monitor::Config {
+        plan,
+        entry: resolved.entry.clone(),
+    };
     let begun = Alone::begin("monitor", "monitor", &[&resolved], &context)?;
     let ended = role::monitor::run(config, &context).await;
     begun.end(ended, &context)
@@ -157,13 +190,33 @@ async fn monitor(args: RoleArgs, shell: &Shell) -> anyhow::Result<Exit> {
 
 async fn bench(args: BenchArgs, shell: &Shell) -> anyhow::Result<Exit> {
     let resolved = bench_recipe(&args, shell)?;
-    let Plan::Client(plan) = resolved.plan.clone() else { return Err(wrong_kind("the recipe", "client")) };
-    let wait = units::parse_duration(&args.wait)
-        .ok_or_else(|| Failure::new(Exit::Usage, format!("--wait takes a time such as 30m, not {}", args.wait)))?;
-    let destination = plan.destination.clone().map(|folder| shell.home.join(folder));
-    let context = context("bench", &plan.service_name, destination.as_deref().filter(|_| shell.env.get("AIF_RUN_DIR").is_none()), shell)?;
+    let Plan::Client(plan) = resolved.plan.clone() else {
+        return Err(wrong_kind("the recipe", "client"));
+    };
+    let wait = units::parse_duration(&args.wait).ok_or_else(|| {
+        Failure::new(
+            Exit::Usage,
+            format!("--wait takes a time such as 30m, not {}", args.wait),
+        )
+    })?;
+    let destination = plan
+        .destination
+        .clone()
+        .map(|folder| shell.home.join(folder));
+    let context = context(
+        "bench",
+        &plan.service_name,
+        destination
+            .as_deref()
+            .filter(|_| shell.env.get("AIF_RUN_DIR").is_none()),
+        shell,
+    )?;
     let step = format!("bench-{}", plan.name);
-    let wanted = Wanted { service: plan.service_name.clone(), job: args.job, instance: args.instance };
+    let wanted = Wanted {
+        service: plan.service_name.clone(),
+        job: args.job,
+        instance: args.instance,
+    };
     let config = role::bench::Config {
         plan,
         entry: resolved.entry.clone(),
@@ -195,8 +248,13 @@ fn bench_recipe(args: &BenchArgs, shell: &Shell) -> anyhow::Result<Resolved> {
         library::resolve_text("command line", &text, Kind::Client, &args.set, &variables)?
     };
     if let Some(file) = &args.quick.save_recipe {
-        files::write_atomic(file, resolved.entry.text.as_bytes(), 0o644, files::Durability::Synced)
-            .or_exit(Exit::CannotCreate, || "the recipe was not saved".to_owned())?;
+        files::write_atomic(
+            file,
+            resolved.entry.text.as_bytes(),
+            0o644,
+            files::Durability::Synced,
+        )
+        .or_exit(Exit::CannotCreate, || "the recipe was not saved".to_owned())?;
     }
     Ok(resolved)
 }
@@ -213,7 +271,9 @@ async fn stack(args: StackArgs, shell: &Shell) -> anyhow::Result<Exit> {
     let routed = library::route_overrides(&args.set, &kinds)?;
     let sets = |kind: Kind| routed.get(&kind).cloned().unwrap_or_default();
     let one = |name: &Option<String>, kind| {
-        name.as_ref().map(|name| resolve(name, kind, &sets(kind), shell)).transpose()
+        name.as_ref()
+            .map(|name| resolve(name, kind, &sets(kind), shell))
+            .transpose()
     };
     let server = one(&args.server, Kind::Server)?;
     let monitor = one(&args.monitor, Kind::Monitor)?;
@@ -224,7 +284,11 @@ async fn stack(args: StackArgs, shell: &Shell) -> anyhow::Result<Exit> {
         .map(|name| resolve(name, Kind::Client, &client_sets, shell))
         .collect::<anyhow::Result<Vec<_>>>()?;
 
-    let first = server.iter().chain(&benches).next().map(|recipe| &recipe.plan);
+    let first = server
+        .iter()
+        .chain(&benches)
+        .next()
+        .map(|recipe| &recipe.plan);
     let service = match first {
         Some(Plan::Server(plan)) => plan.service_name.clone(),
         Some(Plan::Client(plan)) => plan.service_name.clone(),
@@ -233,13 +297,24 @@ async fn stack(args: StackArgs, shell: &Shell) -> anyhow::Result<Exit> {
     };
     same_service(&service, monitor.iter().chain(&benches))?;
     let destination = benches.iter().find_map(|bench| match &bench.plan {
-        Plan::Client(plan) => plan.destination.clone().map(|folder| shell.home.join(folder)),
+        Plan::Client(plan) => plan
+            .destination
+            .clone()
+            .map(|folder| shell.home.join(folder)),
         Plan::Server(_) | Plan::Monitor(_) => None,
     });
-    let context = context("stack", &service, args.out.as_deref().or(destination.as_deref()), shell)?;
+    let context = context(
+        "stack",
+        &service,
+        args.out.as_deref().or(destination.as_deref()),
+        shell,
+    )?;
     let program = own_program()?;
     let launcher: Box<dyn Launch> = if context.job.is_some() && !args.local {
-        Box::new(Srun { program, env: shell.env.clone() })
+        Box::new(Srun {
+            program,
+            env: shell.env.clone(),
+        })
     } else {
         Box::new(Local { program })
     };
@@ -255,7 +330,10 @@ async fn stack(args: StackArgs, shell: &Shell) -> anyhow::Result<Exit> {
 }
 
 /// A stack is about one service: recipes that name another would wait for it in vain.
-fn same_service<'a>(service: &str, others: impl Iterator<Item = &'a Resolved>) -> Result<(), Failure> {
+fn same_service<'a>(
+    service: &str,
+    others: impl Iterator<Item = &'a Resolved>,
+) -> Result<(), Failure> {
     for other in others {
         let (name, own) = match &other.plan {
             Plan::Server(plan) => (&plan.name, &plan.service_name),
@@ -291,17 +369,30 @@ struct Alone {
 }
 
 impl Alone {
-    fn begin(role: &str, step: &str, recipes: &[&Resolved], context: &Context) -> anyhow::Result<Self> {
+    fn begin(
+        role: &str,
+        step: &str,
+        recipes: &[&Resolved],
+        context: &Context,
+    ) -> anyhow::Result<Self> {
         let mut manifest = None;
         if !context.in_stack {
-            let launcher = if context.job.is_some() { "srun" } else { "local" };
+            let launcher = if context.job.is_some() {
+                "srun"
+            } else {
+                "local"
+            };
             let mut own = context.manifest(role, launcher);
             own.recipes = recipes.iter().map(|recipe| recipe.entry.clone()).collect();
-            files::write_json(&context.run.manifest(), &own)
-                .or_exit(Exit::CannotCreate, || "the run folder cannot be written".to_owned())?;
+            files::write_json(&context.run.manifest(), &own).or_exit(Exit::CannotCreate, || {
+                "the run folder cannot be written".to_owned()
+            })?;
             manifest = Some(own);
         }
-        Ok(Self { step: step.to_owned(), manifest })
+        Ok(Self {
+            step: step.to_owned(),
+            manifest,
+        })
     }
 
     /// Writes the role's last word, and closes the run where it is its own.
@@ -325,13 +416,22 @@ impl Alone {
                 _ => "failed",
             };
             state.clone_into(&mut manifest.state);
-            manifest.problems.extend(ended.as_ref().err().map(|error| format!("{error:#}")));
+            manifest
+                .problems
+                .extend(ended.as_ref().err().map(|error| format!("{error:#}")));
             manifest.steps = context.run.steps();
             manifest.stimulus_sha256 = run::stimuli(&context.run);
             files::write_json(&context.run.manifest(), &manifest)
-                .or_exit(Exit::CannotCreate, || "the manifest cannot be written".to_owned())?;
-            report::write(&context.run).or_exit(Exit::CannotCreate, || "the report cannot be written".to_owned())?;
-            terminal::note(format_args!("aif: run folder {}", context.run.path.display()));
+                .or_exit(Exit::CannotCreate, || {
+                    "the manifest cannot be written".to_owned()
+                })?;
+            report::write(&context.run).or_exit(Exit::CannotCreate, || {
+                "the report cannot be written".to_owned()
+            })?;
+            terminal::note(format_args!(
+                "aif: run folder {}",
+                context.run.path.display()
+            ));
         }
         ended
     }

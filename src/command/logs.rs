@@ -27,7 +27,15 @@ pub fn run(args: &Args, shell: &Shell) -> anyhow::Result<Exit> {
     let mut names: Vec<String> = std::fs::read_dir(run.path.join("logs"))
         .into_iter()
         .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.strip_suffix(".log").map(str::to_owned))
+        .filter_map(|entry| {
+            entry
+                .ok()?
+                .file_name()
+                .into_string()
+                .ok()?
+                .strip_suffix(".log")
+                .map(str::to_owned)
+        })
         .collect();
     names.sort();
     if let Some(role) = &args.role {
@@ -44,8 +52,12 @@ pub fn run(args: &Args, shell: &Shell) -> anyhow::Result<Exit> {
             terminal::line(format_args!("==> {} <==", path.display()))?;
         }
         match args.tail {
-            Some(lines) => files::tail(&path, lines).iter().try_for_each(terminal::line)?,
-            None => files::read_text(&path)?.lines().try_for_each(terminal::line)?,
+            Some(lines) => files::tail(&path, lines)
+                .iter()
+                .try_for_each(terminal::line)?,
+            None => files::read_text(&path)?
+                .lines()
+                .try_for_each(terminal::line)?,
         }
     }
     Ok(Exit::Done)

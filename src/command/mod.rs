@@ -76,7 +76,11 @@ impl Shell {
     pub fn find_run(&self, name: &str) -> Result<RunDir, Failure> {
         let root = self.results_folder();
         let mut candidates = vec![PathBuf::from(name), root.join(name)];
-        let ids = std::fs::read_dir(&root).into_iter().flatten().flatten().map(|entry| entry.path());
+        let ids = std::fs::read_dir(&root)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path());
         let mut by_job: Vec<PathBuf> = ids
             .filter(|path| {
                 let folder = path.file_name().unwrap_or_default().to_string_lossy();
@@ -85,9 +89,14 @@ impl Shell {
             .collect();
         by_job.sort();
         candidates.extend(by_job.into_iter().rev());
-        let is_run = |path: &PathBuf| path.join("run.json").is_file() || path.join("manifest.json").is_file();
+        let is_run = |path: &PathBuf| {
+            path.join("run.json").is_file() || path.join("manifest.json").is_file()
+        };
         let found = candidates.iter().find(|path| is_run(path)).ok_or_else(|| {
-            let message = format!("no run {name}: neither a run folder nor in {}", root.display());
+            let message = format!(
+                "no run {name}: neither a run folder nor in {}",
+                root.display()
+            );
             Failure::new(Exit::NoInput, message)
         })?;
         RunDir::open(found).or_exit(Exit::NoInput, || format!("run {name} cannot be opened"))

@@ -32,7 +32,10 @@ pub struct Args {
 ///
 /// # Errors
 /// Where a run is not there or a report cannot be written.
-#[expect(clippy::unused_async, reason = "the same shape as every command; reading many runs may wait one day")]
+#[expect(
+    clippy::unused_async,
+    reason = "the same shape as every command; reading many runs may wait one day"
+)]
 pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
     let mut runs: Vec<RunDir> = Vec::new();
     for name in &args.runs {
@@ -74,14 +77,17 @@ fn make(runs: &[RunDir], out: Option<&Path>) -> Result<Summary, Failure> {
     made.map_err(|error| {
         // a folder that cannot be written is no missing input, whatever the system calls it
         let exit = match &error {
-            report::Error::Files(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
+            report::Error::Files(error)
+                if error.source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
                 Exit::NoPermission
             }
             report::Error::Files(_) => Exit::CannotCreate,
             report::Error::Render(_) => Exit::Bug,
         };
         let folder = out.unwrap_or(&first.path).display();
-        let message = format!("the report cannot be written into {folder}; `--out DIR` writes it elsewhere");
+        let message =
+            format!("the report cannot be written into {folder}; `--out DIR` writes it elsewhere");
         Failure::caused(exit, message, error)
     })
 }
@@ -101,8 +107,12 @@ fn find(name: &str, shell: &Shell) -> Result<RunDir, Failure> {
     if !folder.is_dir() {
         return Err(missing);
     }
-    if ["bench", "steps"].iter().any(|part| folder.join(part).is_dir()) {
-        return RunDir::open(folder).or_exit(Exit::NoInput, || format!("run {name} cannot be opened"));
+    if ["bench", "steps"]
+        .iter()
+        .any(|part| folder.join(part).is_dir())
+    {
+        return RunDir::open(folder)
+            .or_exit(Exit::NoInput, || format!("run {name} cannot be opened"));
     }
     let message = format!(
         "{name} is not a run folder: it should hold manifest.json, run.json, steps/ or bench/; \

@@ -47,11 +47,16 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
     };
     let jobs: BTreeSet<String> = match &args.job {
         Some(job) => BTreeSet::from([job.clone()]),
-        None => records.iter().filter(wanted).map(|record| record.job_id.clone()).collect(),
+        None => records
+            .iter()
+            .filter(wanted)
+            .map(|record| record.job_id.clone())
+            .collect(),
     };
     if jobs.is_empty() {
         let what = args.service.as_deref().unwrap_or("any service");
-        let message = format!("no instance of {what} is registered; `aif status` shows jobs that still wait");
+        let message =
+            format!("no instance of {what} is registered; `aif status` shows jobs that still wait");
         return Err(Failure::new(Exit::Unavailable, message).into());
     }
     for job in &jobs {
@@ -64,7 +69,11 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
 }
 
 async fn stop_job(job: &str) -> anyhow::Result<()> {
-    let state = client::squeue(None, Some(job)).await?.into_iter().next().map(|job| job.state);
+    let state = client::squeue(None, Some(job))
+        .await?
+        .into_iter()
+        .next()
+        .map(|job| job.state);
     match state.as_deref() {
         None => terminal::line(format_args!("job {job} has ended already"))?,
         Some("PENDING") => {
@@ -73,23 +82,34 @@ async fn stop_job(job: &str) -> anyhow::Result<()> {
         }
         Some(_) => {
             client::scancel(job, true).await?;
-            terminal::line(format_args!("job {job} is told to end; it keeps its results"))?;
+            terminal::line(format_args!(
+                "job {job} is told to end; it keeps its results"
+            ))?;
         }
     }
     Ok(())
 }
 
 fn stop_local(pid: &str) -> Result<(), Failure> {
-    let pid: i32 = pid.parse().or_exit(Exit::Bug, || format!("local-{pid} names no process"))?;
+    let pid: i32 = pid
+        .parse()
+        .or_exit(Exit::Bug, || format!("local-{pid} names no process"))?;
     // the number may belong to a stranger by now: it must be this program
-    let own = std::fs::read_link("/proc/self/exe").ok().and_then(|path| Some(path.file_name()?.to_owned()));
-    let other = std::fs::read_link(format!("/proc/{pid}/exe")).ok().and_then(|path| Some(path.file_name()?.to_owned()));
+    let own = std::fs::read_link("/proc/self/exe")
+        .ok()
+        .and_then(|path| Some(path.file_name()?.to_owned()));
+    let other = std::fs::read_link(format!("/proc/{pid}/exe"))
+        .ok()
+        .and_then(|path| Some(path.file_name()?.to_owned()));
     if other.is_none() || other != own {
         terminal::note(format_args!("process {pid} has ended already"));
         return Ok(());
     }
-    kill(Pid::from_raw(pid), Signal::SIGTERM)
-        .or_exit(Exit::NoPermission, || format!("process {pid} cannot be told to end"))?;
-    terminal::note(format_args!("process {pid} is told to end; it keeps its results"));
+    kill(Pid::from_raw(pid), Signal::SIGTERM).or_exit(Exit::NoPermission, || {
+        format!("process {pid} cannot be told to end")
+    })?;
+    terminal::note(format_args!(
+        "process {pid} is told to end; it keeps its results"
+    ));
     Ok(())
 }

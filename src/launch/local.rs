@@ -26,7 +26,8 @@ impl Launch for Local {
         command
             .args(&step.arguments)
             .envs(step.variables.iter().map(|(name, value)| (name, value)))
-            .env("AIF_LAUNCHER", "local");
+            .env("AIF_LAUNCHER", "local")
+            .env("AIF_LOCAL_JOB", format!("local-{}", std::process::id()));
         command
     }
 }

@@ -35,23 +35,41 @@ pub fn figures(results: &Results) -> Vec<Figure> {
     let (columns, seconds) = thin(&results.slices);
     let xs: Vec<f64> = columns.iter().map(|column| column.t).collect();
     let note = (seconds > 1.5).then(|| {
-        format!("Each point stands for {} s; medians are medians of the medians of each second.", text::number(seconds))
+        format!(
+            "Each point stands for {} s; medians are medians of the medians of each second.",
+            text::number(seconds)
+        )
     });
     let series = |name: &str, value: fn(&Column) -> Option<f64>| Line {
         name: name.to_owned(),
         values: columns.iter().map(value).collect(),
     };
-    let panel = |unit: &str, lines: Vec<Line>| Panel { unit: unit.to_owned(), lines };
+    let panel = |unit: &str, lines: Vec<Line>| Panel {
+        unit: unit.to_owned(),
+        lines,
+    };
     let drawn = [
         (
             "Time to first token",
-            vec![panel("ms", vec![series("median", |c| c.ttft_p50), series("largest", |c| c.ttft_max)])],
+            vec![panel(
+                "ms",
+                vec![
+                    series("median", |c| c.ttft_p50),
+                    series("largest", |c| c.ttft_max),
+                ],
+            )],
         ),
         (
             "Throughput",
             vec![
-                panel("requests/s", vec![series("requests ended well", |c| Some(c.completed))]),
-                panel("tokens/s", vec![series("output tokens", |c| Some(c.tokens))]),
+                panel(
+                    "requests/s",
+                    vec![series("requests ended well", |c| Some(c.completed))],
+                ),
+                panel(
+                    "tokens/s",
+                    vec![series("output tokens", |c| Some(c.tokens))],
+                ),
             ],
         ),
         (
@@ -82,7 +100,10 @@ pub fn figures(results: &Results) -> Vec<Figure> {
 
 fn table_head(panels: &[Panel]) -> Vec<String> {
     let lines = panels.iter().flat_map(|panel| {
-        panel.lines.iter().map(|line| format!("{} ({})", line.name, panel.unit))
+        panel
+            .lines
+            .iter()
+            .map(|line| format!("{} ({})", line.name, panel.unit))
     });
     std::iter::once("seconds".to_owned()).chain(lines).collect()
 }
@@ -115,7 +136,11 @@ fn thin(slices: &[Slice]) -> (Vec<Column>, f64) {
         [first, .., last] => (last.t - first.t) / (slices.len() - 1) as f64,
         _ => 1.0,
     };
-    let width = if span.is_finite() && span > 0.0 { span } else { 1.0 };
+    let width = if span.is_finite() && span > 0.0 {
+        span
+    } else {
+        1.0
+    };
     let columns = slices.chunks(together).map(|chunk| {
         let seconds = width * chunk.len() as f64;
         let rate = |count: fn(&Slice) -> u64| chunk.iter().map(count).sum::<u64>() as f64 / seconds;
@@ -128,7 +153,10 @@ fn thin(slices: &[Slice]) -> (Vec<Column>, f64) {
             tokens: rate(|slice| slice.output_tokens),
             in_flight: chunk.iter().map(|slice| slice.in_flight).max().unwrap_or(0) as f64,
             ttft_p50: medians.get(medians.len() / 2).copied(),
-            ttft_max: chunk.iter().filter_map(|slice| slice.ttft_max_ms).max_by(f64::total_cmp),
+            ttft_max: chunk
+                .iter()
+                .filter_map(|slice| slice.ttft_max_ms)
+                .max_by(f64::total_cmp),
         }
     });
     (columns.collect(), width * together as f64)
@@ -155,9 +183,17 @@ mod tests {
         let slices: Vec<Slice> = (0..1000).map(slice).collect();
         let (columns, seconds) = thin(&slices);
         assert_eq!((columns.len(), seconds), (200, 5.0));
-        assert!(columns.iter().all(|column| (column.completed - 4.0).abs() < 1e-9));
+        assert!(
+            columns
+                .iter()
+                .all(|column| (column.completed - 4.0).abs() < 1e-9)
+        );
         assert_eq!(columns.last().unwrap().ttft_max, Some(999.0));
-        assert_eq!(text::number(columns[2].in_flight), "6", "the most of 3 4 5 6 0");
+        assert_eq!(
+            text::number(columns[2].in_flight),
+            "6",
+            "the most of 3 4 5 6 0"
+        );
     }
 
     #[test]
@@ -165,6 +201,9 @@ mod tests {
         let slices: Vec<Slice> = (0..20).map(slice).collect();
         let (columns, _) = thin(&slices);
         assert_eq!(columns.len(), 20);
-        assert_eq!(columns[5].ttft_p50, None, "a second without a first token has none");
+        assert_eq!(
+            columns[5].ttft_p50, None,
+            "a second without a first token has none"
+        );
     }
 }

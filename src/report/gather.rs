@@ -111,7 +111,9 @@ impl Outcome {
             Self::Unfinished => {
                 "The manifest says that the run goes on: it does, or it was killed before it could close its account."
             }
-            Self::Interrupted => "The run was told to end before its time: numbers are those measured until then.",
+            Self::Interrupted => {
+                "The run was told to end before its time: numbers are those measured until then."
+            }
             Self::Failed => "The run failed: see the problems below before using any number.",
             Self::Invalid => "Do not use these numbers: the reasons below say why.",
         }
@@ -121,14 +123,20 @@ impl Outcome {
 impl Report {
     /// Reads one run.
     pub fn read(run: &RunDir) -> Result<Self, files::Error> {
-        Ok(Self { folder: run.path.clone(), parts: vec![Part::read(run)?] })
+        Ok(Self {
+            folder: run.path.clone(),
+            parts: vec![Part::read(run)?],
+        })
     }
 
     /// Reads several runs for one report in `folder`.
     pub fn join(runs: &[RunDir], folder: &Path) -> Result<Self, files::Error> {
         let mut parts = runs.iter().map(Part::read).collect::<Result<Vec<_>, _>>()?;
         name_strangers(&mut parts);
-        Ok(Self { folder: folder.to_owned(), parts })
+        Ok(Self {
+            folder: folder.to_owned(),
+            parts,
+        })
     }
 
     /// Its title: the ids of its runs.
@@ -139,7 +147,9 @@ impl Report {
 
     /// Every bench, with the run it belongs to.
     pub fn benches(&self) -> impl Iterator<Item = (&Part, &Bench)> {
-        self.parts.iter().flat_map(|part| part.benches.iter().map(move |bench| (part, bench)))
+        self.parts
+            .iter()
+            .flat_map(|part| part.benches.iter().map(move |bench| (part, bench)))
     }
 
     /// How it went: the worst that can be said of any of its runs and benches.
@@ -148,7 +158,11 @@ impl Report {
         let worst = runs.max().unwrap_or(Outcome::NoResult);
         let measured = self.benches().any(|(_, bench)| bench.results.is_some());
         // "complete" says that there was no bench: not of a report where a joined run held one
-        if worst == Outcome::Complete && measured { Outcome::Valid } else { worst }
+        if worst == Outcome::Complete && measured {
+            Outcome::Valid
+        } else {
+            worst
+        }
     }
 }
 
@@ -159,13 +173,19 @@ impl Part {
         }
         let mut missing = Vec::new();
         let manifest = read_manifest(&run.manifest(), &run.id, &mut missing);
-        let mut steps = manifest.as_ref().map(|manifest| manifest.steps.clone()).unwrap_or_default();
+        let mut steps = manifest
+            .as_ref()
+            .map(|manifest| manifest.steps.clone())
+            .unwrap_or_default();
         steps.extend(run.steps());
         if steps.is_empty() {
             missing.push("steps/: no role left a step file".to_owned());
         }
-        let benches: Vec<Bench> =
-            run.benches().into_iter().map(|name| Bench::read(run, name, &mut missing)).collect();
+        let benches: Vec<Bench> = run
+            .benches()
+            .into_iter()
+            .map(|name| Bench::read(run, name, &mut missing))
+            .collect();
         if let Some(manifest) = &manifest {
             for name in planned(manifest) {
                 if !benches.iter().any(|bench| bench.name.starts_with(&name)) {
@@ -174,7 +194,9 @@ impl Part {
             }
         }
         let metrics = files_in(&run.metrics());
-        let monitored = manifest.as_ref().is_none_or(|manifest| has_recipe(manifest, "monitor"));
+        let monitored = manifest
+            .as_ref()
+            .is_none_or(|manifest| has_recipe(manifest, "monitor"));
         if monitored && !metrics.iter().any(|path| is_snapshot(path)) {
             missing.push("metrics/: no snapshot of Prometheus".to_owned());
         }
@@ -182,19 +204,38 @@ impl Part {
         if logs.is_empty() {
             missing.push("logs/: no logs".to_owned());
         }
-        let running = manifest.as_ref().is_some_and(|manifest| manifest.state == "running");
+        let running = manifest
+            .as_ref()
+            .is_some_and(|manifest| manifest.state == "running");
         let tails = tails(run, &steps, &logs, running);
-        Ok(Self { id: run.id.clone(), path: run.path.clone(), manifest, steps, benches, metrics, logs, tails, missing })
+        Ok(Self {
+            id: run.id.clone(),
+            path: run.path.clone(),
+            manifest,
+            steps,
+            benches,
+            metrics,
+            logs,
+            tails,
+            missing,
+        })
     }
 
     /// The archived snapshot.
     pub fn snapshot(&self) -> Option<&Path> {
-        self.metrics.iter().map(PathBuf::as_path).find(|path| is_snapshot(path))
+        self.metrics
+            .iter()
+            .map(PathBuf::as_path)
+            .find(|path| is_snapshot(path))
     }
 
     /// How it went.
     fn outcome(&self) -> Outcome {
-        let state = match self.manifest.as_ref().map(|manifest| manifest.state.as_str()) {
+        let state = match self
+            .manifest
+            .as_ref()
+            .map(|manifest| manifest.state.as_str())
+        {
             Some("complete") | None => Outcome::Valid,
             Some("running") => Outcome::Unfinished,
             Some("interrupted") => Outcome::Interrupted,
@@ -215,18 +256,30 @@ impl Part {
                 })
             }
         });
-        let planned = self.manifest.as_ref().is_none_or(|manifest| has_recipe(manifest, "client"));
-        let none = if planned { Outcome::NoResult } else { Outcome::Complete };
+        let planned = self
+            .manifest
+            .as_ref()
+            .is_none_or(|manifest| has_recipe(manifest, "client"));
+        let none = if planned {
+            Outcome::NoResult
+        } else {
+            Outcome::Complete
+        };
         benches.max().unwrap_or(none).max(state)
     }
 
     /// Everything that went wrong, each once: the manifest's problems and the roles' last words.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems: Vec<String> =
-            self.manifest.iter().flat_map(|manifest| manifest.problems.iter().cloned()).collect();
+        let mut problems: Vec<String> = self
+            .manifest
+            .iter()
+            .flat_map(|manifest| manifest.problems.iter().cloned())
+            .collect();
         for (role, step) in &self.steps {
             if let Some(error) = &step.error
-                && !problems.iter().any(|problem| problem.contains(error.as_str()))
+                && !problems
+                    .iter()
+                    .any(|problem| problem.contains(error.as_str()))
             {
                 problems.push(format!("{role}: {error}"));
             }
@@ -246,7 +299,11 @@ impl Bench {
                 None
             }
         };
-        Self { name, results, files: files_in(&folder) }
+        Self {
+            name,
+            results,
+            files: files_in(&folder),
+        }
     }
 }
 
@@ -266,7 +323,12 @@ fn decode_results(mut value: Value, path: &Path) -> Result<Results, files::Error
         metrics.retain(|_, metric| metric["avg"].is_number());
     }
     if let Some(top) = value.as_object_mut() {
-        for key in ["avg_latency_ms", "min_latency_ms", "max_latency_ms", "throughput_req_per_sec"] {
+        for key in [
+            "avg_latency_ms",
+            "min_latency_ms",
+            "max_latency_ms",
+            "throughput_req_per_sec",
+        ] {
             top.entry(key).or_insert_with(|| json!(0.0));
         }
         for key in ["load", "workload"] {
@@ -328,8 +390,13 @@ fn has_recipe(manifest: &Manifest, kind: &str) -> bool {
 
 /// Names of the benches that the run was to hold.
 fn planned(manifest: &Manifest) -> Vec<String> {
-    let clients = manifest.recipes.iter().filter(|recipe| recipe.kind == "client");
-    clients.filter_map(|recipe| Some(recipe.plan["name"].as_str()?.to_owned())).collect()
+    let clients = manifest
+        .recipes
+        .iter()
+        .filter(|recipe| recipe.kind == "client");
+    clients
+        .filter_map(|recipe| Some(recipe.plan["name"].as_str()?.to_owned()))
+        .collect()
 }
 
 fn is_snapshot(path: &Path) -> bool {
@@ -343,7 +410,13 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| !path.file_name().unwrap_or_default().to_string_lossy().starts_with('.'))
+        .filter(|path| {
+            !path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .starts_with('.')
+        })
         .collect();
     files.sort();
     files
@@ -364,12 +437,21 @@ fn tails(
     let mut shown = Vec::new();
     for (role, _) in steps.iter().filter(|(_, step)| failed(step)) {
         let engines = logs.iter().filter(|path| {
-            role == "server" && path.file_name().unwrap_or_default().to_string_lossy().starts_with("engine")
+            role == "server"
+                && path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .starts_with("engine")
         });
         for path in engines.chain([&run.log(role)]) {
             let lines = files::tail(path, TAIL);
             if !lines.is_empty() {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let name = path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
                 shown.push((name, lines));
             }
         }
@@ -383,7 +465,10 @@ fn name_strangers(parts: &mut [Part]) {
         .iter()
         .flat_map(|part| part.steps.values())
         .filter_map(|step| {
-            let id = step.facts.get("instance_id").or_else(|| step.facts.get("instance"))?;
+            let id = step
+                .facts
+                .get("instance_id")
+                .or_else(|| step.facts.get("instance"))?;
             Some(id.as_str()?.to_owned())
         })
         .collect();
@@ -391,12 +476,26 @@ fn name_strangers(parts: &mut [Part]) {
         return;
     }
     for part in parts {
-        let mut met: Vec<&String> = part.manifest.iter().flat_map(|manifest| &manifest.instances).collect();
-        met.extend(part.benches.iter().filter_map(|bench| bench.results.as_ref()).flat_map(|r| &r.target.instances));
+        let mut met: Vec<&String> = part
+            .manifest
+            .iter()
+            .flat_map(|manifest| &manifest.instances)
+            .collect();
+        met.extend(
+            part.benches
+                .iter()
+                .filter_map(|bench| bench.results.as_ref())
+                .flat_map(|r| &r.target.instances),
+        );
         met.sort();
         met.dedup();
         let strangers = met.into_iter().filter(|id| !ours.contains(id));
-        let named = strangers.map(|id| format!("run {}: instance {id}, which it met, is of none of these runs", part.id));
+        let named = strangers.map(|id| {
+            format!(
+                "run {}: instance {id}, which it met, is of none of these runs",
+                part.id
+            )
+        });
         let named: Vec<String> = named.collect();
         part.missing.extend(named);
     }

@@ -1,7 +1,7 @@
 //! `report.html`: one page that holds everything, opens from a file, and needs neither network nor script.
 //!
-//! The template (`report.html.j2`) is compiled in; minijinja escapes whatever it prints, because names, messages and log
-//! lines come from strangers. Only the charts are marked as safe, and [`super::svg`] escapes its own texts. The views
+//! The template (`report.html.j2`) is compiled in; whatever it prints is escaped, because names, messages and log lines
+//! come from strangers. Only the charts are marked as safe, and [`super::svg`] escapes its own texts. The views
 //! here turn facts into the texts of the page; the template decides where they stand. What can fail is the template
 //! itself: a fault of ours, which the tests would show.
 
@@ -22,13 +22,21 @@ use crate::{
 };
 
 /// Percentiles and the rest, in the order of the table.
-const METRIC_HEAD: [&str; 11] =
-    ["unit", "count", "mean", "std", "min", "p50", "p90", "p95", "p99", "p99.9", "max"];
+const METRIC_HEAD: [&str; 11] = [
+    "unit", "count", "mean", "std", "min", "p50", "p90", "p95", "p99", "p99.9", "max",
+];
 
 /// The page.
 pub fn render(report: &Report) -> Result<String, Error> {
     let mut templates = Environment::new();
-    // the name decides that everything printed is escaped
+    // minijinja's own escapes slashes, too, which makes every path of the source unreadable; and log lines hold
+    // control characters, which HTML cannot escape
+    templates.set_formatter(|out, _, value| {
+        if value.is_safe() {
+            return Ok(out.write_str(value.as_str().unwrap_or_default())?);
+        }
+        Ok(out.write_str(&text::escape(&text::plain(&value.to_string())))?)
+    });
     templates.add_template("report.html", include_str!("report.html.j2"))?;
     let outcome = report.outcome();
     let headlines = Headline::all(report);
@@ -37,7 +45,11 @@ pub fn render(report: &Report) -> Result<String, Error> {
         .zip(&headlines)
         .map(|((_, bench), headline)| bench_view(report, bench, headline))
         .collect();
-    let parts: Vec<Value> = report.parts.iter().map(|part| part_view(report, part)).collect();
+    let parts: Vec<Value> = report
+        .parts
+        .iter()
+        .map(|part| part_view(report, part))
+        .collect();
     let page = templates.get_template("report.html")?.render(context! {
         title => report.title(),
         outcome => outcome.word(),
@@ -46,7 +58,7 @@ pub fn render(report: &Report) -> Result<String, Error> {
         several => report.parts.len() > 1,
         benches, parts,
         metric_head => METRIC_HEAD,
-        problems => report.parts.iter().flat_map(Part::problems).map(|text| text::plain(&text)).collect::<Vec<_>>(),
+        problems => report.parts.iter().flat_map(Part::problems).collect::<Vec<_>>(),
         missing => report.parts.iter().flat_map(|part| &part.missing).collect::<Vec<_>>(),
         version => env!("CARGO_PKG_VERSION"),
     })?;
@@ -70,7 +82,10 @@ struct Fact {
 }
 
 fn fact(name: &str, value: impl Into<String>) -> Fact {
-    Fact { name: name.to_owned(), value: value.into() }
+    Fact {
+        name: name.to_owned(),
+        value: value.into(),
+    }
 }
 
 /// A link to a file of the run.
@@ -82,7 +97,11 @@ struct Link {
 
 fn link(report: &Report, path: &Path) -> Link {
     Link {
-        name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        name: path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
         href: text::href(&report.folder, path),
     }
 }
@@ -125,7 +144,7 @@ fn bench_view(report: &Report, bench: &Bench, headline: &Headline) -> Value {
         counted_by => results.tokens.counted_by,
         generator => generator_facts(&results.generator),
         errors_by_class => results.errors_by_class.iter().map(|(class, count)| fact(class, count.to_string())).collect::<Vec<_>>(),
-        error_samples => results.error_samples.iter().map(|text| text::plain(text)).collect::<Vec<_>>(),
+        error_samples => results.error_samples,
     }
 }
 
@@ -152,7 +171,11 @@ fn target_facts(results: &Results) -> Vec<Fact> {
         fact("started", text::stamp(results.started_at)),
         fact(
             "window",
-            format!("{} s after {} s of warm-up", text::number(results.duration_seconds), text::number(results.warmup_seconds)),
+            format!(
+                "{} s after {} s of warm-up",
+                text::number(results.duration_seconds),
+                text::number(results.warmup_seconds)
+            ),
         ),
         fact("sent to", target.urls.join(", ")),
         fact("instances", target.instances.join(", ")),
@@ -173,13 +196,29 @@ struct MetricRow {
 
 fn metric_rows(results: &Results) -> Vec<MetricRow> {
     let row = |(key, metric): (&String, &crate::stats::results::Metric)| {
-        let count = metric.count.map_or_else(|| text::NONE.to_owned(), |count| count.to_string());
+        let count = metric
+            .count
+            .map_or_else(|| text::NONE.to_owned(), |count| count.to_string());
         let numbers = [
-            Some(metric.avg), metric.std, metric.min, metric.p50, metric.p90, metric.p95, metric.p99, metric.p999,
+            Some(metric.avg),
+            metric.std,
+            metric.min,
+            metric.p50,
+            metric.p90,
+            metric.p95,
+            metric.p99,
+            metric.p999,
             metric.max,
         ];
-        let cells = [metric.unit.clone(), count].into_iter().chain(numbers.map(text::optional)).collect();
-        MetricRow { name: text::metric_name(key), key: key.clone(), cells }
+        let cells = [metric.unit.clone(), count]
+            .into_iter()
+            .chain(numbers.map(text::optional))
+            .collect();
+        MetricRow {
+            name: text::metric_name(key),
+            key: key.clone(),
+            cells,
+        }
     };
     results.metrics.iter().map(row).collect()
 }
@@ -195,15 +234,22 @@ pub(super) struct TokenRow {
 
 /// Tokens as client and engine counted them.
 pub(super) fn token_rows(results: &Results) -> Vec<TokenRow> {
-    let counts = [("prompt tokens", &results.tokens.prompt), ("output tokens", &results.tokens.output)];
+    let counts = [
+        ("prompt tokens", &results.tokens.prompt),
+        ("output tokens", &results.tokens.output),
+    ];
     let row = |(name, counted): (&'static str, &crate::stats::results::Counted)| TokenRow {
         name,
         client: counted.client.to_string(),
-        engine: counted.engine.map_or_else(|| text::NONE.to_owned(), |count| count.to_string()),
+        engine: counted
+            .engine
+            .map_or_else(|| text::NONE.to_owned(), |count| count.to_string()),
         comparison: match counted.engine {
             None => "the engine's counters were not to be had".to_owned(),
             Some(engine) if engine == counted.client => "equal".to_owned(),
-            Some(engine) if engine > counted.client => format!("the engine counted {} more", engine - counted.client),
+            Some(engine) if engine > counted.client => {
+                format!("the engine counted {} more", engine - counted.client)
+            }
             Some(engine) => format!("the engine counted {} fewer", counted.client - engine),
         },
     };
@@ -214,11 +260,20 @@ fn generator_facts(generator: &Generator) -> Vec<Fact> {
     let cpus: Vec<String> = generator.cpus.iter().map(ToString::to_string).collect();
     let mut facts = Vec::new();
     if let Some(rate) = generator.requested_rate {
-        facts.push(fact("rate asked for", text::quantity(Some(rate), "requests/s")));
+        facts.push(fact(
+            "rate asked for",
+            text::quantity(Some(rate), "requests/s"),
+        ));
     }
     facts.extend([
-        fact("rate sent", text::quantity(Some(generator.achieved_rate), "requests/s")),
-        fact("dropped at the limit in flight", generator.dropped.to_string()),
+        fact(
+            "rate sent",
+            text::quantity(Some(generator.achieved_rate), "requests/s"),
+        ),
+        fact(
+            "dropped at the limit in flight",
+            generator.dropped.to_string(),
+        ),
         fact(
             "lateness (sent − intended)",
             format!(
@@ -229,8 +284,18 @@ fn generator_facts(generator: &Generator) -> Vec<Fact> {
             ),
         ),
         fact("CPU time", text::quantity(Some(generator.cpu_seconds), "s")),
-        fact("CPUs", if cpus.is_empty() { text::NONE.to_owned() } else { cpus.join(", ") }),
-        fact("CPUs shared with the engine", if generator.cores_shared { "yes" } else { "no" }),
+        fact(
+            "CPUs",
+            if cpus.is_empty() {
+                text::NONE.to_owned()
+            } else {
+                cpus.join(", ")
+            },
+        ),
+        fact(
+            "CPUs shared with the engine",
+            if generator.cores_shared { "yes" } else { "no" },
+        ),
     ]);
     facts
 }
@@ -251,7 +316,6 @@ fn part_view(report: &Report, part: &Part) -> Value {
         .tails
         .iter()
         .map(|(name, lines)| {
-            let lines: Vec<String> = lines.iter().map(|line| text::plain(line)).collect();
             context! { name, text => lines.join("\n") }
         })
         .collect();
@@ -275,36 +339,68 @@ fn manifest_facts(part: &Part) -> Vec<Fact> {
     let Some(manifest) = &part.manifest else {
         return Vec::new();
     };
-    let plan_of = |kind: &str| manifest.recipes.iter().find(|recipe| recipe.kind == kind).map(|recipe| &recipe.plan);
+    let plan_of = |kind: &str| {
+        manifest
+            .recipes
+            .iter()
+            .find(|recipe| recipe.kind == kind)
+            .map(|recipe| &recipe.plan)
+    };
     let mut facts = vec![
         fact("run", &manifest.run),
         fact("kind of run", &manifest.role),
-        fact("state", match manifest.exit {
-            Some(exit) => format!("{}, exit {} ({})", manifest.state, exit.code(), exit.meaning()),
-            None => manifest.state.clone(),
-        }),
+        fact(
+            "state",
+            match manifest.exit {
+                Some(exit) => format!(
+                    "{}, exit {} ({})",
+                    manifest.state,
+                    exit.code(),
+                    exit.meaning()
+                ),
+                None => manifest.state.clone(),
+            },
+        ),
         fact("started", text::stamp(manifest.started_at)),
-        fact("took", text::between(Some(manifest.started_at), manifest.ended_at)),
+        fact(
+            "took",
+            text::between(Some(manifest.started_at), manifest.ended_at),
+        ),
         fact("site", &manifest.site),
         fact("cluster", &manifest.cluster),
         fact("steps started by", &manifest.launcher),
         fact("aif", &manifest.aif_version),
     ];
     if let Some(job) = &manifest.job {
-        let restarts = if job.restart_count > 0 { format!(", restart {}", job.restart_count) } else { String::new() };
+        let restarts = if job.restart_count > 0 {
+            format!(", restart {}", job.restart_count)
+        } else {
+            String::new()
+        };
         facts.push(fact("job", format!("{}{restarts}", job.job_id)));
         facts.push(fact("nodes", &job.nodes));
-        facts.extend(job.partition.iter().map(|partition| fact("partition", partition)));
+        facts.extend(
+            job.partition
+                .iter()
+                .map(|partition| fact("partition", partition)),
+        );
         facts.extend(job.account.iter().map(|account| fact("account", account)));
     }
     if let Some(plan) = plan_of("server") {
         for key in ["service_name", "engine", "model"] {
-            facts.extend(plan[key].as_str().map(|text| fact(&text::metric_name(key), text)));
+            facts.extend(
+                plan[key]
+                    .as_str()
+                    .map(|text| fact(&text::metric_name(key), text)),
+            );
         }
         let image = &plan["launch"]["container"]["image"];
         facts.extend(image.as_str().map(|image| fact("image", image)));
     }
-    facts.extend((!manifest.instances.is_empty()).then(|| fact("instances met", manifest.instances.join(", "))));
+    facts.extend(
+        (!manifest.instances.is_empty())
+            .then(|| fact("instances met", manifest.instances.join(", "))),
+    );
     facts
 }
 
@@ -336,20 +432,35 @@ pub(super) fn step_rows(part: &Part) -> Vec<StepRow> {
         };
         let exit = step.exit.map_or_else(
             || text::NONE.to_owned(),
-            |exit| if exit == Exit::Done { "0".to_owned() } else { format!("{} ({})", exit.code(), exit.meaning()) },
+            |exit| {
+                if exit == Exit::Done {
+                    "0".to_owned()
+                } else {
+                    format!("{} ({})", exit.code(), exit.meaning())
+                }
+            },
         );
         StepRow {
             role: role.clone(),
             recipe: step.recipe.clone(),
             step: place,
             node: step.node.clone(),
-            cpus: step.cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            cpus: step
+                .cpus
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
             started: text::clock(Some(step.started_at)),
             ready: text::clock(step.ready_at),
             ended: text::clock(step.ended_at),
             to_ready: text::between(Some(step.started_at), step.ready_at),
             exit,
-            facts: step.facts.iter().map(|(name, value)| fact(&name.replace('_', " "), text::value(value))).collect(),
+            facts: step
+                .facts
+                .iter()
+                .map(|(name, value)| fact(&name.replace('_', " "), text::value(value)))
+                .collect(),
         }
     };
     steps.into_iter().map(row).collect()

@@ -18,7 +18,19 @@ pub fn render(report: &Report) -> String {
     let mut out = String::new();
     let outcome = report.outcome();
     let _ = writeln!(out, "# {}\n", cell(&report.title()));
-    let _ = writeln!(out, "**{}.** {}\n", capital(outcome.word()), outcome.meaning());
+    let _ = writeln!(
+        out,
+        "**{}.** {}",
+        capital(outcome.word()),
+        outcome.meaning()
+    );
+    let clean = report
+        .parts
+        .iter()
+        .all(|part| part.missing.is_empty() && part.problems().is_empty());
+    if !clean {
+        out.push('\n');
+    }
     for problem in report.parts.iter().flat_map(Part::problems) {
         let _ = writeln!(out, "- problem: {}", cell(&problem));
     }
@@ -39,7 +51,12 @@ pub fn render(report: &Report) -> String {
 }
 
 fn of_bench(out: &mut String, headline: &Headline, results: &Results) {
-    let _ = writeln!(out, "{}: {}.\n", capital(&headline.judgement()), headline.extent());
+    let _ = writeln!(
+        out,
+        "{}: {}.\n",
+        capital(&headline.judgement()),
+        headline.extent()
+    );
     for reason in &headline.reasons {
         let _ = writeln!(out, "- {}", cell(reason));
     }
@@ -52,14 +69,27 @@ fn of_bench(out: &mut String, headline: &Headline, results: &Results) {
     }
     for figure in &headline.figures {
         let [avg, p50, p99] = [figure.avg, figure.p50, figure.p99].map(text::optional);
-        let _ = writeln!(out, "| {} | {avg} | {p50} | {p99} | {} |", cell(&figure.name), cell(&figure.unit));
+        let _ = writeln!(
+            out,
+            "| {} | {avg} | {p50} | {p99} | {} |",
+            cell(&figure.name),
+            cell(&figure.unit)
+        );
     }
-    if headline.figures.iter().any(|figure| figure.name.ends_with('*')) {
+    if headline
+        .figures
+        .iter()
+        .any(|figure| figure.name.ends_with('*'))
+    {
         let _ = writeln!(out, "\n\\{FROM_INTENDED}");
     }
     out.push('\n');
     for row in token_rows(results) {
-        let _ = writeln!(out, "- {}: client {}, engine {}: {}", row.name, row.client, row.engine, row.comparison);
+        let _ = writeln!(
+            out,
+            "- {}: client {}, engine {}: {}",
+            row.name, row.client, row.engine, row.comparison
+        );
     }
     for (class, count) in &results.errors_by_class {
         let _ = writeln!(out, "- errors `{}`: {count}", cell(class).replace('`', "'"));
@@ -67,7 +97,11 @@ fn of_bench(out: &mut String, headline: &Headline, results: &Results) {
 }
 
 fn of_part(out: &mut String, part: &Part, several: bool) {
-    let name = if several { format!(" in {}", cell(&part.id)) } else { String::new() };
+    let name = if several {
+        format!(" in {}", cell(&part.id))
+    } else {
+        String::new()
+    };
     let _ = writeln!(out, "\n## What ran{name}\n");
     if let Some(manifest) = &part.manifest {
         let took = text::between(Some(manifest.started_at), manifest.ended_at);
@@ -90,7 +124,14 @@ fn of_part(out: &mut String, part: &Part, several: bool) {
     }
     for step in step_rows(part) {
         let cells = [
-            &step.role, &step.recipe, &step.step, &step.node, &step.started, &step.ready, &step.ended, &step.exit,
+            &step.role,
+            &step.recipe,
+            &step.step,
+            &step.node,
+            &step.started,
+            &step.ready,
+            &step.ended,
+            &step.exit,
         ];
         let cells: Vec<String> = cells.into_iter().map(|text| cell(text)).collect();
         let _ = writeln!(out, "| {} |", cells.join(" | "));
@@ -102,16 +143,26 @@ fn of_part(out: &mut String, part: &Part, several: bool) {
         }
     }
     if part.snapshot().is_some() {
-        let _ = writeln!(out, "\nMetrics again: `aif open {}`", cell(&part.id).replace('`', "'"));
+        let _ = writeln!(
+            out,
+            "\nMetrics again: `aif open {}`",
+            cell(&part.id).replace('`', "'")
+        );
     }
 }
 
 /// A stranger's text on one line of a table.
 fn cell(text: &str) -> String {
-    text::plain(text).replace('\n', " ").replace('&', "&amp;").replace('<', "&lt;").replace('|', "\\|")
+    text::plain(text)
+        .replace('\n', " ")
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('|', "\\|")
 }
 
 fn capital(text: &str) -> String {
     let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+    characters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(characters).collect()
+    })
 }

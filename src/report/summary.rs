@@ -79,11 +79,26 @@ fn figures(results: &Results) -> Vec<Figure> {
     for (name, metric, has_scheduled) in wanted {
         let scheduled = format!("{metric}_scheduled");
         let from_intended = open && has_scheduled && results.metrics.contains_key(&scheduled);
-        let key = if from_intended { scheduled.as_str() } else { metric };
-        let Some(Metric { unit, avg, p50, p99, .. }) = results.metrics.get(key) else {
+        let key = if from_intended {
+            scheduled.as_str()
+        } else {
+            metric
+        };
+        let Some(Metric {
+            unit,
+            avg,
+            p50,
+            p99,
+            ..
+        }) = results.metrics.get(key)
+        else {
             continue;
         };
-        let name = if from_intended { format!("{name} *") } else { name.to_owned() };
+        let name = if from_intended {
+            format!("{name} *")
+        } else {
+            name.to_owned()
+        };
         figures.push(Figure {
             name,
             metric: key.to_owned(),
@@ -97,7 +112,8 @@ fn figures(results: &Results) -> Vec<Figure> {
 }
 
 /// The note that explains the star of an open loop's figures.
-pub const FROM_INTENDED: &str = "* from the time at which the schedule meant the request to be sent";
+pub const FROM_INTENDED: &str =
+    "* from the time at which the schedule meant the request to be sent";
 
 impl Headline {
     /// Headlines of every bench of a report.
@@ -109,7 +125,9 @@ impl Headline {
                 bench: bench.name.clone(),
                 verdict: results.map(|results| results.validity.verdict),
                 completeness: results.map(|results| results.completeness),
-                reasons: results.map(|results| results.validity.reasons.clone()).unwrap_or_default(),
+                reasons: results
+                    .map(|results| results.validity.reasons.clone())
+                    .unwrap_or_default(),
                 requests: results.map_or(0, |results| results.total_requests),
                 errors: results.map_or(0, |results| results.errors),
                 duration_seconds: results.map_or(0.0, |results| results.duration_seconds),
@@ -134,10 +152,8 @@ impl Headline {
 
     /// How much was measured: `310 requests in 30.0 s, 2 errors`.
     pub fn extent(&self) -> String {
-        let window = Duration::try_from_secs_f64(self.duration_seconds).map_or_else(
-            |_| text::NONE.to_owned(),
-            units::human_duration,
-        );
+        let window = Duration::try_from_secs_f64(self.duration_seconds)
+            .map_or_else(|_| text::NONE.to_owned(), units::human_duration);
         let errors = match self.errors {
             0 => "no errors".to_owned(),
             1 => "1 error".to_owned(),
@@ -170,8 +186,16 @@ impl Summary {
             run: report.title(),
             outcome: report.outcome().word(),
             benches: Headline::all(report),
-            problems: report.parts.iter().flat_map(super::Part::problems).collect(),
-            missing: report.parts.iter().flat_map(|part| part.missing.iter().cloned()).collect(),
+            problems: report
+                .parts
+                .iter()
+                .flat_map(super::Part::problems)
+                .collect(),
+            missing: report
+                .parts
+                .iter()
+                .flat_map(|part| part.missing.iter().cloned())
+                .collect(),
             report: page.to_owned(),
         }
     }
@@ -184,7 +208,12 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "run {}: {}", text::plain(&self.run), self.outcome.to_uppercase())?;
+        writeln!(
+            f,
+            "run {}: {}",
+            text::plain(&self.run),
+            self.outcome.to_uppercase()
+        )?;
         for problem in &self.problems {
             writeln!(f, "  problem: {}", text::plain(problem))?;
         }
@@ -194,20 +223,39 @@ impl fmt::Display for Summary {
                 writeln!(f, "  bench {name}: no result")?;
                 continue;
             }
-            writeln!(f, "  bench {name}: {}; {}", bench.judgement(), bench.extent())?;
+            writeln!(
+                f,
+                "  bench {name}: {}; {}",
+                bench.judgement(),
+                bench.extent()
+            )?;
             for reason in &bench.reasons {
                 writeln!(f, "    because {}", text::plain(reason))?;
             }
             for figure in &bench.figures {
-                let Figure { name, unit, avg, p50, p99, .. } = figure;
+                let Figure {
+                    name,
+                    unit,
+                    avg,
+                    p50,
+                    p99,
+                    ..
+                } = figure;
                 if figure.is_rate() {
                     writeln!(f, "    {name:<24} {:>10} {unit}", text::optional(*avg))?;
                 } else {
                     let (p50, p99) = (text::optional(*p50), text::optional(*p99));
-                    writeln!(f, "    {name:<24} {p50:>10} {unit} (p50)  {p99:>10} {unit} (p99)")?;
+                    writeln!(
+                        f,
+                        "    {name:<24} {p50:>10} {unit} (p50)  {p99:>10} {unit} (p99)"
+                    )?;
                 }
             }
-            if bench.figures.iter().any(|figure| figure.name.ends_with('*')) {
+            if bench
+                .figures
+                .iter()
+                .any(|figure| figure.name.ends_with('*'))
+            {
                 writeln!(f, "    {FROM_INTENDED}")?;
             }
         }

@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use super::text;
+use super::text::{self, escape};
 
 const WIDTH: f64 = 680.0;
 const LEFT: f64 = 58.0;
@@ -59,14 +59,26 @@ pub fn draw(chart: &Chart) -> String {
         r#"<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{}">"#,
         escape(&chart.title)
     );
-    let end = chart.xs.iter().copied().filter(|x| x.is_finite()).fold(0.0, f64::max);
-    let x = Scale { from: LEFT, to: WIDTH - RIGHT, max: if end > 0.0 { end } else { 1.0 } };
+    let end = chart
+        .xs
+        .iter()
+        .copied()
+        .filter(|x| x.is_finite())
+        .fold(0.0, f64::max);
+    let x = Scale {
+        from: LEFT,
+        to: WIDTH - RIGHT,
+        max: if end > 0.0 { end } else { 1.0 },
+    };
     for (index, panel) in chart.panels.iter().enumerate() {
         let top = index as f64 * (HEAD + BODY + GAP) + HEAD;
         draw_panel(&mut svg, chart, panel, &x, top);
     }
     let bottom = height - FOOT;
-    for tick in ticks(x.max, 8).into_iter().filter(|tick| tick.value <= x.max) {
+    for tick in ticks(x.max, 8)
+        .into_iter()
+        .filter(|tick| tick.value <= x.max)
+    {
         let at = x.at(tick.value);
         let _ = write!(
             svg,
@@ -88,11 +100,19 @@ pub fn draw(chart: &Chart) -> String {
 }
 
 fn draw_panel(svg: &mut String, chart: &Chart, panel: &Panel, x: &Scale, top: f64) {
-    let finite = panel.lines.iter().flat_map(|line| &line.values).filter_map(|value| finite(*value));
+    let finite = panel
+        .lines
+        .iter()
+        .flat_map(|line| &line.values)
+        .filter_map(|value| finite(*value));
     let highest = finite.clone().fold(0.0, f64::max);
     let marks = ticks(if highest > 0.0 { highest } else { 1.0 }, 4);
     let max = marks.last().map_or(1.0, |tick| tick.value);
-    let y = Scale { from: top + BODY, to: top, max };
+    let y = Scale {
+        from: top + BODY,
+        to: top,
+        max,
+    };
     if let Some((until, name)) = chart.shade.as_ref().filter(|(until, _)| *until > 0.0) {
         let width = (x.at(until.min(x.max)) - LEFT).max(0.0);
         let _ = write!(
@@ -149,7 +169,10 @@ fn draw_legend(svg: &mut String, panel: &Panel, at: f64) {
 }
 
 fn draw_line(svg: &mut String, xs: &[f64], line: &Line, index: usize, (x, y): (&Scale, &Scale)) {
-    let points = xs.iter().zip(&line.values).map(|(at, value)| Some((x.at(*at), y.at(finite(*value)?))));
+    let points = xs
+        .iter()
+        .zip(&line.values)
+        .map(|(at, value)| Some((x.at(*at), y.at(finite(*value)?))));
     let points: Vec<Option<(f64, f64)>> = points.collect();
     let mut path = String::new();
     for stretch in points.split(Option::is_none) {
@@ -157,11 +180,18 @@ fn draw_line(svg: &mut String, xs: &[f64], line: &Line, index: usize, (x, y): (&
             [] => {}
             // a value between two gaps has no line: it is a dot
             [Some((x, y))] => {
-                let _ = write!(svg, r#"<circle class="dot s{index}" cx="{x:.1}" cy="{y:.1}" r="2.5"/>"#);
+                let _ = write!(
+                    svg,
+                    r#"<circle class="dot s{index}" cx="{x:.1}" cy="{y:.1}" r="2.5"/>"#
+                );
             }
             _ => {
                 for (position, (x, y)) in stretch.iter().flatten().enumerate() {
-                    let _ = write!(path, "{}{x:.1} {y:.1}", if position == 0 { 'M' } else { 'L' });
+                    let _ = write!(
+                        path,
+                        "{}{x:.1} {y:.1}",
+                        if position == 0 { 'M' } else { 'L' }
+                    );
                 }
             }
         }
@@ -179,7 +209,12 @@ fn draw_hovers(svg: &mut String, chart: &Chart, x: &Scale, bottom: f64) {
         for panel in &chart.panels {
             for line in &panel.lines {
                 let value = line.values.get(index).copied().flatten();
-                let _ = write!(title, "\n{}: {}", line.name, text::quantity(value, &panel.unit));
+                let _ = write!(
+                    title,
+                    "\n{}: {}",
+                    line.name,
+                    text::quantity(value, &panel.unit)
+                );
             }
         }
         let _ = write!(
@@ -218,7 +253,16 @@ pub struct Tick {
 pub fn ticks(max: f64, count: u32) -> Vec<Tick> {
     // what is no number is in no range
     if !(1e-300..=1e300).contains(&max) {
-        return vec![Tick { value: 0.0, label: "0".to_owned() }, Tick { value: 1.0, label: "1".to_owned() }];
+        return vec![
+            Tick {
+                value: 0.0,
+                label: "0".to_owned(),
+            },
+            Tick {
+                value: 1.0,
+                label: "1".to_owned(),
+            },
+        ];
     }
     let rough = max / f64::from(count.max(1));
     let power = 10_f64.powf(rough.log10().floor());
@@ -233,7 +277,10 @@ pub fn ticks(max: f64, count: u32) -> Vec<Tick> {
     let mut index = 0_u32;
     loop {
         let value = f64::from(index) * step;
-        marks.push(Tick { value, label: label(value, step) });
+        marks.push(Tick {
+            value,
+            label: label(value, step),
+        });
         // half a millionth of a step: what rounding may have taken
         if value >= max - step * 5e-7 {
             return marks;
@@ -262,10 +309,6 @@ fn finite(value: Option<f64>) -> Option<f64> {
     value.filter(|value| value.is_finite())
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,14 +319,26 @@ mod tests {
             x_title: "seconds".to_owned(),
             x_unit: "s".to_owned(),
             xs: (0..values.len()).map(|x| x as f64).collect(),
-            panels: vec![Panel { unit: "ms".to_owned(), lines: vec![Line { name: "median".to_owned(), values }] }],
+            panels: vec![Panel {
+                unit: "ms".to_owned(),
+                lines: vec![Line {
+                    name: "median".to_owned(),
+                    values,
+                }],
+            }],
             shade: Some((1.0, "warm-up".to_owned())),
         }
     }
 
     #[test]
     fn ticks_are_round_and_cover_the_values() {
-        let labels = |max, count| ticks(max, count).into_iter().map(|tick| tick.label).collect::<Vec<_>>().join(" ");
+        let labels = |max, count| {
+            ticks(max, count)
+                .into_iter()
+                .map(|tick| tick.label)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
         assert_eq!(labels(37.0, 4), "0 10 20 30 40");
         assert_eq!(labels(1.0, 4), "0.0 0.5 1.0");
         assert_eq!(labels(0.013, 4), "0.000 0.005 0.010 0.015");
@@ -293,13 +348,23 @@ mod tests {
 
     #[test]
     fn a_missing_value_is_a_gap_and_a_lonely_one_a_dot() {
-        let svg = draw(&chart(vec![Some(1.0), Some(2.0), None, Some(3.0), None, Some(f64::NAN)]));
+        let svg = draw(&chart(vec![
+            Some(1.0),
+            Some(2.0),
+            None,
+            Some(3.0),
+            None,
+            Some(f64::NAN),
+        ]));
         let line = svg.split(r#"<path class="line s0" d=""#).last().unwrap();
         let line = line.split('"').next().unwrap();
         assert_eq!(line.matches('M').count(), 1, "{line}");
         assert_eq!(line.matches('L').count(), 1, "{line}");
         assert_eq!(svg.matches("<circle").count(), 1);
-        assert!(svg.contains("2 s\nmedian: –"), "hover says that it is missing");
+        assert!(
+            svg.contains("2 s\nmedian: –"),
+            "hover says that it is missing"
+        );
     }
 
     #[test]

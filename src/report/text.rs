@@ -88,7 +88,9 @@ pub fn value(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::String(text) => plain(text),
         serde_json::Value::Null => NONE.to_owned(),
-        serde_json::Value::Array(items) => items.iter().map(self::value).collect::<Vec<_>>().join(", "),
+        serde_json::Value::Array(items) => {
+            items.iter().map(self::value).collect::<Vec<_>>().join(", ")
+        }
         other => other.to_string(),
     }
 }
@@ -108,6 +110,22 @@ pub fn plain(text: &str) -> String {
         }
     }
     clean
+}
+
+/// Text as HTML shows it, inside elements and inside attributes.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
 }
 
 /// How a load model reads: `closed loop, 3 users, 500 ms think time`.

@@ -52,6 +52,15 @@ impl Context {
         }
     }
 
+    /// The job's id; without Slurm `local-<pid>` of the process that leads, which is the stack in a stack.
+    pub fn job_id(&self) -> String {
+        match (&self.job, self.env.get("AIF_LOCAL_JOB")) {
+            (Some(job), _) => job.job_id.clone(),
+            (None, Some(leader)) => leader.to_owned(),
+            (None, None) => format!("local-{}", std::process::id()),
+        }
+    }
+
     /// Time from TERM to the end that a role may take.
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.env.number("AIF_GRACE_SECONDS").unwrap_or(25))

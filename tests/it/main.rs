@@ -1,3 +1,4 @@
 //! Tests of the whole binary.
 
-mod monitor;
+mod layers;
+mod report;

@@ -27,7 +27,12 @@ const ASK: [u64; 4] = [1, 2, 5, 10];
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Follows the job; ends with its code.
-pub(super) async fn to_the_end(id: &str, name: &str, shell: &Shell, site: &Site) -> anyhow::Result<Exit> {
+pub(super) async fn to_the_end(
+    id: &str,
+    name: &str,
+    shell: &Shell,
+    site: &Site,
+) -> anyhow::Result<Exit> {
     let store = shell.store()?;
     let started = Instant::now();
     wait_for_start(id, &store).await?;
@@ -43,7 +48,11 @@ pub(super) async fn to_the_end(id: &str, name: &str, shell: &Shell, site: &Site)
                 tokio::time::sleep(LOOK).await;
                 terminal::line(report::write(&run)?)?;
                 let took = units::human_duration(started.elapsed());
-                terminal::line(format_args!("job {id} {} after {took}\nreport  {}", manifest.state, run.path.join("report.html").display()))?;
+                terminal::line(format_args!(
+                    "job {id} {} after {took}\nreport  {}",
+                    manifest.state,
+                    run.path.join("report.html").display()
+                ))?;
                 return Ok(manifest.exit.unwrap_or(Exit::Unavailable));
             }
         }
@@ -53,13 +62,19 @@ pub(super) async fn to_the_end(id: &str, name: &str, shell: &Shell, site: &Site)
                     news = Instant::now();
                 }
             }
-            if record.heartbeat_at.is_some_and(|at| told.beat(&record.instance_id, at.as_second())) {
+            if record
+                .heartbeat_at
+                .is_some_and(|at| told.beat(&record.instance_id, at.as_second()))
+            {
                 news = Instant::now();
             }
         }
         if news.elapsed() > SILENCE {
             news = Instant::now();
-            if client::squeue(None, Some(id)).await.is_ok_and(|jobs| jobs.is_empty() || jobs.iter().all(has_ended)) {
+            if client::squeue(None, Some(id))
+                .await
+                .is_ok_and(|jobs| jobs.is_empty() || jobs.iter().all(has_ended))
+            {
                 return Err(gone(id, name, shell).into());
             }
         }
@@ -74,7 +89,9 @@ async fn wait_for_start(id: &str, store: &Store) -> anyhow::Result<()> {
             return Ok(());
         }
         let jobs = client::squeue(None, Some(id)).await?;
-        let Some(job) = jobs.first() else { return Ok(()) };
+        let Some(job) = jobs.first() else {
+            return Ok(());
+        };
         match job.state.as_str() {
             "PENDING" => told.once(format!("waits: {}", job.reason)),
             state => {
@@ -88,46 +105,76 @@ async fn wait_for_start(id: &str, store: &Store) -> anyhow::Result<()> {
 }
 
 fn has_ended(job: &Job) -> bool {
-    !matches!(job.state.as_str(), "PENDING" | "RUNNING" | "COMPLETING" | "CONFIGURING" | "SUSPENDED" | "REQUEUED")
+    !matches!(
+        job.state.as_str(),
+        "PENDING" | "RUNNING" | "COMPLETING" | "CONFIGURING" | "SUSPENDED" | "REQUEUED"
+    )
 }
 
 /// The run folder of a job, and what it says of itself.
 fn find_run(id: &str, shell: &Shell) -> Option<(RunDir, Manifest)> {
     let folders = [shell.home.join("results"), shell.results_folder()];
-    let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| named_after(path, id)).find_map(|path| {
-        let run = RunDir::open(&path).ok()?;
-        let manifest: Manifest = files::read_json(&run.manifest()).ok()?;
-        (manifest.job.as_ref()?.job_id == id).then_some((run, manifest))
-    })
+    let entries = folders
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .flatten()
+        .flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| named_after(path, id))
+        .find_map(|path| {
+            let run = RunDir::open(&path).ok()?;
+            let manifest: Manifest = files::read_json(&run.manifest()).ok()?;
+            (manifest.job.as_ref()?.job_id == id).then_some((run, manifest))
+        })
 }
 
 fn named_after(path: &std::path::Path, id: &str) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().contains(&format!("-{id}")))
+    path.file_name()
+        .is_some_and(|name| name.to_string_lossy().contains(&format!("-{id}")))
 }
 
 /// What is to be told of a record.
 fn lines_of(record: &Record, site: &Site, shell: &Shell) -> Vec<String> {
-    let port = |url: &Option<String>| url.as_deref().and_then(|url| url.rsplit(':').next()).unwrap_or("?").to_owned();
+    let port = |url: &Option<String>| {
+        url.as_deref()
+            .and_then(|url| url.rsplit(':').next())
+            .unwrap_or("?")
+            .to_owned()
+    };
     match (record.kind, record.state) {
         (Kind::Server, State::Starting) => vec![format!("server  starting on {}", record.node)],
         (Kind::Server, State::Ready) => {
-            vec![format!("server  ready on {}, port {}", record.node, port(&record.endpoints.api))]
+            vec![format!(
+                "server  ready on {}, port {}",
+                record.node,
+                port(&record.endpoints.api)
+            )]
         }
         (Kind::Monitor, State::Ready) => {
             let port = port(&record.endpoints.api);
             let user = shell.env.get("USER").unwrap_or("$USER");
             let login = site.login_host.as_deref().unwrap_or("LOGIN_NODE");
             let node = &record.node;
-            let mut lines = vec![format!("monitor ready on {node}: http://{}:{port}", record.address)];
+            let mut lines = vec![format!(
+                "monitor ready on {node}: http://{}:{port}",
+                record.address
+            )];
             if let Some(file) = &record.auth.key_file {
                 lines.push(format!("        user aif, password in {file}"));
             }
-            lines.push(format!("        ssh -L {port}:{node}:{port} {user}@{login}"));
-            lines.push(format!("        ssh -J {user}@{login} -L {port}:localhost:{port} {user}@{node}"));
+            lines.push(format!(
+                "        ssh -L {port}:{node}:{port} {user}@{login}"
+            ));
+            lines.push(format!(
+                "        ssh -J {user}@{login} -L {port}:localhost:{port} {user}@{node}"
+            ));
             lines
         }
-        (Kind::Bench, State::Ready) => vec![format!("bench   {} running on {}", record.recipe_name, record.node)],
+        (Kind::Bench, State::Ready) => vec![format!(
+            "bench   {} running on {}",
+            record.recipe_name, record.node
+        )],
         (Kind::Bench, State::Done) => vec![format!("bench   {} done", record.recipe_name)],
         _ => Vec::new(),
     }
@@ -138,7 +185,10 @@ fn gone(id: &str, name: &str, shell: &Shell) -> Failure {
     let last = files::tail(&output, 20).join("\n");
     Failure::new(
         Exit::Unavailable,
-        format!("job {id} has ended without closing its run; its output {} ends with:\n{last}", output.display()),
+        format!(
+            "job {id} has ended without closing its run; its output {} ends with:\n{last}",
+            output.display()
+        ),
     )
 }
 

@@ -65,14 +65,19 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
     }
     let id = client::sbatch(&submission.words, &shell.home)
         .await
-        .or_exit(Exit::Unavailable, || format!("{} was not submitted", args.what))?;
+        .or_exit(Exit::Unavailable, || {
+            format!("{} was not submitted", args.what)
+        })?;
     terminal::line(format_args!("job {id} submitted: {}", submission.name))?;
     if args.wait {
         return follow::to_the_end(&id, &submission.name, shell, &site).await;
     }
     terminal::line(format_args!(
         "  state   aif status {id}\n  output  tail -f {}\n  end     aif stop --job {id}",
-        shell.home.join(format!("{}-{id}.out", submission.name)).display()
+        shell
+            .home
+            .join(format!("{}-{id}.out", submission.name))
+            .display()
     ))?;
     if let Some(service) = service_of(&args, shell, &site) {
         terminal::line(format_args!("  ready   aif wait {service}"))?;
@@ -81,11 +86,20 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
 }
 
 fn prepare(args: &Args, shell: &Shell, site: &Site) -> Result<Submission, Failure> {
-    let script_given = Path::new(&args.what).extension().is_some_and(|end| end == "sh");
+    let script_given = Path::new(&args.what)
+        .extension()
+        .is_some_and(|end| end == "sh");
     let (script, mut words, arguments) = if script_given {
-        let script = [PathBuf::from(&args.what), shell.home.join(&args.what)].into_iter().find(|path| path.is_file());
-        let script = script.ok_or_else(|| Failure::new(Exit::NoInput, format!("no job script {}", args.what)))?;
-        (script, options::common(&defaults(site, &Resources::default())?), Vec::new())
+        let script = [PathBuf::from(&args.what), shell.home.join(&args.what)]
+            .into_iter()
+            .find(|path| path.is_file());
+        let script = script
+            .ok_or_else(|| Failure::new(Exit::NoInput, format!("no job script {}", args.what)))?;
+        (
+            script,
+            options::common(&defaults(site, &Resources::default())?),
+            Vec::new(),
+        )
     } else {
         let (kind, resources, path) = recipe(args, shell, site)?;
         let script = shell.home.join("jobs").join(match kind {
@@ -98,21 +112,38 @@ fn prepare(args: &Args, shell: &Shell, site: &Site) -> Result<Submission, Failur
             arguments.extend(["--set".to_owned(), set.clone()]);
         }
         let mut words = options::for_recipe(&resources, &defaults(site, &resources)?);
-        words.push(format!("--job-name={}", args.what.rsplit('/').next().unwrap_or_default().trim_end_matches(".yaml")));
+        words.push(format!(
+            "--job-name={}",
+            args.what
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches(".yaml")
+        ));
         (script, words, arguments)
     };
     if script_given && !args.set.is_empty() {
-        let message = "--set changes a recipe; arguments for a job script follow after --".to_owned();
+        let message =
+            "--set changes a recipe; arguments for a job script follow after --".to_owned();
         return Err(Failure::new(Exit::Usage, message));
     }
     words.extend(args.sbatch.iter().cloned());
-    let own_name = words.iter().rev().find_map(|word| word.strip_prefix("--job-name=").map(str::to_owned));
-    let stem = script.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let own_name = words
+        .iter()
+        .rev()
+        .find_map(|word| word.strip_prefix("--job-name=").map(str::to_owned));
+    let stem = script
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     words.push(script.display().to_string());
     words.extend(arguments);
     words.extend(args.arguments.iter().cloned());
     // sbatch names a job after its script, ending and all
-    let name = own_name.or_else(|| job_name(&script)).unwrap_or_else(|| format!("{stem}.sh"));
+    let name = own_name
+        .or_else(|| job_name(&script))
+        .unwrap_or_else(|| format!("{stem}.sh"));
     Ok(Submission { words, name })
 }
 
@@ -120,7 +151,9 @@ fn prepare(args: &Args, shell: &Shell, site: &Site) -> Result<Submission, Failur
 fn job_name(script: &Path) -> Option<String> {
     let text = crate::files::read_text(script).ok()?;
     let options = text.lines().filter_map(|line| line.strip_prefix("#SBATCH"));
-    options.flat_map(str::split_whitespace).find_map(|word| Some(word.strip_prefix("--job-name=")?.to_owned()))
+    options
+        .flat_map(str::split_whitespace)
+        .find_map(|word| Some(word.strip_prefix("--job-name=")?.to_owned()))
 }
 
 fn recipe(args: &Args, shell: &Shell, site: &Site) -> Result<(Kind, Resources, String), Failure> {
@@ -142,7 +175,10 @@ fn service_of(args: &Args, shell: &Shell, site: &Site) -> Option<String> {
         return None;
     }
     let variables = library::variables(&shell.env, site, &shell.home);
-    match library::resolve(&shell.home, &args.what, None, &args.set, &variables).ok()?.plan {
+    match library::resolve(&shell.home, &args.what, None, &args.set, &variables)
+        .ok()?
+        .plan
+    {
         Plan::Server(plan) => Some(plan.service_name),
         Plan::Monitor(_) | Plan::Client(_) => None,
     }
@@ -151,12 +187,21 @@ fn service_of(args: &Args, shell: &Shell, site: &Site) -> Option<String> {
 fn defaults(site: &Site, resources: &Resources) -> Result<Defaults, Failure> {
     let short = site.short_qos.iter().map(|(name, longest)| {
         let longest = units::parse_duration(longest).ok_or_else(|| {
-            Failure::new(Exit::Site, format!("site {}: short_qos {name} takes a time, not {longest}", site.name))
+            Failure::new(
+                Exit::Site,
+                format!(
+                    "site {}: short_qos {name} takes a time, not {longest}",
+                    site.name
+                ),
+            )
         })?;
         Ok((name.clone(), longest))
     });
     let short = short.collect::<Result<Vec<_>, Failure>>()?;
-    let partition = resources.partition.as_ref().map(|name| site.partitions.get(name).unwrap_or(name).clone());
+    let partition = resources
+        .partition
+        .as_ref()
+        .map(|name| site.partitions.get(name).unwrap_or(name).clone());
     Ok(Defaults {
         account: site.account.clone(),
         qos: options::qos_for(resources.time_limit, &short, site.qos.as_deref()),
@@ -168,9 +213,18 @@ fn defaults(site: &Site, resources: &Resources) -> Result<Defaults, Failure> {
 
 /// Words as a shell would take them back.
 fn quoted(words: &[String]) -> String {
-    let plain = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_=./:,%+@".contains(c));
+    let plain = |word: &str| {
+        !word.is_empty()
+            && word
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_=./:,%+@".contains(c))
+    };
     let quote = |word: &String| {
-        if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+        if plain(word) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
     };
     words.iter().map(quote).collect::<Vec<_>>().join(" ")
 }

@@ -1,0 +1,318 @@
+//! A process of ours, with all that it starts: its start, its end as an event, and how it is ended.
+//!
+//! It gets a process group of its own, so that a signal to ours (a terminal's Ctrl-C) does not reach it twice, and its
+//! output goes to a file. TERM goes to its pid, once: apptainer passes it on, and an engine that gets it again (a signal
+//! to the group does that) aborts what it was finishing. KILL goes first to the container's `appinit`, which takes the
+//! whole pid namespace along and lets apptainer unmount; only what is left then is killed one by one.
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use tokio::sync::watch;
+
+use super::tree;
+use crate::{files, shutdown::Shutdown};
+
+/// After the KILL of `appinit`, apptainer has this long to clean up behind itself.
+const CLEAN_UP: Duration = Duration::from_secs(1);
+
+/// Why a process cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] files::Error),
+    /// The system does not start it.
+    #[error("cannot start {program} in {}", folder.display())]
+    Start {
+        /// The program.
+        program: String,
+        /// The folder it should start in.
+        folder: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What is to be started.
+#[derive(Debug, Clone, Default)]
+pub struct Spec {
+    /// Program and arguments; never holds a secret, for everybody can read it.
+    pub argv: Vec<String>,
+    /// Variables set on top of our own environment.
+    pub env: BTreeMap<String, String>,
+    /// Folder it starts in.
+    pub folder: PathBuf,
+    /// File that its output is appended to.
+    pub log: PathBuf,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl Ended {
+    /// The signal that ended it: a container reports the signal `n` of its program as exit code `128 + n`.
+    pub fn signal(self) -> Option<Signal> {
+        let number = match self {
+            Self::Signal(number) => number,
+            Self::Code(code) => code - 128,
+        };
+        Signal::try_from(number).ok()
+    }
+}
+
+impl From<ExitStatus> for Ended {
+    fn from(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Code(code),
+            (None, signal) => Self::Signal(signal.unwrap_or(0)),
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.signal(), self) {
+            (Some(signal), Self::Code(code)) => write!(f, "exit code {code} ({signal})"),
+            (Some(signal), Self::Signal(_)) => write!(f, "signal {signal}"),
+            (None, Self::Code(code)) => write!(f, "exit code {code}"),
+            (None, Self::Signal(number)) => write!(f, "signal {number}"),
+        }
+    }
+}
+
+/// A process that was started. Dropping it kills what is left of it.
+#[derive(Debug)]
+pub struct Child {
+    pid: u32,
+    log: PathBuf,
+    ended: watch::Receiver<Option<Ended>>,
+}
+
+impl Child {
+    /// Starts it; its end is awaited on the tracker of `shutdown`.
+    pub fn start(spec: &Spec, shutdown: &Shutdown) -> Result<Self, Error> {
+        let log = files::open_log(&spec.log)?;
+        let program = spec.argv.first().cloned().unwrap_or_default();
+        let failed = |source| Error::Start {
+            program: program.clone(),
+            folder: spec.folder.clone(),
+            source,
+        };
+        let errors = log.try_clone().map_err(failed)?;
+        let mut child = tokio::process::Command::new(&program)
+            .args(spec.argv.iter().skip(1))
+            .envs(&spec.env)
+            .current_dir(&spec.folder)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .process_group(0)
+            .spawn()
+            .map_err(failed)?;
+        let pid = child.id().unwrap_or(0);
+        let (tell, ended) = watch::channel(None);
+        shutdown.tasks.spawn(async move {
+            let how = child.wait().await.map_or(Ended::Signal(0), Ended::from);
+            tell.send_replace(Some(how));
+        });
+        Ok(Self {
+            pid,
+            log: spec.log.clone(),
+            ended,
+        })
+    }
+
+    /// Its id, also when it has ended.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// How it ended; `None` while it lives.
+    pub fn has_ended(&self) -> Option<Ended> {
+        *self.ended.borrow()
+    }
+
+    /// Comes when it ends.
+    pub async fn ended(&self) -> Ended {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(how) => how.unwrap_or(Ended::Signal(0)),
+            Err(_) => Ended::Signal(0),
+        }
+    }
+
+    /// Ends it: TERM, and after `grace`, or when `hurry` comes, KILL. Nothing that it started is left afterwards.
+    pub async fn stop(&self, grace: Duration, hurry: impl Future<Output = ()>) -> Ended {
+        // taken before the end: who loses its parents belongs to nobody that could be asked
+        let family = tree::family(self.pid);
+        if self.has_ended().is_none() {
+            tree::send(self.pid, Signal::SIGTERM);
+        }
+        let in_time = tokio::select! {
+            _ = self.ended() => true,
+            () = tokio::time::sleep(grace) => false,
+            () = hurry => false,
+        };
+        if !in_time {
+            tracing::warn!(
+                pid = self.pid,
+                "The process did not end within its grace; killing it"
+            );
+            for process in tree::descendants(self.pid) {
+                if process.name == "appinit" {
+                    tree::send(process.pid, Signal::SIGKILL);
+                }
+            }
+            let _ = tokio::time::timeout(CLEAN_UP, self.ended()).await;
+        }
+        let how = self.has_ended();
+        self.kill_rest(&family);
+        match how {
+            Some(how) => how,
+            None => self.ended().await,
+        }
+    }
+
+    /// Kills what is left: of the tree as it is, and of the tree as it was.
+    fn kill_rest(&self, family: &[tree::Process]) {
+        if self.has_ended().is_none() {
+            tree::kill_all(&tree::family(self.pid));
+        }
+        // who lost its parent is ours, as its subreaper, or init's; a stranger with a number used again is neither
+        let own = std::process::id();
+        let orphans: Vec<tree::Process> = tree::scan()
+            .into_iter()
+            .filter(|process| process.pid != self.pid && [own, 1].contains(&process.parent))
+            .filter(|process| {
+                process.group == self.pid || family.iter().any(|old| old.is_same(process))
+            })
+            .collect();
+        for orphan in &orphans {
+            tree::kill_all(&tree::family(orphan.pid));
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.has_ended().is_none() {
+            self.kill_rest(&tree::family(self.pid));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn shell(script: &str) -> (tempfile::TempDir, Child) {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = Spec {
+            argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            folder: folder.path().to_owned(),
+            log: folder.path().join("log"),
+            ..Spec::default()
+        };
+        let child = Child::start(&spec, &Shutdown::new()).unwrap();
+        (folder, child)
+    }
+
+    async fn wait_for_line(child: &Child, line: &str) {
+        while !files::tail(child.log(), 10).iter().any(|l| l == line) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn its_end_is_told_by_code_or_signal() {
+        for (script, code, text) in [
+            ("exit 3", Ended::Code(3), "exit code 3"),
+            ("exit 137", Ended::Code(137), "exit code 137 (SIGKILL)"),
+            ("kill -SEGV $$", Ended::Signal(11), "signal SIGSEGV"),
+        ] {
+            let (_folder, child) = shell(script);
+            let how = child.ended().await;
+            assert_eq!(how, code, "{script}");
+            assert_eq!(how.to_string(), text);
+        }
+        assert_eq!(Ended::Code(137).signal(), Ended::Signal(9).signal());
+    }
+
+    #[tokio::test]
+    async fn its_output_is_kept() {
+        let (_folder, child) = shell("echo one; echo two >&2");
+        child.ended().await;
+        assert_eq!(files::tail(child.log(), 5), ["one", "two"]);
+    }
+
+    #[tokio::test]
+    async fn term_comes_once_and_its_own_end_is_its_end() {
+        let (_folder, child) =
+            shell("trap 'echo term' TERM; echo up; sleep 0.3 & wait; sleep 0.2; exit 7");
+        wait_for_line(&child, "up").await;
+        let how = child.stop(Duration::from_secs(5), pending()).await;
+        assert_eq!(how, Ended::Code(7));
+        let terms = files::tail(child.log(), 9)
+            .iter()
+            .filter(|l| *l == "term")
+            .count();
+        assert_eq!(terms, 1);
+    }
+
+    #[tokio::test]
+    async fn who_ignores_term_is_killed_with_its_children() {
+        let (_folder, child) =
+            shell("trap '' TERM; (trap '' TERM; setsid sleep 600) & echo up; sleep 600");
+        wait_for_line(&child, "up").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let family = tree::family(child.pid());
+        assert!(family.len() >= 3, "{family:?}");
+        let start = Instant::now();
+        let how = child.stop(Duration::from_millis(200), pending()).await;
+        assert_eq!(how.signal(), Some(Signal::SIGKILL));
+        assert!(start.elapsed() < Duration::from_secs(4));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let left: Vec<tree::Process> = tree::scan()
+            .into_iter()
+            .filter(|p| family.iter().any(|f| f.pid == p.pid && f.name == p.name) && !p.zombie)
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = Spec {
+            argv: vec!["no-such-program".to_owned()],
+            folder: "/".into(),
+            log: folder.path().join("log"),
+            ..Spec::default()
+        };
+        let error = Child::start(&spec, &Shutdown::new()).unwrap_err();
+        assert_eq!(error.to_string(), "cannot start no-such-program in /");
+    }
+}
