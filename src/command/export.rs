@@ -62,6 +62,9 @@ pub struct Args {
     /// Form of the output; json, or csv where --out ends so
     #[arg(long, value_enum)]
     pub format: Option<Format>,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
     /// File to write; standard output where it is not given
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,

@@ -144,6 +144,7 @@ impl Served {
                 size: None,
                 log: folder.path().join("prometheus.log"),
                 visible: Vec::new(),
+                guard: process::guard(),
                 access: Access::Open,
             },
         )?;

@@ -21,7 +21,7 @@ use crate::{
     prometheus::{
         config::{self, Scraping},
         folder::{LocalFolder, MEMORY_CAP, Medium},
-        process::{Binary, Options, choose_port},
+        process::{self, Binary, Options, choose_port},
     },
     recipe::{MonitorPlan, PortChoice},
     registry::{Kind, Publication, Record, record::LOCAL},
@@ -165,6 +165,7 @@ pub(super) async fn start(
         size: (folder.medium == Medium::Memory).then_some(MEMORY_CAP),
         log: context.run.log("prometheus"),
         visible: vec![scraping.key_file.clone()],
+        guard: job.is_none().then(process::guard).flatten(),
         access: Access::Basic(config::USER.to_owned(), password),
     };
 
