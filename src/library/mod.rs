@@ -61,6 +61,22 @@ pub fn resolve(
         .map_err(|faults| Failure::new(Exit::Recipe, faults.to_string()))
 }
 
+/// Plans a recipe that is in no file; `path` names where it comes from.
+pub fn resolve_text(
+    path: &str,
+    text: &str,
+    wanted: Kind,
+    overrides: &[String],
+    variables: &Variables,
+) -> Result<Resolved, Failure> {
+    let found = Found {
+        path: path.into(),
+        text: text.to_owned(),
+    };
+    plan_found(&found, Some(wanted), overrides, variables)
+        .map_err(|faults| Failure::new(Exit::Recipe, faults.to_string()))
+}
+
 /// Plans a recipe that was found.
 pub fn plan_found(
     found: &Found,
