@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// Our own variables and what each is for.
-pub const OURS: [(&str, &str); 8] = [
+pub const OURS: [(&str, &str); 10] = [
     (
         "AIF_HOME",
         "folder that holds jobs/, recipes/ and sbatch/; default: the folder the job was submitted from",
@@ -32,6 +32,14 @@ pub const OURS: [(&str, &str); 8] = [
     (
         "AIF_GRACE_SECONDS",
         "time that a role has to end after TERM; default: 25",
+    ),
+    (
+        "AIF_LOCAL_JOB",
+        "what stands for a job id where a stack runs without Slurm",
+    ),
+    (
+        "AIF_LAUNCHER",
+        "`local` in a role that a stack started as a plain process",
     ),
     (
         "AIF_INSTANCE",

@@ -313,6 +313,19 @@ impl From<&JobEnv> for JobFacts {
     }
 }
 
+/// The SHA-256 of the stimulus of each bench that left results.
+pub fn stimuli(run: &RunDir) -> BTreeMap<String, String> {
+    let hash = |name: &str| {
+        let results: serde_json::Value =
+            files::read_json(&run.bench(name).join("results.json")).ok()?;
+        Some(results["stimulus_sha256"].as_str()?.to_owned())
+    };
+    run.benches()
+        .into_iter()
+        .filter_map(|name| Some((name.clone(), hash(&name)?)))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,10 @@
 //! How a process of ours is told to end.
 //!
-//! TERM, INT and USR1 mean *drain*: finish what is in flight, keep what was measured, leave no trace. A second one, two
-//! seconds or more after the first, means *stop*: end now. (Slurm sends TERM twice within 10 ms at a time limit, so a
-//! second one counts only when it is a person's.) Two tokens say so to everybody; tasks run on one tracker, so that the
-//! end can wait for them.
+//! TERM, INT and USR1 mean *drain*: finish what is in flight, keep what was measured, leave no trace. A second TERM or
+//! INT, two seconds or more after the first, means *stop*: end now. (Slurm sends TERM twice within 10 ms at a time limit,
+//! so a second one counts only when it is a person's. USR1 never counts: a stack that got TERM together with its roles
+//! still tells each of them in turn.) Two tokens say so to everybody; tasks run on one tracker, so that the end can wait
+//! for them.
 
 use std::{
     io,
@@ -53,6 +54,7 @@ pub struct Shutdown {
     /// Every task is spawned here.
     pub tasks: TaskTracker,
     cause: Arc<OnceLock<(Cause, Instant)>>,
+    insisted: Arc<OnceLock<Instant>>,
 }
 
 impl Shutdown {
@@ -88,9 +90,11 @@ impl Shutdown {
 
     /// Tells the process to end, as a signal does.
     pub fn tell(&self, cause: Cause) {
-        let (_, first) = *self.cause.get_or_init(|| (cause, Instant::now()));
+        self.cause.get_or_init(|| (cause, Instant::now()));
         self.drain.cancel();
-        if first.elapsed() >= SECOND_SIGNAL {
+        if cause != Cause::Released
+            && self.insisted.get_or_init(Instant::now).elapsed() >= SECOND_SIGNAL
+        {
             self.stop.cancel();
         }
     }

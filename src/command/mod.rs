@@ -18,6 +18,7 @@ use crate::{
     env::Env,
     exit::{Exit, Failure, OrExit as _},
     registry::Store,
+    run::RunDir,
     site::Site,
     slurm::job_env::JobEnv,
 };
@@ -69,5 +70,35 @@ impl Shell {
             .path("SLURM_SUBMIT_DIR")
             .unwrap_or_else(|| PathBuf::from("."))
             .join("results")
+    }
+
+    /// A run: its folder, its name in the results folder, or its job's id.
+    pub fn find_run(&self, name: &str) -> Result<RunDir, Failure> {
+        let root = self.results_folder();
+        let mut candidates = vec![PathBuf::from(name), root.join(name)];
+        let ids = std::fs::read_dir(&root)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path());
+        let mut by_job: Vec<PathBuf> = ids
+            .filter(|path| {
+                let folder = path.file_name().unwrap_or_default().to_string_lossy();
+                folder.ends_with(&format!("-{name}")) || folder.contains(&format!("-{name}-r"))
+            })
+            .collect();
+        by_job.sort();
+        candidates.extend(by_job.into_iter().rev());
+        let is_run = |path: &PathBuf| {
+            path.join("run.json").is_file() || path.join("manifest.json").is_file()
+        };
+        let found = candidates.iter().find(|path| is_run(path)).ok_or_else(|| {
+            let message = format!(
+                "no run {name}: neither a run folder nor in {}",
+                root.display()
+            );
+            Failure::new(Exit::NoInput, message)
+        })?;
+        RunDir::open(found).or_exit(Exit::NoInput, || format!("run {name} cannot be opened"))
     }
 }

@@ -1,1 +1,123 @@
-//! To be written.
+//! `aif report RUN…`: makes the report of a run again, or one report of roles that ran alone.
+//!
+//! A stack leaves its own report; a run that was killed did not come to it, and roles that ran as jobs of their own left
+//! one each. The report is made of the run folders alone, so it may be made anywhere and at any time.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    command::Shell,
+    exit::{Exit, Failure, OrExit as _},
+    files,
+    report::{self, Summary},
+    run::{Manifest, RunDir},
+    terminal,
+};
+
+/// Arguments of `aif report`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Runs: a folder, a name in results/, or a job's id. Roles that ran alone are joined into one report
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<String>,
+    /// Folder for the report; without it the folder of the run, or of the first one
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Makes the reports and prints their summaries.
+///
+/// # Errors
+/// Where a run is not there or a report cannot be written.
+#[expect(
+    clippy::unused_async,
+    reason = "the same shape as every command; reading many runs may wait one day"
+)]
+pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
+    let mut runs: Vec<RunDir> = Vec::new();
+    for name in &args.runs {
+        let run = find(name, shell)?;
+        if !runs.contains(&run) {
+            runs.push(run);
+        }
+    }
+    let (stacks, alone): (Vec<_>, Vec<_>) = runs.into_iter().partition(is_stack);
+    let reports = stacks.len() + usize::from(!alone.is_empty());
+    if args.out.is_some() && reports > 1 {
+        let message = "--out takes one report: give it one stack, or roles that ran alone; each stack keeps its own";
+        return Err(Failure::new(Exit::Usage, message).into());
+    }
+    let mut summaries: Vec<Summary> = Vec::new();
+    for stack in &stacks {
+        summaries.push(make(std::slice::from_ref(stack), args.out.as_deref())?);
+    }
+    if !alone.is_empty() {
+        summaries.push(make(&alone, args.out.as_deref())?);
+    }
+    if args.json {
+        terminal::json(&summaries)?;
+    } else {
+        for summary in &summaries {
+            terminal::line(summary)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// One report of these runs.
+fn make(runs: &[RunDir], out: Option<&Path>) -> Result<Summary, Failure> {
+    let first = &runs[0];
+    let made = match (runs, out) {
+        ([only], None) => report::write(only),
+        (_, out) => report::write_joined(runs, out.unwrap_or(&first.path)),
+    };
+    made.map_err(|error| {
+        // a folder that cannot be written is no missing input, whatever the system calls it
+        let exit = match &error {
+            report::Error::Files(error)
+                if error.source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                Exit::NoPermission
+            }
+            report::Error::Files(_) => Exit::CannotCreate,
+            report::Error::Render(_) => Exit::Bug,
+        };
+        let folder = out.unwrap_or(&first.path).display();
+        let message =
+            format!("the report cannot be written into {folder}; `--out DIR` writes it elsewhere");
+        Failure::caused(exit, message, error)
+    })
+}
+
+/// Stacks have a report each; a manifest that cannot be read counts as one, for nothing else is known of the run.
+fn is_stack(run: &RunDir) -> bool {
+    files::read_json::<Manifest>(&run.manifest()).map_or(true, |manifest| manifest.role == "stack")
+}
+
+/// A run by its name. A folder counts as one, too, where a run left more than its marks.
+fn find(name: &str, shell: &Shell) -> Result<RunDir, Failure> {
+    let missing = match shell.find_run(name) {
+        Ok(run) => return Ok(run),
+        Err(missing) => missing,
+    };
+    let folder = Path::new(name);
+    if !folder.is_dir() {
+        return Err(missing);
+    }
+    if ["bench", "steps"]
+        .iter()
+        .any(|part| folder.join(part).is_dir())
+    {
+        return RunDir::open(folder)
+            .or_exit(Exit::NoInput, || format!("run {name} cannot be opened"));
+    }
+    let message = format!(
+        "{name} is not a run folder: it should hold manifest.json, run.json, steps/ or bench/; \
+         runs lie in {} unless --out or AIF_RUN_DIR said otherwise",
+        shell.results_folder().display()
+    );
+    Err(Failure::new(Exit::NoInput, message))
+}

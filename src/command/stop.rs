@@ -1,1 +1,115 @@
-//! To be written.
+//! `aif stop`: ends a service, a job or everything of this user, so that results are kept.
+//!
+//! A job that runs gets TERM at its batch script, which ends its roles in their order; one that waits is cancelled.
+//! Without Slurm the process that wrote the record is told, after a look that it still is one of ours.
+
+use std::collections::BTreeSet;
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    command::Shell,
+    exit::{Exit, Failure, OrExit as _},
+    registry::{Kind, Record},
+    slurm::client,
+    terminal,
+};
+
+/// Arguments of `aif stop`.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Args {
+    /// The service whose instances are to end
+    pub service: Option<String>,
+    /// The job that is to end
+    #[arg(long, value_name = "JOB")]
+    pub job: Option<String>,
+    /// Every job that has an instance in the registry
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Tells the jobs to end.
+///
+/// # Errors
+/// Where nothing is to be ended, or Slurm refuses.
+pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
+    let records = shell.store()?.records();
+    let wanted = |record: &&Record| {
+        record.kind != Kind::Static
+            && match &args.service {
+                Some(service) => record.service_name == *service,
+                None => true,
+            }
+    };
+    let jobs: BTreeSet<String> = match &args.job {
+        Some(job) => BTreeSet::from([job.clone()]),
+        None => records
+            .iter()
+            .filter(wanted)
+            .map(|record| record.job_id.clone())
+            .collect(),
+    };
+    if jobs.is_empty() {
+        let what = args.service.as_deref().unwrap_or("any service");
+        let message =
+            format!("no instance of {what} is registered; `aif status` shows jobs that still wait");
+        return Err(Failure::new(Exit::Unavailable, message).into());
+    }
+    for job in &jobs {
+        match job.strip_prefix("local-") {
+            Some(pid) => stop_local(pid)?,
+            None => stop_job(job).await?,
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn stop_job(job: &str) -> anyhow::Result<()> {
+    let state = client::squeue(None, Some(job))
+        .await?
+        .into_iter()
+        .next()
+        .map(|job| job.state);
+    match state.as_deref() {
+        None => terminal::line(format_args!("job {job} has ended already"))?,
+        Some("PENDING") => {
+            client::scancel(job, false).await?;
+            terminal::line(format_args!("job {job} was waiting and is cancelled"))?;
+        }
+        Some(_) => {
+            client::scancel(job, true).await?;
+            terminal::line(format_args!(
+                "job {job} is told to end; it keeps its results"
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+fn stop_local(pid: &str) -> Result<(), Failure> {
+    let pid: i32 = pid
+        .parse()
+        .or_exit(Exit::Bug, || format!("local-{pid} names no process"))?;
+    // the number may belong to a stranger by now: it must be this program
+    let own = std::fs::read_link("/proc/self/exe")
+        .ok()
+        .and_then(|path| Some(path.file_name()?.to_owned()));
+    let other = std::fs::read_link(format!("/proc/{pid}/exe"))
+        .ok()
+        .and_then(|path| Some(path.file_name()?.to_owned()));
+    if other.is_none() || other != own {
+        terminal::note(format_args!("process {pid} has ended already"));
+        return Ok(());
+    }
+    kill(Pid::from_raw(pid), Signal::SIGTERM).or_exit(Exit::NoPermission, || {
+        format!("process {pid} cannot be told to end")
+    })?;
+    terminal::note(format_args!(
+        "process {pid} is told to end; it keeps its results"
+    ));
+    Ok(())
+}

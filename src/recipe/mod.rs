@@ -7,6 +7,20 @@
 //! The original tool's recipes are a subset of this schema and run unchanged. Unknown keys are errors: a key that is
 //! ignored in silence is a benchmark that did something else than it says.
 
+pub mod check;
+pub mod describe;
+pub mod expand;
+pub mod fault;
+pub mod infer;
+pub mod legacy;
+pub mod load;
+pub mod overrides;
+pub mod plan;
+pub mod schema;
+pub mod tables;
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +35,29 @@ pub enum Kind {
     Monitor,
     /// Loads a service.
     Client,
+}
+
+impl Kind {
+    /// All of them, in the order of a stack.
+    pub const ALL: [Self; 3] = [Self::Server, Self::Monitor, Self::Client];
+
+    /// The name as messages, `--set` prefixes and manifests write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Monitor => "monitor",
+            Self::Client => "client",
+        }
+    }
+
+    /// The folder below `recipes/` that holds recipes of this kind.
+    pub const fn folder(self) -> &'static str {
+        match self {
+            Self::Server => "servers",
+            Self::Monitor => "monitors",
+            Self::Client => "clients",
+        }
+    }
 }
 
 /// The engines that have a profile, and `http` for anything else.
@@ -56,6 +93,44 @@ pub enum Plan {
     Monitor(MonitorPlan),
     /// Of a client recipe.
     Client(ClientPlan),
+}
+
+impl Plan {
+    /// Its kind.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Server(_) => Kind::Server,
+            Self::Monitor(_) => Kind::Monitor,
+            Self::Client(_) => Kind::Client,
+        }
+    }
+
+    /// The recipe's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Server(plan) => &plan.name,
+            Self::Monitor(plan) => &plan.name,
+            Self::Client(plan) => &plan.name,
+        }
+    }
+
+    /// The service it belongs to.
+    pub fn service_name(&self) -> &str {
+        match self {
+            Self::Server(plan) => &plan.service_name,
+            Self::Monitor(plan) => &plan.service_name,
+            Self::Client(plan) => &plan.service_name,
+        }
+    }
+
+    /// What it asks of Slurm.
+    pub const fn resources(&self) -> &Resources {
+        match self {
+            Self::Server(plan) => &plan.resources,
+            Self::Monitor(plan) => &plan.resources,
+            Self::Client(plan) => &plan.resources,
+        }
+    }
 }
 
 /// What a job or a step of this recipe asks of Slurm.

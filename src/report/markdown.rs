@@ -1,1 +1,168 @@
-//! To be written.
+//! `report.md`: the facts of the page in short, for a terminal, a pull request or a lab book.
+//!
+//! Names and messages come from recipes, engines and logs: in a table a bar or a line break would break the row, and `<`
+//! would be HTML in most viewers, so all of them are escaped.
+
+use std::fmt::Write as _;
+
+use super::{
+    gather::{Part, Report},
+    html::{step_rows, token_rows},
+    summary::{FROM_INTENDED, Headline},
+    text,
+};
+use crate::stats::results::Results;
+
+/// The text.
+pub fn render(report: &Report) -> String {
+    let mut out = String::new();
+    let outcome = report.outcome();
+    let _ = writeln!(out, "# {}\n", cell(&report.title()));
+    let _ = writeln!(
+        out,
+        "**{}.** {}",
+        capital(outcome.word()),
+        outcome.meaning()
+    );
+    let clean = report
+        .parts
+        .iter()
+        .all(|part| part.missing.is_empty() && part.problems().is_empty());
+    if !clean {
+        out.push('\n');
+    }
+    for problem in report.parts.iter().flat_map(Part::problems) {
+        let _ = writeln!(out, "- problem: {}", cell(&problem));
+    }
+    for missing in report.parts.iter().flat_map(|part| &part.missing) {
+        let _ = writeln!(out, "- missing: {}", cell(missing));
+    }
+    for (headline, (_, bench)) in Headline::all(report).iter().zip(report.benches()) {
+        let _ = writeln!(out, "\n## Bench {}\n", cell(&bench.name));
+        match &bench.results {
+            Some(results) => of_bench(&mut out, headline, results),
+            None => out.push_str("No result.\n"),
+        }
+    }
+    for part in &report.parts {
+        of_part(&mut out, part, report.parts.len() > 1);
+    }
+    out
+}
+
+fn of_bench(out: &mut String, headline: &Headline, results: &Results) {
+    let _ = writeln!(
+        out,
+        "{}: {}.\n",
+        capital(&headline.judgement()),
+        headline.extent()
+    );
+    for reason in &headline.reasons {
+        let _ = writeln!(out, "- {}", cell(reason));
+    }
+    if !headline.reasons.is_empty() {
+        out.push('\n');
+    }
+    let _ = writeln!(out, "{}\n", cell(&text::load(&results.load)));
+    if !headline.figures.is_empty() {
+        out.push_str("| | mean | p50 | p99 | unit |\n|---|--:|--:|--:|---|\n");
+    }
+    for figure in &headline.figures {
+        let [avg, p50, p99] = [figure.avg, figure.p50, figure.p99].map(text::optional);
+        let _ = writeln!(
+            out,
+            "| {} | {avg} | {p50} | {p99} | {} |",
+            cell(&figure.name),
+            cell(&figure.unit)
+        );
+    }
+    if headline
+        .figures
+        .iter()
+        .any(|figure| figure.name.ends_with('*'))
+    {
+        let _ = writeln!(out, "\n\\{FROM_INTENDED}");
+    }
+    out.push('\n');
+    for row in token_rows(results) {
+        let _ = writeln!(
+            out,
+            "- {}: client {}, engine {}: {}",
+            row.name, row.client, row.engine, row.comparison
+        );
+    }
+    for (class, count) in &results.errors_by_class {
+        let _ = writeln!(out, "- errors `{}`: {count}", cell(class).replace('`', "'"));
+    }
+}
+
+fn of_part(out: &mut String, part: &Part, several: bool) {
+    let name = if several {
+        format!(" in {}", cell(&part.id))
+    } else {
+        String::new()
+    };
+    let _ = writeln!(out, "\n## What ran{name}\n");
+    if let Some(manifest) = &part.manifest {
+        let took = text::between(Some(manifest.started_at), manifest.ended_at);
+        let _ = writeln!(
+            out,
+            "{} on site {}, cluster {}, started by {}, aif {}; {}, {took}\n",
+            cell(&manifest.role),
+            cell(&manifest.site),
+            cell(&manifest.cluster),
+            cell(&manifest.launcher),
+            cell(&manifest.aif_version),
+            text::stamp(manifest.started_at)
+        );
+        if let Some(job) = &manifest.job {
+            let _ = writeln!(out, "Job {} on {}\n", cell(&job.job_id), cell(&job.nodes));
+        }
+    }
+    if !part.steps.is_empty() {
+        out.push_str("| role | recipe | step | node | start | ready | end | exit |\n|---|---|---|---|---|---|---|---|\n");
+    }
+    for step in step_rows(part) {
+        let cells = [
+            &step.role,
+            &step.recipe,
+            &step.step,
+            &step.node,
+            &step.started,
+            &step.ready,
+            &step.ended,
+            &step.exit,
+        ];
+        let cells: Vec<String> = cells.into_iter().map(|text| cell(text)).collect();
+        let _ = writeln!(out, "| {} |", cells.join(" | "));
+    }
+    for (log, lines) in &part.tails {
+        let _ = writeln!(out, "\nLast lines of {}:\n", cell(log));
+        for line in lines {
+            let _ = writeln!(out, "    {}", text::plain(line));
+        }
+    }
+    if part.snapshot().is_some() {
+        let _ = writeln!(
+            out,
+            "\nMetrics again: `aif open {}`",
+            cell(&part.id).replace('`', "'")
+        );
+    }
+}
+
+/// A stranger's text on one line of a table.
+fn cell(text: &str) -> String {
+    text::plain(text)
+        .replace('\n', " ")
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('|', "\\|")
+}
+
+fn capital(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(characters).collect()
+    })
+}

@@ -1,1 +1,267 @@
-//! To be written.
+//! What the terminal shows of a run: a few lines, understood without colour.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use super::{
+    gather::{Outcome, Report},
+    text,
+};
+use crate::{
+    stats::results::{Completeness, Metric, Results, Verdict},
+    units,
+};
+
+/// The headline of a bench: what the page, the text and the terminal put first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Headline {
+    /// Run that it belongs to.
+    pub run: String,
+    /// The bench.
+    pub bench: String,
+    /// How far it can be trusted; `None` where there are no results.
+    pub verdict: Option<Verdict>,
+    /// Is it whole?
+    pub completeness: Option<Completeness>,
+    /// Why it is not better.
+    pub reasons: Vec<String>,
+    /// Requests offered in the measured window.
+    pub requests: u64,
+    /// Those that ended badly.
+    pub errors: u64,
+    /// The measured window in seconds.
+    pub duration_seconds: f64,
+    /// The numbers that matter most.
+    pub figures: Vec<Figure>,
+}
+
+/// One of the numbers that matter most.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figure {
+    /// What it is, for people.
+    pub name: String,
+    /// Its metric in `results.json`.
+    pub metric: String,
+    /// Its unit.
+    pub unit: String,
+    /// Mean; all there is of a rate.
+    pub avg: Option<f64>,
+    /// Median.
+    pub p50: Option<f64>,
+    /// 99th percentile.
+    pub p99: Option<f64>,
+}
+
+impl Figure {
+    /// Is it a rate, which has a mean and no distribution?
+    pub fn is_rate(&self) -> bool {
+        self.p50.is_none()
+    }
+}
+
+/// The numbers that matter most of a result. Of an open loop, latencies count from the intended time.
+fn figures(results: &Results) -> Vec<Figure> {
+    let open = results.load["pattern"] == "open-loop";
+    let wanted = [
+        ("time to first token", "time_to_first_token", true),
+        ("time per output token", "time_per_output_token", false),
+        ("request latency", "request_latency", true),
+        ("throughput", "request_throughput", false),
+        ("output tokens", "output_token_throughput", false),
+        ("goodput", "goodput", false),
+    ];
+    let mut figures = Vec::new();
+    for (name, metric, has_scheduled) in wanted {
+        let scheduled = format!("{metric}_scheduled");
+        let from_intended = open && has_scheduled && results.metrics.contains_key(&scheduled);
+        let key = if from_intended {
+            scheduled.as_str()
+        } else {
+            metric
+        };
+        let Some(Metric {
+            unit,
+            avg,
+            p50,
+            p99,
+            ..
+        }) = results.metrics.get(key)
+        else {
+            continue;
+        };
+        let name = if from_intended {
+            format!("{name} *")
+        } else {
+            name.to_owned()
+        };
+        figures.push(Figure {
+            name,
+            metric: key.to_owned(),
+            unit: unit.clone(),
+            avg: Some(*avg),
+            p50: *p50,
+            p99: *p99,
+        });
+    }
+    figures
+}
+
+/// The note that explains the star of an open loop's figures.
+pub const FROM_INTENDED: &str =
+    "* from the time at which the schedule meant the request to be sent";
+
+impl Headline {
+    /// Headlines of every bench of a report.
+    pub fn all(report: &Report) -> Vec<Self> {
+        let headline = |(part, bench): (&super::Part, &super::Bench)| {
+            let results = bench.results.as_ref();
+            Self {
+                run: part.id.clone(),
+                bench: bench.name.clone(),
+                verdict: results.map(|results| results.validity.verdict),
+                completeness: results.map(|results| results.completeness),
+                reasons: results
+                    .map(|results| results.validity.reasons.clone())
+                    .unwrap_or_default(),
+                requests: results.map_or(0, |results| results.total_requests),
+                errors: results.map_or(0, |results| results.errors),
+                duration_seconds: results.map_or(0.0, |results| results.duration_seconds),
+                figures: results.map(figures).unwrap_or_default(),
+            }
+        };
+        report.benches().map(headline).collect()
+    }
+
+    /// The verdict in a few words, and whether the result is whole.
+    pub fn judgement(&self) -> String {
+        let Some(verdict) = self.verdict else {
+            return "no result".to_owned();
+        };
+        let whole = match self.completeness {
+            Some(Completeness::Interrupted) => ", interrupted",
+            Some(Completeness::Running) => ", killed while it ran (or runs still)",
+            _ => "",
+        };
+        format!("{}{whole}", text::verdict(verdict))
+    }
+
+    /// How much was measured: `310 requests in 30.0 s, 2 errors`.
+    pub fn extent(&self) -> String {
+        let window = Duration::try_from_secs_f64(self.duration_seconds)
+            .map_or_else(|_| text::NONE.to_owned(), units::human_duration);
+        let errors = match self.errors {
+            0 => "no errors".to_owned(),
+            1 => "1 error".to_owned(),
+            errors => format!("{errors} errors"),
+        };
+        format!("{} requests in {window}, {errors}", self.requests)
+    }
+}
+
+/// What the terminal shows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// The run; several ids where several were joined.
+    pub run: String,
+    /// How it went, in a word.
+    pub outcome: &'static str,
+    /// Each bench.
+    pub benches: Vec<Headline>,
+    /// What went wrong.
+    pub problems: Vec<String>,
+    /// What should be there and is not.
+    pub missing: Vec<String>,
+    /// Where the page is.
+    pub report: PathBuf,
+}
+
+impl Summary {
+    pub(super) fn of(report: &Report, page: &Path) -> Self {
+        Self {
+            run: report.title(),
+            outcome: report.outcome().word(),
+            benches: Headline::all(report),
+            problems: report
+                .parts
+                .iter()
+                .flat_map(super::Part::problems)
+                .collect(),
+            missing: report
+                .parts
+                .iter()
+                .flat_map(|part| part.missing.iter().cloned())
+                .collect(),
+            report: page.to_owned(),
+        }
+    }
+
+    /// May the numbers not be used?
+    pub fn is_invalid(&self) -> bool {
+        self.outcome == Outcome::Invalid.word()
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "run {}: {}",
+            text::plain(&self.run),
+            self.outcome.to_uppercase()
+        )?;
+        for problem in &self.problems {
+            writeln!(f, "  problem: {}", text::plain(problem))?;
+        }
+        for bench in &self.benches {
+            let name = text::plain(&bench.bench);
+            if bench.verdict.is_none() {
+                writeln!(f, "  bench {name}: no result")?;
+                continue;
+            }
+            writeln!(
+                f,
+                "  bench {name}: {}; {}",
+                bench.judgement(),
+                bench.extent()
+            )?;
+            for reason in &bench.reasons {
+                writeln!(f, "    because {}", text::plain(reason))?;
+            }
+            for figure in &bench.figures {
+                let Figure {
+                    name,
+                    unit,
+                    avg,
+                    p50,
+                    p99,
+                    ..
+                } = figure;
+                if figure.is_rate() {
+                    writeln!(f, "    {name:<24} {:>10} {unit}", text::optional(*avg))?;
+                } else {
+                    let (p50, p99) = (text::optional(*p50), text::optional(*p99));
+                    writeln!(
+                        f,
+                        "    {name:<24} {p50:>10} {unit} (p50)  {p99:>10} {unit} (p99)"
+                    )?;
+                }
+            }
+            if bench
+                .figures
+                .iter()
+                .any(|figure| figure.name.ends_with('*'))
+            {
+                writeln!(f, "    {FROM_INTENDED}")?;
+            }
+        }
+        for missing in &self.missing {
+            writeln!(f, "  missing {}", text::plain(missing))?;
+        }
+        write!(f, "report  {}", self.report.display())
+    }
+}

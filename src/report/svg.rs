@@ -1,1 +1,391 @@
-//! To be written.
+//! Line charts as inline SVG: axes, units, gaps, titles on hover; no script, no font, no network.
+//!
+//! Drawn by hand because a chart in a page that must open from a file on a machine without a network is a hundred lines
+//! of text, and a plotting crate brings fonts and bitmaps. Colours come from the page's style (`.s0`, `.s1`), and the
+//! second line is dashed, so that a print without colour is understood too. Pure; cannot fail: a value that is missing or
+//! no number is a gap.
+
+use std::fmt::Write as _;
+
+use super::text::{self, escape};
+
+const WIDTH: f64 = 680.0;
+const LEFT: f64 = 58.0;
+const RIGHT: f64 = 12.0;
+const HEAD: f64 = 24.0;
+const BODY: f64 = 112.0;
+const GAP: f64 = 14.0;
+const FOOT: f64 = 40.0;
+
+/// One line of a panel; values stand beside the chart's `xs`.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Its name in the legend.
+    pub name: String,
+    /// Values; `None` is a gap.
+    pub values: Vec<Option<f64>>,
+}
+
+/// Lines that share an axis.
+#[derive(Debug, Clone)]
+pub struct Panel {
+    /// The unit of its axis.
+    pub unit: String,
+    /// Its lines; two at the most can be told apart.
+    pub lines: Vec<Line>,
+}
+
+/// Panels over one horizontal axis.
+#[derive(Debug, Clone)]
+pub struct Chart {
+    /// What it shows: read aloud in place of the picture.
+    pub title: String,
+    /// Title of the horizontal axis, with its unit.
+    pub x_title: String,
+    /// Unit of the horizontal axis, for hover.
+    pub x_unit: String,
+    /// Positions, rising.
+    pub xs: Vec<f64>,
+    /// Panels, from top to bottom.
+    pub panels: Vec<Panel>,
+    /// A span from the left that is shaded, and its name: warm-up.
+    pub shade: Option<(f64, String)>,
+}
+
+/// Draws it.
+pub fn draw(chart: &Chart) -> String {
+    let height = chart.panels.len() as f64 * (HEAD + BODY + GAP) - GAP + FOOT;
+    let mut svg = format!(
+        r#"<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{}">"#,
+        escape(&chart.title)
+    );
+    let end = chart
+        .xs
+        .iter()
+        .copied()
+        .filter(|x| x.is_finite())
+        .fold(0.0, f64::max);
+    let x = Scale {
+        from: LEFT,
+        to: WIDTH - RIGHT,
+        max: if end > 0.0 { end } else { 1.0 },
+    };
+    for (index, panel) in chart.panels.iter().enumerate() {
+        let top = index as f64 * (HEAD + BODY + GAP) + HEAD;
+        draw_panel(&mut svg, chart, panel, &x, top);
+    }
+    let bottom = height - FOOT;
+    for tick in ticks(x.max, 8)
+        .into_iter()
+        .filter(|tick| tick.value <= x.max)
+    {
+        let at = x.at(tick.value);
+        let _ = write!(
+            svg,
+            r#"<text class="tick" x="{at:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
+            bottom + 16.0,
+            tick.label
+        );
+    }
+    let _ = write!(
+        svg,
+        r#"<text class="axis" x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#,
+        WIDTH - RIGHT,
+        bottom + 34.0,
+        escape(&chart.x_title)
+    );
+    draw_hovers(&mut svg, chart, &x, bottom);
+    svg.push_str("</svg>");
+    svg
+}
+
+fn draw_panel(svg: &mut String, chart: &Chart, panel: &Panel, x: &Scale, top: f64) {
+    let finite = panel
+        .lines
+        .iter()
+        .flat_map(|line| &line.values)
+        .filter_map(|value| finite(*value));
+    let highest = finite.clone().fold(0.0, f64::max);
+    let marks = ticks(if highest > 0.0 { highest } else { 1.0 }, 4);
+    let max = marks.last().map_or(1.0, |tick| tick.value);
+    let y = Scale {
+        from: top + BODY,
+        to: top,
+        max,
+    };
+    if let Some((until, name)) = chart.shade.as_ref().filter(|(until, _)| *until > 0.0) {
+        let width = (x.at(until.min(x.max)) - LEFT).max(0.0);
+        let _ = write!(
+            svg,
+            r#"<rect class="shade" x="{LEFT}" y="{top:.1}" width="{width:.1}" height="{BODY}"><title>{}</title></rect>"#,
+            escape(name)
+        );
+    }
+    for tick in &marks {
+        let at = y.at(tick.value);
+        let _ = write!(
+            svg,
+            r#"<path class="grid" d="M{LEFT} {at:.1}H{:.1}"/><text class="tick" x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#,
+            WIDTH - RIGHT,
+            LEFT - 6.0,
+            at + 4.0,
+            tick.label
+        );
+    }
+    let _ = write!(
+        svg,
+        r#"<text class="axis" x="{LEFT}" y="{:.1}">{}</text>"#,
+        top - 9.0,
+        escape(&panel.unit)
+    );
+    draw_legend(svg, panel, top - 9.0);
+    if finite.count() == 0 {
+        let _ = write!(
+            svg,
+            r#"<text class="axis" x="{:.1}" y="{:.1}" text-anchor="middle">no values</text>"#,
+            f64::midpoint(LEFT, WIDTH - RIGHT),
+            top + BODY / 2.0
+        );
+    }
+    for (index, line) in panel.lines.iter().enumerate() {
+        draw_line(svg, &chart.xs, line, index, (x, &y));
+    }
+}
+
+/// Names of the lines, right-aligned above the panel. Widths are estimated: SVG cannot measure text without a script.
+fn draw_legend(svg: &mut String, panel: &Panel, at: f64) {
+    let mut right = WIDTH - RIGHT;
+    for (index, line) in panel.lines.iter().enumerate().rev() {
+        let left = right - line.name.chars().count() as f64 * 6.6;
+        let _ = write!(
+            svg,
+            r#"<path class="line s{index}" d="M{:.1} {:.1}h18"/><text class="axis" x="{left:.1}" y="{at:.1}">{}</text>"#,
+            left - 24.0,
+            at - 4.0,
+            escape(&line.name)
+        );
+        right = left - 40.0;
+    }
+}
+
+fn draw_line(svg: &mut String, xs: &[f64], line: &Line, index: usize, (x, y): (&Scale, &Scale)) {
+    let points = xs
+        .iter()
+        .zip(&line.values)
+        .map(|(at, value)| Some((x.at(*at), y.at(finite(*value)?))));
+    let points: Vec<Option<(f64, f64)>> = points.collect();
+    let mut path = String::new();
+    for stretch in points.split(Option::is_none) {
+        match stretch {
+            [] => {}
+            // a value between two gaps has no line: it is a dot
+            [Some((x, y))] => {
+                let _ = write!(
+                    svg,
+                    r#"<circle class="dot s{index}" cx="{x:.1}" cy="{y:.1}" r="2.5"/>"#
+                );
+            }
+            _ => {
+                for (position, (x, y)) in stretch.iter().flatten().enumerate() {
+                    let _ = write!(
+                        path,
+                        "{}{x:.1} {y:.1}",
+                        if position == 0 { 'M' } else { 'L' }
+                    );
+                }
+            }
+        }
+    }
+    if !path.is_empty() {
+        let _ = write!(svg, r#"<path class="line s{index}" d="{path}"/>"#);
+    }
+}
+
+/// One invisible column for each position, whose title is what all lines say there.
+fn draw_hovers(svg: &mut String, chart: &Chart, x: &Scale, bottom: f64) {
+    let column = (x.to - x.from) / chart.xs.len().max(1) as f64;
+    for (index, at) in chart.xs.iter().enumerate() {
+        let mut title = format!("{} {}", text::number(*at), chart.x_unit);
+        for panel in &chart.panels {
+            for line in &panel.lines {
+                let value = line.values.get(index).copied().flatten();
+                let _ = write!(
+                    title,
+                    "\n{}: {}",
+                    line.name,
+                    text::quantity(value, &panel.unit)
+                );
+            }
+        }
+        let _ = write!(
+            svg,
+            r#"<rect class="hit" x="{:.1}" y="{HEAD}" width="{column:.2}" height="{:.1}"><title>{}</title></rect>"#,
+            x.at(*at) - column / 2.0,
+            bottom - HEAD,
+            escape(&title)
+        );
+    }
+}
+
+/// From values that start at 0 to places in the picture.
+struct Scale {
+    from: f64,
+    to: f64,
+    max: f64,
+}
+
+impl Scale {
+    fn at(&self, value: f64) -> f64 {
+        self.from + (self.to - self.from) * (value / self.max).clamp(0.0, 1.0)
+    }
+}
+
+/// A mark of an axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tick {
+    /// Where it stands.
+    pub value: f64,
+    /// What stands there.
+    pub label: String,
+}
+
+/// Marks from 0 to `max` or just above it, 1, 2 or 5 times a power of ten apart, about `count` of them.
+pub fn ticks(max: f64, count: u32) -> Vec<Tick> {
+    // what is no number is in no range
+    if !(1e-300..=1e300).contains(&max) {
+        return vec![
+            Tick {
+                value: 0.0,
+                label: "0".to_owned(),
+            },
+            Tick {
+                value: 1.0,
+                label: "1".to_owned(),
+            },
+        ];
+    }
+    let rough = max / f64::from(count.max(1));
+    let power = 10_f64.powf(rough.log10().floor());
+    let step = power
+        * match rough / power {
+            r if r <= 1.0 => 1.0,
+            r if r <= 2.0 => 2.0,
+            r if r <= 5.0 => 5.0,
+            _ => 10.0,
+        };
+    let mut marks = Vec::new();
+    let mut index = 0_u32;
+    loop {
+        let value = f64::from(index) * step;
+        marks.push(Tick {
+            value,
+            label: label(value, step),
+        });
+        // half a millionth of a step: what rounding may have taken
+        if value >= max - step * 5e-7 {
+            return marks;
+        }
+        index += 1;
+    }
+}
+
+fn label(value: f64, step: f64) -> String {
+    let (value, step, suffix) = if value >= 1e6 {
+        (value / 1e6, step / 1e6, "M")
+    } else if value >= 1e4 {
+        (value / 1e3, step / 1e3, "k")
+    } else {
+        (value, step, "")
+    };
+    let digits = (0..6).find(|digits| {
+        let scaled = step * 10_f64.powi(*digits);
+        (scaled - scaled.round()).abs() < 1e-6 * scaled.max(1e-3)
+    });
+    let digits = usize::try_from(digits.unwrap_or(6)).unwrap_or(0);
+    format!("{value:.digits$}{suffix}")
+}
+
+fn finite(value: Option<f64>) -> Option<f64> {
+    value.filter(|value| value.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(values: Vec<Option<f64>>) -> Chart {
+        Chart {
+            title: "latency <b>\"now\"".to_owned(),
+            x_title: "seconds".to_owned(),
+            x_unit: "s".to_owned(),
+            xs: (0..values.len()).map(|x| x as f64).collect(),
+            panels: vec![Panel {
+                unit: "ms".to_owned(),
+                lines: vec![Line {
+                    name: "median".to_owned(),
+                    values,
+                }],
+            }],
+            shade: Some((1.0, "warm-up".to_owned())),
+        }
+    }
+
+    #[test]
+    fn ticks_are_round_and_cover_the_values() {
+        let labels = |max, count| {
+            ticks(max, count)
+                .into_iter()
+                .map(|tick| tick.label)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(labels(37.0, 4), "0 10 20 30 40");
+        assert_eq!(labels(1.0, 4), "0.0 0.5 1.0");
+        assert_eq!(labels(0.013, 4), "0.000 0.005 0.010 0.015");
+        assert_eq!(labels(120.0, 8), "0 20 40 60 80 100 120");
+        assert_eq!(labels(45_000.0, 4), "0 20k 40k 60k");
+    }
+
+    #[test]
+    fn a_missing_value_is_a_gap_and_a_lonely_one_a_dot() {
+        let svg = draw(&chart(vec![
+            Some(1.0),
+            Some(2.0),
+            None,
+            Some(3.0),
+            None,
+            Some(f64::NAN),
+        ]));
+        let line = svg.split(r#"<path class="line s0" d=""#).last().unwrap();
+        let line = line.split('"').next().unwrap();
+        assert_eq!(line.matches('M').count(), 1, "{line}");
+        assert_eq!(line.matches('L').count(), 1, "{line}");
+        assert_eq!(svg.matches("<circle").count(), 1);
+        assert!(
+            svg.contains("2 s\nmedian: –"),
+            "hover says that it is missing"
+        );
+    }
+
+    #[test]
+    fn names_are_escaped_and_an_empty_chart_says_so() {
+        let svg = draw(&chart(Vec::new()));
+        assert!(svg.contains("latency &lt;b&gt;&quot;now&quot;"));
+        assert!(svg.contains("no values"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_value_breaks_the_picture(values in proptest::collection::vec(proptest::option::of(proptest::num::f64::ANY), 0..40)) {
+            let svg = draw(&chart(values));
+            proptest::prop_assert!(!svg.contains("NaN") && !svg.contains("inf"), "{}", svg);
+        }
+
+        #[test]
+        fn ticks_are_few_and_reach_the_maximum(max in 1e-9_f64..1e12, count in 1_u32..12) {
+            let ticks = ticks(max, count);
+            proptest::prop_assert!(ticks.len() <= count as usize + 2);
+            proptest::prop_assert!(ticks.last().unwrap().value >= max * (1.0 - 1e-6));
+        }
+    }
+}

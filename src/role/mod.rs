@@ -7,10 +7,16 @@ pub mod monitor;
 pub mod server;
 pub mod stack;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::{
-    env::Env, registry::Store, run::RunDir, shutdown::Shutdown, site::Site, slurm::job_env::JobEnv,
+    clock,
+    env::Env,
+    registry::Store,
+    run::{self, Manifest, RunDir},
+    shutdown::Shutdown,
+    site::Site,
+    slurm::job_env::JobEnv,
 };
 
 /// What every role is given: facts, not behaviour.
@@ -37,18 +43,53 @@ pub struct Context {
 impl Context {
     /// The node's name: as Slurm says, else the host's.
     pub fn node(&self) -> String {
-        self.job.as_ref().map_or_else(
-            || {
-                nix::unistd::gethostname()
-                    .map(|name| name.to_string_lossy().into_owned())
-                    .unwrap_or_else(|_| "localhost".to_owned())
-            },
-            |job| job.node.clone(),
-        )
+        match &self.job {
+            Some(job) => job.node.clone(),
+            None => nix::unistd::gethostname().map_or_else(
+                |_| "localhost".to_owned(),
+                |name| name.to_string_lossy().into_owned(),
+            ),
+        }
+    }
+
+    /// The job's id; without Slurm `local-<pid>` of the process that leads, which is the stack in a stack.
+    pub fn job_id(&self) -> String {
+        match (&self.job, self.env.get("AIF_LOCAL_JOB")) {
+            (Some(job), _) => job.job_id.clone(),
+            (None, Some(leader)) => leader.to_owned(),
+            (None, None) => format!("local-{}", std::process::id()),
+        }
     }
 
     /// Time from TERM to the end that a role may take.
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.env.number("AIF_GRACE_SECONDS").unwrap_or(25))
+    }
+
+    /// A manifest of this run that has just started.
+    pub fn manifest(&self, role: &str, launcher: &str) -> Manifest {
+        Manifest {
+            schema: run::SCHEMA,
+            run: self.run.id.clone(),
+            aif_version: env!("CARGO_PKG_VERSION").to_owned(),
+            role: role.to_owned(),
+            state: "running".to_owned(),
+            site: self.site.name.clone(),
+            cluster: self
+                .job
+                .as_ref()
+                .map_or_else(|| "local".to_owned(), |job| job.cluster.clone()),
+            launcher: launcher.to_owned(),
+            started_at: clock::now(),
+            ended_at: None,
+            exit: None,
+            problems: Vec::new(),
+            job: self.job.as_ref().map(Into::into),
+            recipes: Vec::new(),
+            steps: BTreeMap::new(),
+            instances: Vec::new(),
+            stimulus_sha256: BTreeMap::new(),
+            accounting: None,
+        }
     }
 }

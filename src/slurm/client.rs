@@ -1,1 +1,187 @@
-//! To be written.
+//! The few calls that are made to Slurm's commands: each with a deadline, each answer parsed by its own delimiter.
+//!
+//! Used before a run (`sbatch`), while a job waits (`squeue`), to end one (`scancel`), and once after a run (`sacct`);
+//! never while a run is under way. A state that this program has never heard of is passed on as it is: Slurm invents
+//! new ones. What can fail: no Slurm on the PATH, a controller that does not answer, a refusal, each told apart.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use tokio::process::Command;
+
+/// Calls give up after this long.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command is not there.
+    #[error("{program} is not on the PATH: is this a login node of a Slurm cluster?")]
+    Missing {
+        /// The command.
+        program: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No answer in time.
+    #[error("{program} did not answer within {} s: the controller may be busy, try again", DEADLINE.as_secs())]
+    Deadline {
+        /// The command.
+        program: &'static str,
+    },
+    /// It said no.
+    #[error("{program} refused: {message}")]
+    Refused {
+        /// The command.
+        program: &'static str,
+        /// Its words.
+        message: String,
+    },
+}
+
+/// A job as `squeue` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Job {
+    /// Its id (`12_3` in an array, `12+1` in a heterogeneous job).
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Slurm's state.
+    pub state: String,
+    /// Why it waits.
+    pub reason: String,
+    /// Time used.
+    pub elapsed: String,
+    /// Time limit.
+    pub limit: String,
+    /// Nodes, as a host list.
+    pub nodes: String,
+}
+
+async fn call(
+    program: &'static str,
+    arguments: &[String],
+    folder: Option<&Path>,
+) -> Result<String, Error> {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    if let Some(folder) = folder {
+        command.current_dir(folder);
+    }
+    let output = tokio::time::timeout(DEADLINE, command.output())
+        .await
+        .map_err(|_| Error::Deadline { program })?
+        .map_err(|source| Error::Missing { program, source })?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        let message = String::from_utf8_lossy(&output.stderr)
+            .trim()
+            .replace('\n', "; ");
+        Err(Error::Refused { program, message })
+    }
+}
+
+/// Submits a job; gives its id.
+pub async fn sbatch(arguments: &[String], folder: &Path) -> Result<String, Error> {
+    let mut all = vec!["--parsable".to_owned()];
+    all.extend_from_slice(arguments);
+    let answer = call("sbatch", &all, Some(folder)).await?;
+    // `123` or, in a federation, `123;cluster`
+    Ok(answer
+        .trim()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .to_owned())
+}
+
+/// Jobs of this user, or this one job. A job that Slurm has forgotten gives an empty list.
+pub async fn squeue(user: Option<&str>, job: Option<&str>) -> Result<Vec<Job>, Error> {
+    let mut arguments: Vec<String> = ["--noheader", "--all", "--format=%i|%j|%T|%r|%M|%l|%N"]
+        .map(str::to_owned)
+        .to_vec();
+    if let Some(user) = user {
+        arguments.push(format!("--user={user}"));
+    }
+    if let Some(job) = job {
+        arguments.push(format!("--jobs={job}"));
+    }
+    match call("squeue", &arguments, None).await {
+        Ok(answer) => Ok(answer.lines().filter_map(parse_squeue).collect()),
+        Err(Error::Refused { message, .. }) if message.contains("Invalid job id") => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A line of `squeue`. A job's name may hold the delimiter: the other fields are taken from both ends.
+fn parse_squeue(line: &str) -> Option<Job> {
+    let (id, rest) = line.split_once('|')?;
+    let mut from_end = rest.rsplitn(6, '|');
+    let nodes = from_end.next()?;
+    let limit = from_end.next()?;
+    let elapsed = from_end.next()?;
+    let reason = from_end.next()?;
+    let state = from_end.next()?;
+    let name = from_end.next()?;
+    let own = str::to_owned;
+    Some(Job {
+        id: own(id),
+        name: own(name),
+        state: own(state),
+        reason: own(reason),
+        elapsed: own(elapsed),
+        limit: own(limit),
+        nodes: own(nodes),
+    })
+}
+
+/// What accounting says of a job, field by field.
+pub async fn sacct(job: &str, fields: &[&str]) -> Result<Vec<(String, String)>, Error> {
+    let arguments = [
+        "--noheader".to_owned(),
+        "--allocations".to_owned(),
+        "--parsable2".to_owned(),
+        format!("--jobs={job}"),
+        format!("--format={}", fields.join(",")),
+    ];
+    let answer = call("sacct", &arguments, None).await?;
+    let values = answer.lines().next_back().unwrap_or_default().split('|');
+    Ok(fields
+        .iter()
+        .map(|field| (*field).to_owned())
+        .zip(values.map(str::to_owned))
+        .collect())
+}
+
+/// Ends a job that waits, or tells the batch script of one that runs to end.
+pub async fn scancel(job: &str, running: bool) -> Result<(), Error> {
+    let mut arguments = Vec::new();
+    if running {
+        arguments.extend(["--batch".to_owned(), "--signal=TERM".to_owned()]);
+    }
+    arguments.push(job.to_owned());
+    call("scancel", &arguments, None).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_the_delimiter_is_read() {
+        let job = parse_squeue("12+0|a|b c|PENDING|Resources|0:00|15:00|").unwrap();
+        assert_eq!(
+            (job.id.as_str(), job.name.as_str(), job.state.as_str()),
+            ("12+0", "a|b c", "PENDING")
+        );
+        assert_eq!(
+            (job.reason.as_str(), job.limit.as_str(), job.nodes.as_str()),
+            ("Resources", "15:00", "")
+        );
+        assert_eq!(parse_squeue("garbage"), None);
+    }
+}

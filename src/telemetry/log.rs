@@ -6,11 +6,7 @@
 //!
 //! `AIF_LOG` filters, in the syntax of `EnvFilter`; `info` where it is unset or cannot be read, which is then told.
 
-use std::{
-    fmt,
-    io::IsTerminal as _,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, io::IsTerminal as _};
 
 use serde_json::{Map, Value};
 use tracing::{
@@ -25,35 +21,23 @@ use tracing_subscriber::{
 
 use crate::{env::Env, slurm::job_env::JobEnv};
 
-/// Whose log it is. What is not known yet is left out of the lines.
+/// Whose log it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// `stack`, `server`, `monitor`, `bench` …; `None` for a command.
-    pub role: Option<String>,
-    /// The run's id.
-    pub run: Option<String>,
-    /// The job.
-    pub job_id: Option<String>,
-    /// The node.
-    pub node: Option<String>,
-}
-
-/// The log of this process.
-#[derive(Debug, Clone)]
-pub struct Log {
-    identity: Arc<OnceLock<Identity>>,
-}
-
-impl Log {
-    /// Says whose log it is, as soon as that is known; later calls change nothing.
-    pub fn identify(&self, identity: Identity) {
-        let _ = self.identity.set(identity);
-    }
+struct Identity {
+    role: String,
+    run: String,
+    job_id: Option<String>,
+    node: Option<String>,
 }
 
 /// Starts logging to standard error. A second call in one process (tests) leaves the first subscriber in place.
-pub fn start(env: &Env) -> Log {
-    let identity = Arc::new(OnceLock::new());
+pub fn start(role: &str, run: &str, job: Option<&JobEnv>, env: &Env) {
+    let identity = Identity {
+        role: role.to_owned(),
+        run: run.to_owned(),
+        job_id: job.map(|job| job.job_id.clone()),
+        node: job.map(|job| job.node.clone()),
+    };
     let wanted = env.get("AIF_LOG").unwrap_or("info");
     let (filter, problem) = match EnvFilter::try_new(wanted) {
         Ok(filter) => (filter, None),
@@ -63,11 +47,9 @@ pub fn start(env: &Env) -> Log {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    let in_run = JobEnv::from_env(env).is_some() || env.get("AIF_RUN_DIR").is_some();
+    let in_run = job.is_some() || env.get("AIF_RUN_DIR").is_some();
     let started = if in_run && !terminal {
-        let lines = Lines {
-            identity: Arc::clone(&identity),
-        };
+        let lines = Lines { identity };
         tracing::subscriber::set_global_default(builder.event_format(lines).finish())
     } else {
         let lines = builder
@@ -80,7 +62,6 @@ pub fn start(env: &Env) -> Log {
     if let (Ok(()), Some(error)) = (started, problem) {
         tracing::warn!(%error, value = wanted, "AIF_LOG cannot be read; logging at info");
     }
-    Log { identity }
 }
 
 /// The time of day, for people.
@@ -94,7 +75,7 @@ impl FormatTime for Clock {
 
 /// One JSON object a line.
 struct Lines {
-    identity: Arc<OnceLock<Identity>>,
+    identity: Identity,
 }
 
 impl<S, N> FormatEvent<S, N> for Lines
@@ -112,17 +93,16 @@ where
         let mut line = Map::new();
         line.insert("time".to_owned(), crate::clock::now().to_string().into());
         line.insert("level".to_owned(), metadata.level().as_str().into());
-        if let Some(identity) = self.identity.get() {
-            let known = [
-                ("role", &identity.role),
-                ("run", &identity.run),
-                ("job_id", &identity.job_id),
-                ("node", &identity.node),
-            ];
-            for (name, value) in known {
-                if let Some(value) = value {
-                    line.insert(name.to_owned(), value.as_str().into());
-                }
+        let identity = &self.identity;
+        let known = [
+            ("role", Some(&identity.role)),
+            ("run", Some(&identity.run)),
+            ("job_id", identity.job_id.as_ref()),
+            ("node", identity.node.as_ref()),
+        ];
+        for (name, value) in known {
+            if let Some(value) = value {
+                line.insert(name.to_owned(), value.as_str().into());
             }
         }
         line.insert("target".to_owned(), metadata.target().into());
@@ -170,7 +150,7 @@ impl Visit for Fields<'_> {
 mod tests {
     use std::{
         io::{self, Write},
-        sync::Mutex,
+        sync::{Arc, Mutex},
     };
 
     use tracing_subscriber::fmt::MakeWriter;
@@ -202,23 +182,19 @@ mod tests {
     #[test]
     fn a_line_in_a_job_tells_whose_it_is() {
         let captured = Captured::default();
-        let log = Log {
-            identity: Arc::default(),
-        };
         let subscriber = tracing_subscriber::fmt()
             .with_writer(captured.clone())
             .event_format(Lines {
-                identity: Arc::clone(&log.identity),
+                identity: Identity {
+                    role: "monitor".to_owned(),
+                    run: "vllm-7".to_owned(),
+                    job_id: Some("7".to_owned()),
+                    node: None,
+                },
             })
             .finish();
         tracing::subscriber::with_default(subscriber, || {
-            tracing::info!("Before");
-            log.identify(Identity {
-                role: Some("monitor".to_owned()),
-                run: Some("vllm-7".to_owned()),
-                job_id: Some("7".to_owned()),
-                node: None,
-            });
+            tracing::info!("First");
             tracing::warn!(port = 9090, path = "a \"b\"", "The port is busy");
         });
         let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
@@ -227,8 +203,7 @@ mod tests {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
         assert_eq!(lines.len(), 2);
-        assert_eq!(lines[0]["message"], "Before");
-        assert!(lines[0].get("run").is_none());
+        assert_eq!(lines[0]["message"], "First");
         assert_eq!(lines[1]["role"], "monitor");
         assert_eq!(lines[1]["run"], "vllm-7");
         assert_eq!(lines[1]["job_id"], "7");

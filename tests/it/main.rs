@@ -1,1 +1,4 @@
 //! Tests of the whole binary.
+
+mod layers;
+mod report;

@@ -1,0 +1,30 @@
+#!/bin/bash
+#
+# Prometheus for the live instances of a service; may be submitted before the service is there.
+#   sbatch jobs/monitor.sh RECIPE
+# It ends by itself 5 minutes after the last instance, and leaves its archive in results/<run>/metrics/.
+#
+#SBATCH --job-name=monitor
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=1
+#SBATCH --mem=2G
+#SBATCH --time=01:00:00
+#SBATCH --output=%x-%j.out
+#SBATCH --open-mode=append
+#SBATCH --signal=B:TERM@120
+set -euo pipefail
+
+project=${AIF_HOME:-${SLURM_SUBMIT_DIR:-$PWD}}
+if [ ! -r "$project/sbatch/prelude.sh" ]; then
+  echo "error: $project is not the project's folder: submit from there, or set AIF_HOME to it" >&2
+  exit 66
+fi
+# shellcheck source=sbatch/prelude.sh
+. "$project/sbatch/prelude.sh"
+
+if [ $# -eq 0 ]; then
+  echo "usage: sbatch jobs/monitor.sh RECIPE   (a path, or a name: '$AIF recipes list' shows them)" >&2
+  exit 64
+fi
+exec "$AIF" monitor "$@"

@@ -1,0 +1,438 @@
+//! From a command line to a running role or command: the edge where everything is put together.
+//!
+//! A role that runs alone gets a run of its own with manifest and report, as a stack would give it. CPUs are taken
+//! before the runtime starts its threads, which inherit them.
+
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory as _;
+
+use super::{BenchArgs, Cli, Command, RoleArgs, StackArgs, quick};
+use crate::{
+    clock,
+    command::{self, Shell},
+    env::Env,
+    exit::{Exit, Failure, OrExit as _},
+    files,
+    launch::{Launch, cpus, local::Local, srun::Srun},
+    library::{self, Resolved},
+    recipe::{Kind, Plan},
+    registry::Wanted,
+    report,
+    role::{self, Context},
+    run::{self, RunDir, StepFile},
+    shutdown::Shutdown,
+    telemetry, terminal, units,
+};
+
+/// Runs a command line to its end.
+///
+/// # Errors
+/// Whatever the role or command failed of; [`Exit::of`] gives its code.
+pub fn run(cli: Cli, env: Env) -> anyhow::Result<Exit> {
+    if let Command::Guard { argv } = cli.command {
+        return Ok(crate::process::guard::run(argv));
+    }
+    let role = match &cli.command {
+        Command::Server(_) => Some("server"),
+        Command::Monitor(_) => Some("monitor"),
+        Command::Bench(_) => Some("bench"),
+        Command::Stack(_) => Some("stack"),
+        _ => None,
+    };
+    if env.get("AIF_LAUNCHER") == Some("local") && role.is_some() {
+        // nobody else would end this role when its stack is killed
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
+    }
+    if let Some(role) = role.filter(|role| *role != "stack") {
+        cpus::take(role, &env);
+    }
+    let workers = if role == Some("bench") {
+        cpus::allowed().len().clamp(1, 8)
+    } else {
+        1
+    };
+    let mut runtime = match workers {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        workers => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(workers);
+            builder
+        }
+    };
+    runtime.enable_all().build()?.block_on(dispatch(cli, env))
+}
+
+async fn dispatch(cli: Cli, env: Env) -> anyhow::Result<Exit> {
+    let home = env
+        .path("AIF_HOME")
+        .or_else(|| env.path("SLURM_SUBMIT_DIR"))
+        .or_else(|| std::env::current_dir().ok())
+        .unwrap_or_else(|| PathBuf::from("."));
+    let shell = Shell {
+        env,
+        home,
+        site_name: cli.site,
+    };
+    match cli.command {
+        Command::Stack(args) => stack(args, &shell).await,
+        Command::Server(args) => server(args, &shell).await,
+        Command::Monitor(args) => monitor(args, &shell).await,
+        Command::Bench(args) => bench(*args, &shell).await,
+        Command::Submit(args) => command::submit::run(args, &shell).await,
+        Command::Wait(args) => command::wait::run(args, &shell).await,
+        Command::Services(args) => command::services::run(args, &shell).await,
+        Command::Status(args) => command::status::run(args, &shell).await,
+        Command::Stop(args) => command::stop::run(args, &shell).await,
+        Command::Logs(args) => command::logs::run(&args, &shell),
+        Command::Export(args) => command::export::run(args, &shell).await,
+        Command::Report(args) => command::report::run(args, &shell).await,
+        Command::Open(args) => command::open::run(args, &shell).await,
+        Command::Recipes(args) => command::recipes::run(args, &shell).await,
+        Command::Completions(args) => command::completions::run(&args, Cli::command()),
+        Command::Guard { .. } => Ok(Exit::Done),
+    }
+}
+
+fn resolve(name: &str, kind: Kind, sets: &[String], shell: &Shell) -> anyhow::Result<Resolved> {
+    let site = shell.site()?;
+    let variables = library::variables(&shell.env, &site, &shell.home);
+    let resolved = library::resolve(&shell.home, name, Some(kind), sets, &variables)?;
+    for warning in &resolved.warnings {
+        terminal::note(format_args!("aif: {warning}"));
+    }
+    Ok(resolved)
+}
+
+/// What a role is started with: signals are listened to before anything is made.
+fn context(
+    role: &str,
+    service: &str,
+    out: Option<&Path>,
+    shell: &Shell,
+) -> anyhow::Result<Context> {
+    let site = shell.site()?;
+    let job = shell.job();
+    if job.is_none()
+        && shell.env.get("SLURM_JOB_ID").is_some()
+        && shell.env.get("AIF_LAUNCHER").is_none()
+    {
+        let message = format!(
+            "this shell belongs to job {} but runs on none of its nodes: start the role as a step, `srun --overlap -N1 -n1 aif {role} …`",
+            shell.env.get("SLURM_JOB_ID").unwrap_or_default()
+        );
+        return Err(Failure::new(Exit::Usage, message).into());
+    }
+    let store = shell.store()?;
+    let root = out.map_or_else(|| shell.results_folder(), Path::to_owned);
+    let given = shell
+        .env
+        .path("AIF_RUN_DIR")
+        .filter(|_| role != "stack" && out.is_none());
+    let run = match &given {
+        Some(path) => RunDir::open(path).or_exit(Exit::NoInput, || {
+            format!("no run folder {}", path.display())
+        })?,
+        None => {
+            let id = if role == "stack" {
+                run::stack_id(service, job.as_ref())
+            } else {
+                run::role_id(service, role, job.as_ref())
+            };
+            let made = RunDir::create(&root, &id).and_then(|run| RunDir::open(&run.path));
+            made.or_exit(Exit::CannotCreate, || {
+                format!("no run folder can be made in {}", root.display())
+            })?
+        }
+    };
+    telemetry::log::start(role, &run.id, job.as_ref(), &shell.env);
+    Ok(Context {
+        env: shell.env.clone(),
+        site,
+        job,
+        home: shell.home.clone(),
+        store,
+        in_stack: given.is_some(),
+        run,
+        shutdown: Shutdown::listen()?,
+    })
+}
+
+async fn server(args: RoleArgs, shell: &Shell) -> anyhow::Result<Exit> {
+    let resolved = resolve(&args.recipe, Kind::Server, &args.set, shell)?;
+    let Plan::Server(plan) = resolved.plan.clone() else {
+        return Err(wrong_kind(&args.recipe, "server"));
+    };
+    let context = context("server", &plan.service_name, args.out.as_deref(), shell)?;
+    let config = role::server::Config {
+        plan,
+        entry: resolved.entry.clone(),
+    };
+    let begun = Alone::begin("server", "server", &[&resolved], &context)?;
+    let ended = role::server::run(config, &context).await;
+    begun.end(ended, &context)
+}
+
+async fn monitor(args: RoleArgs, shell: &Shell) -> anyhow::Result<Exit> {
+    let resolved = resolve(&args.recipe, Kind::Monitor, &args.set, shell)?;
+    let Plan::Monitor(plan) = resolved.plan.clone() else {
+        return Err(wrong_kind(&args.recipe, "monitor"));
+    };
+    let context = context("monitor", &plan.service_name, args.out.as_deref(), shell)?;
+    let config = role::monitor::Config {
+        plan,
+        entry: resolved.entry.clone(),
+    };
+    let begun = Alone::begin("monitor", "monitor", &[&resolved], &context)?;
+    let ended = role::monitor::run(config, &context).await;
+    begun.end(ended, &context)
+}
+
+async fn bench(args: BenchArgs, shell: &Shell) -> anyhow::Result<Exit> {
+    let resolved = bench_recipe(&args, shell)?;
+    let Plan::Client(plan) = resolved.plan.clone() else {
+        return Err(wrong_kind("the recipe", "client"));
+    };
+    let wait = units::parse_duration(&args.wait).ok_or_else(|| {
+        Failure::new(
+            Exit::Usage,
+            format!("--wait takes a time such as 30m, not {}", args.wait),
+        )
+    })?;
+    let destination = plan
+        .destination
+        .clone()
+        .map(|folder| shell.home.join(folder));
+    let context = context(
+        "bench",
+        &plan.service_name,
+        destination
+            .as_deref()
+            .filter(|_| shell.env.get("AIF_RUN_DIR").is_none()),
+        shell,
+    )?;
+    let step = format!("bench-{}", plan.name);
+    let wanted = Wanted {
+        service: plan.service_name.clone(),
+        job: args.job,
+        instance: args.instance,
+    };
+    let config = role::bench::Config {
+        plan,
+        entry: resolved.entry.clone(),
+        url: args.url,
+        api_key_file: args.api_key_file,
+        wanted,
+        out: args.out,
+        allow_invalid: args.allow_invalid,
+        wait,
+        json: args.json,
+    };
+    let begun = Alone::begin("bench", &step, &[&resolved], &context)?;
+    let ended = role::bench::run(config, &context).await;
+    begun.end(ended, &context)
+}
+
+/// The recipe of a bench: the one named, or the one that the flags stand for.
+fn bench_recipe(args: &BenchArgs, shell: &Shell) -> anyhow::Result<Resolved> {
+    let resolved = if let Some(name) = &args.recipe {
+        resolve(name, Kind::Client, &args.set, shell)?
+    } else {
+        if args.url.is_none() {
+            let message = "a bench without a recipe needs --url".to_owned();
+            return Err(Failure::new(Exit::Usage, message).into());
+        }
+        let text = quick::recipe(&args.quick)?;
+        let site = shell.site()?;
+        let variables = library::variables(&shell.env, &site, &shell.home);
+        library::resolve_text("command line", &text, Kind::Client, &args.set, &variables)?
+    };
+    if let Some(file) = &args.quick.save_recipe {
+        files::write_atomic(
+            file,
+            resolved.entry.text.as_bytes(),
+            0o644,
+            files::Durability::Synced,
+        )
+        .or_exit(Exit::CannotCreate, || "the recipe was not saved".to_owned())?;
+    }
+    Ok(resolved)
+}
+
+async fn stack(args: StackArgs, shell: &Shell) -> anyhow::Result<Exit> {
+    if args.server.is_none() && args.bench.is_empty() {
+        let message = "a stack needs at least --server or --bench".to_owned();
+        return Err(Failure::new(Exit::Usage, message).into());
+    }
+    let mut kinds = Vec::new();
+    kinds.extend(args.server.as_ref().map(|_| Kind::Server));
+    kinds.extend(args.monitor.as_ref().map(|_| Kind::Monitor));
+    kinds.extend((!args.bench.is_empty()).then_some(Kind::Client));
+    let routed = library::route_overrides(&args.set, &kinds)?;
+    let sets = |kind: Kind| routed.get(&kind).cloned().unwrap_or_default();
+    let one = |name: &Option<String>, kind| {
+        name.as_ref()
+            .map(|name| resolve(name, kind, &sets(kind), shell))
+            .transpose()
+    };
+    let server = one(&args.server, Kind::Server)?;
+    let monitor = one(&args.monitor, Kind::Monitor)?;
+    let client_sets = sets(Kind::Client);
+    let benches = args
+        .bench
+        .iter()
+        .map(|name| resolve(name, Kind::Client, &client_sets, shell))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+
+    let first = server
+        .iter()
+        .chain(&benches)
+        .next()
+        .map(|recipe| &recipe.plan);
+    let service = match first {
+        Some(Plan::Server(plan)) => plan.service_name.clone(),
+        Some(Plan::Client(plan)) => plan.service_name.clone(),
+        Some(Plan::Monitor(plan)) => plan.service_name.clone(),
+        None => "stack".to_owned(),
+    };
+    same_service(&service, monitor.iter().chain(&benches))?;
+    let destination = benches.iter().find_map(|bench| match &bench.plan {
+        Plan::Client(plan) => plan
+            .destination
+            .clone()
+            .map(|folder| shell.home.join(folder)),
+        Plan::Server(_) | Plan::Monitor(_) => None,
+    });
+    let context = context(
+        "stack",
+        &service,
+        args.out.as_deref().or(destination.as_deref()),
+        shell,
+    )?;
+    let program = own_program()?;
+    let launcher: Box<dyn Launch> = if context.job.is_some() && !args.local {
+        Box::new(Srun {
+            program,
+            env: shell.env.clone(),
+        })
+    } else {
+        Box::new(Local { program })
+    };
+    let config = role::stack::Config {
+        server,
+        monitor,
+        benches,
+        launcher,
+        allow_invalid: args.allow_invalid,
+        registry: shell.registry_folder(),
+    };
+    role::stack::run(config, &context).await
+}
+
+/// A stack is about one service: recipes that name another would wait for it in vain.
+fn same_service<'a>(
+    service: &str,
+    others: impl Iterator<Item = &'a Resolved>,
+) -> Result<(), Failure> {
+    for other in others {
+        let (name, own) = match &other.plan {
+            Plan::Server(plan) => (&plan.name, &plan.service_name),
+            Plan::Monitor(plan) => (&plan.name, &plan.service_name),
+            Plan::Client(plan) => (&plan.name, &plan.service_name),
+        };
+        if own != service {
+            let message = format!(
+                "recipe {name} is about service {own}, the stack about {service}: recipes are linked by service_name"
+            );
+            return Err(Failure::new(Exit::Recipe, message));
+        }
+    }
+    Ok(())
+}
+
+fn wrong_kind(name: &str, kind: &str) -> anyhow::Error {
+    Failure::new(Exit::Recipe, format!("{name} is no {kind} recipe")).into()
+}
+
+/// The path of this program, as other processes can start it.
+fn own_program() -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    // a binary that was replaced while it runs shows so in its link
+    let text = path.display().to_string();
+    Ok(text.strip_suffix(" (deleted)").map_or(path, PathBuf::from))
+}
+
+/// A role that may run alone: then it keeps the manifest and makes the report itself.
+struct Alone {
+    step: String,
+    manifest: Option<run::Manifest>,
+}
+
+impl Alone {
+    fn begin(
+        role: &str,
+        step: &str,
+        recipes: &[&Resolved],
+        context: &Context,
+    ) -> anyhow::Result<Self> {
+        let mut manifest = None;
+        if !context.in_stack {
+            let launcher = if context.job.is_some() {
+                "srun"
+            } else {
+                "local"
+            };
+            let mut own = context.manifest(role, launcher);
+            own.recipes = recipes.iter().map(|recipe| recipe.entry.clone()).collect();
+            files::write_json(&context.run.manifest(), &own).or_exit(Exit::CannotCreate, || {
+                "the run folder cannot be written".to_owned()
+            })?;
+            manifest = Some(own);
+        }
+        Ok(Self {
+            step: step.to_owned(),
+            manifest,
+        })
+    }
+
+    /// Writes the role's last word, and closes the run where it is its own.
+    fn end(self, ended: anyhow::Result<Exit>, context: &Context) -> anyhow::Result<Exit> {
+        let exit = ended.as_ref().map_or_else(Exit::of, |exit| *exit);
+        let path = context.run.step(&self.step);
+        if let Ok(mut step) = files::read_json::<StepFile>(&path) {
+            step.ended_at = Some(clock::now());
+            step.exit = Some(exit);
+            step.error = ended.as_ref().err().map(|error| format!("{error:#}"));
+            if let Err(error) = files::write_json(&path, &step) {
+                tracing::warn!(%error, "Cannot write the step file");
+            }
+        }
+        if let Some(mut manifest) = self.manifest {
+            manifest.ended_at = Some(clock::now());
+            manifest.exit = Some(exit);
+            let state = match (exit, context.shutdown.cause()) {
+                (Exit::Done | Exit::Invalid, _) => "complete",
+                (_, Some(_)) => "interrupted",
+                _ => "failed",
+            };
+            state.clone_into(&mut manifest.state);
+            manifest
+                .problems
+                .extend(ended.as_ref().err().map(|error| format!("{error:#}")));
+            manifest.steps = context.run.steps();
+            manifest.stimulus_sha256 = run::stimuli(&context.run);
+            files::write_json(&context.run.manifest(), &manifest)
+                .or_exit(Exit::CannotCreate, || {
+                    "the manifest cannot be written".to_owned()
+                })?;
+            report::write(&context.run).or_exit(Exit::CannotCreate, || {
+                "the report cannot be written".to_owned()
+            })?;
+            terminal::note(format_args!(
+                "aif: run folder {}",
+                context.run.path.display()
+            ));
+        }
+        ended
+    }
+}

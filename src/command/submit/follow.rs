@@ -1,0 +1,217 @@
+//! Follows a job from the terminal: Slurm is asked while the job waits, files are read once it runs.
+//!
+//! A run says everything that is to be known of it in the registry and in its manifest, so the controller is left in
+//! peace: it is asked again only when the files have been silent for [`SILENCE`].
+
+use std::{path::PathBuf, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    command::Shell,
+    exit::{Exit, Failure},
+    files,
+    registry::{Kind, Record, State, Store},
+    report,
+    run::{Manifest, RunDir},
+    site::Site,
+    slurm::client::{self, Job},
+    terminal, units,
+};
+
+/// Interval between two looks at files.
+const LOOK: Duration = Duration::from_millis(500);
+/// Interval between two questions to the controller while a job waits: short first, then patient.
+const ASK: [u64; 4] = [1, 2, 5, 10];
+/// Files that tell nothing for so long mean that the job may be gone.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Follows the job; ends with its code.
+pub(super) async fn to_the_end(
+    id: &str,
+    name: &str,
+    shell: &Shell,
+    site: &Site,
+) -> anyhow::Result<Exit> {
+    let store = shell.store()?;
+    let started = Instant::now();
+    wait_for_start(id, &store).await?;
+    let mut told = Told::default();
+    let mut news = Instant::now();
+    loop {
+        if let Some((run, manifest)) = find_run(id, shell) {
+            if told.once(format!("run {}", run.path.display())) {
+                news = Instant::now();
+            }
+            if manifest.state != "running" {
+                // the report is written after the manifest
+                tokio::time::sleep(LOOK).await;
+                terminal::line(report::write(&run)?)?;
+                let took = units::human_duration(started.elapsed());
+                terminal::line(format_args!(
+                    "job {id} {} after {took}\nreport  {}",
+                    manifest.state,
+                    run.path.join("report.html").display()
+                ))?;
+                return Ok(manifest.exit.unwrap_or(Exit::Unavailable));
+            }
+        }
+        for record in store.records().iter().filter(|record| record.job_id == id) {
+            for line in lines_of(record, site, shell) {
+                if told.once(line) {
+                    news = Instant::now();
+                }
+            }
+            if record
+                .heartbeat_at
+                .is_some_and(|at| told.beat(&record.instance_id, at.as_second()))
+            {
+                news = Instant::now();
+            }
+        }
+        if news.elapsed() > SILENCE {
+            news = Instant::now();
+            if client::squeue(None, Some(id))
+                .await
+                .is_ok_and(|jobs| jobs.is_empty() || jobs.iter().all(has_ended))
+            {
+                return Err(gone(id, name, shell).into());
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn wait_for_start(id: &str, store: &Store) -> anyhow::Result<()> {
+    let mut told = Told::default();
+    for pause in ASK.into_iter().chain(std::iter::repeat(ASK[ASK.len() - 1])) {
+        if store.records().iter().any(|record| record.job_id == id) {
+            return Ok(());
+        }
+        let jobs = client::squeue(None, Some(id)).await?;
+        let Some(job) = jobs.first() else {
+            return Ok(());
+        };
+        match job.state.as_str() {
+            "PENDING" => told.once(format!("waits: {}", job.reason)),
+            state => {
+                told.once(format!("{} on {}", state.to_lowercase(), job.nodes));
+                return Ok(());
+            }
+        };
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+    }
+    Ok(())
+}
+
+fn has_ended(job: &Job) -> bool {
+    !matches!(
+        job.state.as_str(),
+        "PENDING" | "RUNNING" | "COMPLETING" | "CONFIGURING" | "SUSPENDED" | "REQUEUED"
+    )
+}
+
+/// The run folder of a job, and what it says of itself.
+fn find_run(id: &str, shell: &Shell) -> Option<(RunDir, Manifest)> {
+    let folders = [shell.home.join("results"), shell.results_folder()];
+    let entries = folders
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .flatten()
+        .flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| named_after(path, id))
+        .find_map(|path| {
+            let run = RunDir::open(&path).ok()?;
+            let manifest: Manifest = files::read_json(&run.manifest()).ok()?;
+            (manifest.job.as_ref()?.job_id == id).then_some((run, manifest))
+        })
+}
+
+fn named_after(path: &std::path::Path, id: &str) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.to_string_lossy().contains(&format!("-{id}")))
+}
+
+/// What is to be told of a record.
+fn lines_of(record: &Record, site: &Site, shell: &Shell) -> Vec<String> {
+    let port = |url: &Option<String>| {
+        url.as_deref()
+            .and_then(|url| url.rsplit(':').next())
+            .unwrap_or("?")
+            .to_owned()
+    };
+    match (record.kind, record.state) {
+        (Kind::Server, State::Starting) => vec![format!("server  starting on {}", record.node)],
+        (Kind::Server, State::Ready) => {
+            vec![format!(
+                "server  ready on {}, port {}",
+                record.node,
+                port(&record.endpoints.api)
+            )]
+        }
+        (Kind::Monitor, State::Ready) => {
+            let port = port(&record.endpoints.api);
+            let user = shell.env.get("USER").unwrap_or("$USER");
+            let login = site.login_host.as_deref().unwrap_or("LOGIN_NODE");
+            let node = &record.node;
+            let mut lines = vec![format!(
+                "monitor ready on {node}: http://{}:{port}",
+                record.address
+            )];
+            if let Some(file) = &record.auth.key_file {
+                lines.push(format!("        user aif, password in {file}"));
+            }
+            lines.push(format!(
+                "        ssh -L {port}:{node}:{port} {user}@{login}"
+            ));
+            lines.push(format!(
+                "        ssh -J {user}@{login} -L {port}:localhost:{port} {user}@{node}"
+            ));
+            lines
+        }
+        (Kind::Bench, State::Ready) => vec![format!(
+            "bench   {} running on {}",
+            record.recipe_name, record.node
+        )],
+        (Kind::Bench, State::Done) => vec![format!("bench   {} done", record.recipe_name)],
+        _ => Vec::new(),
+    }
+}
+
+fn gone(id: &str, name: &str, shell: &Shell) -> Failure {
+    let output: PathBuf = shell.home.join(format!("{name}-{id}.out"));
+    let last = files::tail(&output, 20).join("\n");
+    Failure::new(
+        Exit::Unavailable,
+        format!(
+            "job {id} has ended without closing its run; its output {} ends with:\n{last}",
+            output.display()
+        ),
+    )
+}
+
+/// What was told already.
+#[derive(Debug, Default)]
+struct Told {
+    lines: std::collections::BTreeSet<String>,
+    beats: std::collections::BTreeMap<String, i64>,
+}
+
+impl Told {
+    /// Tells a line once; says whether it was new.
+    fn once(&mut self, line: String) -> bool {
+        let new = !self.lines.contains(&line);
+        if new {
+            let _ = terminal::line(&line);
+            self.lines.insert(line);
+        }
+        new
+    }
+
+    /// Is this heartbeat a new one?
+    fn beat(&mut self, instance: &str, at: i64) -> bool {
+        self.beats.insert(instance.to_owned(), at) != Some(at)
+    }
+}

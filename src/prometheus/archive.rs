@@ -1,0 +1,157 @@
+//! A packed snapshot, served again: what `aif open` and `aif export` ask.
+//!
+//! Prometheus writes to its data even when it scrapes nothing, so it is given a copy: the archive stays as it was.
+//! The copy lies on this machine's own disk and is removed at the end. Nothing is deleted for its age.
+
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{
+    config,
+    folder::{self, LocalFolder},
+    process::{self, Binary, Options, Port, Prometheus},
+    query::Client,
+    snapshot,
+};
+use crate::{
+    api::client::Access,
+    files::{self, Durability},
+};
+
+/// Long enough for any archive; Prometheus's own limit is 292 years.
+const FOREVER: &str = "100y";
+/// A large log takes its time to be replayed.
+const READY_LIMIT: Duration = Duration::from_mins(2);
+/// Nothing needs to be kept of the copy.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Why an archive cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be unpacked.
+    #[error(transparent)]
+    Archive(#[from] snapshot::Error),
+    /// There is no place for the copy.
+    #[error(transparent)]
+    Folder(#[from] folder::Error),
+    /// A file beside it.
+    #[error(transparent)]
+    Files(#[from] files::Error),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// Prometheus does not run.
+    #[error(transparent)]
+    Process(#[from] process::Error),
+    /// The task that unpacks died.
+    #[error("unpacking was broken off")]
+    Unpacking(#[from] tokio::task::JoinError),
+}
+
+/// An archive that is served.
+#[derive(Debug)]
+pub struct Served {
+    prometheus: Prometheus,
+    /// The port on 127.0.0.1.
+    pub port: u16,
+    /// First and last sample, as far as that can be told.
+    pub span: Option<(Timestamp, Timestamp)>,
+    // removed after Prometheus was killed: fields are dropped in this order
+    _folder: LocalFolder,
+}
+
+impl Served {
+    /// Unpacks an archive below `parent` and starts Prometheus on it, on 127.0.0.1.
+    pub async fn start(
+        archive: &Path,
+        parent: &Path,
+        binary: &Binary,
+        port: Port,
+    ) -> Result<Self, Error> {
+        let folder = LocalFolder::create(parent, &format!("aif-{}-archive", std::process::id()))?;
+        let data = folder.path().join("data");
+        files::create_folder(&data, 0o700)?;
+        let (from, into) = (archive.to_owned(), data.clone());
+        tokio::task::spawn_blocking(move || snapshot::unpack(&from, &into)).await??;
+        let config = folder.path().join("prometheus.yml");
+        files::write_atomic(
+            &config,
+            config::empty_yml()?.as_bytes(),
+            0o600,
+            Durability::Fast,
+        )?;
+        let blocks = span_of_blocks(&data);
+        let mut prometheus = Prometheus::start(
+            binary,
+            &Options {
+                config,
+                web: None,
+                data,
+                host: IpAddr::from([127, 0, 0, 1]),
+                port: port.number,
+                retention: FOREVER.to_owned(),
+                size: None,
+                log: folder.path().join("prometheus.log"),
+                visible: Vec::new(),
+                access: Access::Open,
+            },
+        )?;
+        prometheus.ready(READY_LIMIT).await?;
+        let head = prometheus.client.head_span().await.ok().flatten();
+        let span = [blocks, head]
+            .into_iter()
+            .flatten()
+            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        Ok(Self {
+            prometheus,
+            port: port.number,
+            span,
+            _folder: folder,
+        })
+    }
+
+    /// Asks it.
+    pub fn client(&self) -> &Client {
+        &self.prometheus.client
+    }
+
+    /// Waits until Prometheus ends by itself, which it should not.
+    pub async fn exited(&mut self) -> process::Error {
+        self.prometheus.exited().await
+    }
+
+    /// Ends Prometheus and removes the copy.
+    pub async fn stop(self) {
+        self.prometheus.stop(STOP_GRACE).await;
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BlockMeta {
+    min_time: i64,
+    max_time: i64,
+}
+
+/// First and last sample of the blocks in a data folder.
+fn span_of_blocks(data: &Path) -> Option<(Timestamp, Timestamp)> {
+    fs::read_dir(data)
+        .ok()?
+        .filter_map(|entry| {
+            let path: PathBuf = entry.ok()?.path().join("meta.json");
+            let meta: BlockMeta = files::read_json(&path).ok()?;
+            // the end of a block is exclusive
+            Some((
+                Timestamp::from_millisecond(meta.min_time).ok()?,
+                Timestamp::from_millisecond(meta.max_time - 1).ok()?,
+            ))
+        })
+        .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+}

@@ -1,0 +1,213 @@
+//! What a command tells of its engine: which one it is, and which model it serves.
+//!
+//! Guesses only from words that leave no doubt; a value that the shell would fill in (`$MODEL`) is no model. The server
+//! asks the running engine anyway; what is told here is for plans, records and reports before that.
+
+use std::collections::BTreeMap;
+
+use super::{EngineKind, Launch};
+
+/// The engine that a launch starts; `http` where no word tells.
+pub fn engine(launch: &Launch) -> EngineKind {
+    let words = words_of(launch);
+    let image = match launch {
+        Launch::Container(container) => format!(
+            "{} {}",
+            container.image.display(),
+            container.source.as_deref().unwrap_or_default()
+        ),
+        _ => String::new(),
+    }
+    .to_lowercase();
+    let program = |name: &str| {
+        words
+            .iter()
+            .any(|word| word.rsplit('/').next() == Some(name))
+    };
+    let module = |prefix: &str| words.iter().any(|word| word.starts_with(prefix));
+    if program("vllm") || module("vllm.entrypoints") {
+        EngineKind::Vllm
+    } else if program("llama-server") {
+        EngineKind::LlamaCpp
+    } else if image.contains("vllm") {
+        EngineKind::Vllm
+    } else if ["llamacpp", "llama.cpp", "llama-cpp"]
+        .iter()
+        .any(|name| image.contains(name))
+    {
+        EngineKind::LlamaCpp
+    } else {
+        EngineKind::Http
+    }
+}
+
+/// The model that requests name, where the words of the launch tell it.
+pub fn model(launch: &Launch, engine: EngineKind) -> Option<String> {
+    let words = words_of(launch);
+    let option = |names: &[&str]| {
+        names.iter().find_map(|name| {
+            words.iter().enumerate().find_map(|(index, word)| {
+                let value = match word.strip_prefix(name)? {
+                    "" => words.get(index + 1)?.as_str(),
+                    rest => rest.strip_prefix('=')?,
+                };
+                (!value.is_empty() && !value.starts_with('-') && !value.contains('$'))
+                    .then(|| value.to_owned())
+            })
+        })
+    };
+    match engine {
+        EngineKind::Vllm => option(&["--served-model-name"])
+            .or_else(|| option(&["--model"]))
+            .or_else(|| {
+                let serve = words.iter().position(|word| word == "serve")?;
+                words
+                    .get(serve + 1)
+                    .filter(|word| !word.starts_with('-') && !word.contains('$'))
+                    .cloned()
+            }),
+        EngineKind::LlamaCpp => option(&["--alias", "-a"]).or_else(|| option(&["--model", "-m"])),
+        EngineKind::Http => option(&["--served-model-name", "--alias", "--model"]),
+    }
+}
+
+fn words_of(launch: &Launch) -> Vec<String> {
+    match launch {
+        Launch::Command(script) => assigned(&words(script)),
+        Launch::Program(args) => args.clone(),
+        // `sh -c SCRIPT`: the script is what tells.
+        Launch::Container(container) => container
+            .args
+            .iter()
+            .flat_map(|arg| {
+                if arg.contains('\n') || container.args.iter().any(|word| word == "-c") {
+                    words(arg)
+                } else {
+                    vec![arg.clone()]
+                }
+            })
+            .collect(),
+    }
+}
+
+/// The words with the script's own plain assignments filled in: `MODEL=x` … `--model $MODEL`.
+fn assigned(words: &[String]) -> Vec<String> {
+    let mut known: BTreeMap<&str, &str> = BTreeMap::new();
+    words
+        .iter()
+        .map(|word| {
+            if let Some((name, value)) = word.split_once('=')
+                && !name.is_empty()
+                && !value.contains('$')
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            {
+                known.insert(name, value);
+            }
+            let name = word
+                .strip_prefix("${")
+                .and_then(|rest| rest.strip_suffix('}'))
+                .or_else(|| word.strip_prefix('$'));
+            name.and_then(|name| known.get(name))
+                .map_or_else(|| word.clone(), |value| (*value).to_owned())
+        })
+        .collect()
+}
+
+/// A script cut into words: quotes and line continuations taken away, comments dropped, nothing expanded.
+pub fn words(script: &str) -> Vec<String> {
+    let mut list = Vec::new();
+    let mut word = String::new();
+    let mut inside = false;
+    let mut quote = None;
+    let mut chars = script.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(q), c) if c == q => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                inside = true;
+            }
+            (None | Some('"'), '\\') => match chars.next() {
+                Some('\n') | None => {}
+                Some(next) => {
+                    word.push(next);
+                    inside = true;
+                }
+            },
+            (None, '#') if !inside => while chars.next_if(|next| *next != '\n').is_some() {},
+            (None, c) if c.is_whitespace() || matches!(c, ';' | '&' | '|' | '(' | ')') => {
+                if inside {
+                    list.push(std::mem::take(&mut word));
+                    inside = false;
+                }
+            }
+            (_, c) => {
+                word.push(c);
+                inside = true;
+            }
+        }
+    }
+    if inside {
+        list.push(word);
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn words_tell_engine_and_model() {
+        let cases = [
+            (
+                "python -m vllm.entrypoints.openai.api_server \\\n --model facebook/opt-125m \\\n --port 8000",
+                EngineKind::Vllm,
+                Some("facebook/opt-125m"),
+            ),
+            (
+                "vllm serve a/b --served-model-name=small",
+                EngineKind::Vllm,
+                Some("small"),
+            ),
+            ("vllm serve a/b --port 1", EngineKind::Vllm, Some("a/b")),
+            (
+                "M=\"a/b\"\nexport M\nvllm serve \"$M\"",
+                EngineKind::Vllm,
+                Some("a/b"),
+            ),
+            ("vllm serve $MODEL", EngineKind::Vllm, None),
+            (
+                "/opt/bin/llama-server -m x.gguf # --alias no",
+                EngineKind::LlamaCpp,
+                Some("x.gguf"),
+            ),
+            (
+                "llama-server -m x.gguf --alias small",
+                EngineKind::LlamaCpp,
+                Some("small"),
+            ),
+            ("python -m http.server", EngineKind::Http, None),
+            (
+                "echo vllm-like; ollama serve --model",
+                EngineKind::Http,
+                None,
+            ),
+        ];
+        for (script, kind, name) in cases {
+            let launch = Launch::Command(script.to_owned());
+            assert_eq!(engine(&launch), kind, "{script}");
+            assert_eq!(model(&launch, kind).as_deref(), name, "{script}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_script_panics(script in "\\PC*") {
+            let launch = Launch::Command(script);
+            let _ = model(&launch, engine(&launch));
+        }
+    }
+}

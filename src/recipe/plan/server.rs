@@ -1,0 +1,125 @@
+//! Server recipes.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use super::{port, resources, text, texts, whole};
+use crate::recipe::{
+    Container, EngineKind, Gpu, Launch, PortChoice, Readiness, Restart, ServerPlan,
+    fault::Findings,
+    infer,
+    load::{Node, Value},
+};
+
+/// How long an engine may take to be ready: weights of tens of GB come from a busy parallel file system.
+const READY_WITHIN: Duration = Duration::from_mins(20);
+
+pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ServerPlan> {
+    let resources = resources(root, "orchestration.resources");
+    let service = root.get("service")?;
+    let launch = launch(service, resources.gpu_count, findings);
+    let ports: Vec<PortChoice> = service
+        .get("ports")
+        .map(Node::items)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(port)
+        .collect();
+    let launch = launch?;
+    let engine = match text(root, "engine").as_deref() {
+        Some("vllm") => EngineKind::Vllm,
+        Some("llamacpp") => EngineKind::LlamaCpp,
+        Some(_) => EngineKind::Http,
+        None => infer::engine(&launch),
+    };
+    Some(ServerPlan {
+        name: text(root, "name")?,
+        service_name: text(root, "service_name")?,
+        description: text(root, "description"),
+        engine,
+        model: infer::model(&launch, engine),
+        launch,
+        working_dir: text(service, "working_dir").map_or_else(|| PathBuf::from("."), PathBuf::from),
+        env: variables(service),
+        ports: if ports.is_empty() {
+            vec![PortChoice::Auto]
+        } else {
+            ports
+        },
+        readiness: Readiness {
+            path: text(service, "readiness.path"),
+            timeout: service
+                .find("readiness.timeout")
+                .and_then(Node::as_duration)
+                .unwrap_or(READY_WITHIN),
+        },
+        auth_key: text(service, "auth").as_deref() == Some("key"),
+        restart: Restart {
+            max: whole(service, "restart.max").unwrap_or(0),
+            backoff: service
+                .find("restart.backoff")
+                .and_then(Node::as_duration)
+                .unwrap_or(Duration::from_secs(5)),
+        },
+        resources,
+    })
+}
+
+fn launch(service: &Node, gpus: u32, findings: &mut Findings) -> Option<Launch> {
+    let given: Vec<(&str, &Node)> = ["command", "container", "program"]
+        .into_iter()
+        .filter_map(|name| Some((name, service.get(name)?)))
+        .collect();
+    match given[..] {
+        [] => {
+            findings.fault(
+                service.at,
+                "\"service\" needs one of command, container, program: how is the engine started?",
+            );
+            None
+        }
+        [("command", node)] => node.as_text().map(|text| Launch::Command(text.to_owned())),
+        [("program", _)] => {
+            let words = texts(service, "program");
+            (!words.is_empty()).then_some(Launch::Program(words))
+        }
+        [(_, node)] => Some(Launch::Container(Container {
+            image: PathBuf::from(text(node, "image")?),
+            source: text(node, "source"),
+            gpu: match text(node, "gpu").as_deref() {
+                Some("amd") => Gpu::Amd,
+                Some("none") => Gpu::None,
+                None if gpus == 0 => Gpu::None,
+                _ => Gpu::Nvidia,
+            },
+            binds: texts(node, "binds"),
+            args: texts(node, "args"),
+        })),
+        [.., (_, last)] => {
+            let names: Vec<&str> = given.iter().map(|(name, _)| *name).collect();
+            findings.fault(
+                last.at,
+                format!(
+                    "\"service\" has {}; an engine is started in one way only, take the others out",
+                    names.join(" and ")
+                ),
+            );
+            None
+        }
+    }
+}
+
+fn variables(service: &Node) -> BTreeMap<String, String> {
+    service
+        .get("env")
+        .map(Node::entries)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|(key, node)| match &node.value {
+            Value::Scalar { .. } => Some((
+                key.name.clone(),
+                node.as_text().unwrap_or_default().to_owned(),
+            )),
+            _ => None,
+        })
+        .collect()
+}

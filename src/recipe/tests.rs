@@ -1,0 +1,508 @@
+//! Whole recipes, as users write them: what is planned, what is told, and in which words.
+
+use std::{fs, path::Path};
+
+use proptest::prelude::*;
+
+use super::{
+    expand::Variables,
+    fault::Faults,
+    plan::{Planned, Source, plan},
+    *,
+};
+
+fn variables() -> Variables {
+    Variables::from([("CONTAINER_DIR".to_owned(), "/images".to_owned())])
+}
+
+fn read_with(text: &str, overrides: &[&str]) -> Result<Planned, Faults> {
+    let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+    let source = Source {
+        text,
+        path: "recipes/x.yaml",
+        wanted: None,
+        overrides: &overrides,
+    };
+    plan(&source, &variables())
+}
+
+fn read(text: &str) -> Result<Planned, Faults> {
+    read_with(text, &[])
+}
+
+fn faults(text: &str) -> String {
+    read(text).unwrap_err().to_string()
+}
+
+fn warnings(planned: &Planned) -> String {
+    let lines: Vec<String> = planned.warnings.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+fn file(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+fn server(planned: Planned) -> ServerPlan {
+    match planned.plan {
+        Plan::Server(plan) => plan,
+        other => panic!("a {} plan", other.kind().name()),
+    }
+}
+
+fn client(planned: Planned) -> ClientPlan {
+    match planned.plan {
+        Plan::Client(plan) => plan,
+        other => panic!("a {} plan", other.kind().name()),
+    }
+}
+
+const CLIENT: &str = "name: c\nservice_name: s\nworkload: {duration_seconds: 10}\n";
+
+#[test]
+fn the_original_server_plans_unchanged() {
+    let planned = read(&file("recipes/servers/vllm-server.yaml")).unwrap();
+    assert_eq!(warnings(&planned), "");
+    let plan = server(planned);
+    assert_eq!(plan.engine, EngineKind::Vllm);
+    assert_eq!(plan.model.as_deref(), Some("facebook/opt-125m"));
+    assert_eq!(plan.ports, [PortChoice::Fixed(8000)]);
+    assert_eq!(plan.resources.time_limit, Some(Duration::from_hours(4)));
+    assert_eq!(plan.resources.memory_gb, Some(64.0));
+    let Launch::Command(script) = &plan.launch else {
+        panic!("no command")
+    };
+    assert!(script.contains("IMAGE=$CONTAINER_DIR/vllm-openai_v0.5.4.sif\n"));
+    assert!(script.ends_with("--port 8000\n"));
+}
+
+#[test]
+fn a_slip_of_the_indentation_is_mended_and_told() {
+    let want = server(read(&file("recipes/servers/vllm-server.yaml")).unwrap());
+    for name in ["vllm-server-slip.yaml", "vllm-server-slip2.yaml"] {
+        let planned = read(&file(&format!("tests/data/recipes/{name}"))).unwrap();
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(warnings(&planned), @r##"recipes/x.yaml:15:5: `working_dir`, `ports` inside `command: |`, as if part of the script: taken for keys of `service`; indent them like `command`"##);
+        }
+        assert_eq!(server(planned), want);
+    }
+}
+
+#[test]
+fn the_original_client_and_monitor_plan_unchanged() {
+    let planned = read(&file("recipes/clients/vllm-simple-test.yaml")).unwrap();
+    assert_eq!(warnings(&planned), "");
+    let plan = client(planned);
+    assert_eq!(
+        plan.load,
+        LoadModel::ClosedLoop {
+            concurrent_users: 3,
+            think_time: Duration::from_millis(500),
+            requests_per_user: Some(100),
+        }
+    );
+    assert_eq!((plan.api, plan.workload.stream), (Api::Completions, true));
+    assert_eq!(plan.duration, Some(Duration::from_mins(2)));
+    assert_eq!(plan.timeout, Duration::from_mins(1));
+    assert_eq!(plan.destination, Some(PathBuf::from("./results")));
+    let plan = client(read(&file("recipes/clients/vllm-open-loop.yaml")).unwrap());
+    assert_eq!(
+        plan.load,
+        LoadModel::OpenLoop {
+            requests_per_second: 50.0,
+            arrival: Arrival::Poisson,
+            max_in_flight: None,
+        }
+    );
+    let planned = read(&file("recipes/monitors/vllm-monitor.yaml")).unwrap();
+    let Plan::Monitor(plan) = planned.plan else {
+        panic!("no monitor")
+    };
+    assert_eq!(plan.port, PortChoice::Fixed(9090));
+    assert_eq!(plan.scrape_interval, Some(Duration::from_secs(15)));
+    assert_eq!(plan.resources.partition.as_deref(), Some("cpu"));
+    assert_eq!(plan.targets[0].metrics_path, "/metrics");
+}
+
+#[test]
+fn every_shipped_recipe_checks_clean() {
+    let mut count = 0;
+    for kind in Kind::ALL {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("recipes")
+            .join(kind.folder());
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            let planned =
+                read(&text).unwrap_or_else(|faults| panic!("{}:\n{faults}", path.display()));
+            assert_eq!(warnings(&planned), "", "{}", path.display());
+            assert_eq!(planned.plan.kind(), kind);
+            assert_eq!(
+                path.file_stem().unwrap().to_str(),
+                Some(planned.plan.name())
+            );
+            count += 1;
+        }
+    }
+    assert!(count >= 10);
+}
+
+#[test]
+fn every_fault_is_told_at_once() {
+    let text = "\
+name: c
+service_name: s p
+workload:
+  concurent_users: 20
+  duration_seconds: soon
+  think_time_ms: -1
+  seed: 1.5
+  stream: perhaps
+  pattern: closed
+concurrent_users: 3
+dataset: {params: [1]}
+banana: 1
+";
+    insta::assert_snapshot!(faults(text), @r##"
+recipes/x.yaml:2:15: "service_name" wants a name of letters, digits, `.`, `_` and `-`, at most 64 characters, found the text "s p"
+recipes/x.yaml:4:3: unknown key "concurent_users"; did you mean "concurrent_users"?
+recipes/x.yaml:5:21: "workload.duration_seconds" wants a duration above 0 such as 90, 500ms, 20m or 04:00:00, found the text "soon"
+recipes/x.yaml:6:18: "workload.think_time_ms" wants a number from 0 to 1000000000, found the number -1
+recipes/x.yaml:7:9: "workload.seed" wants a whole number of 0 or more, found the number 1.5
+recipes/x.yaml:8:11: "workload.stream" wants true or false, found the text "perhaps"
+recipes/x.yaml:9:12: "workload.pattern" wants one of closed-loop, open-loop, found the text "closed"; did you mean "closed-loop"?
+recipes/x.yaml:10:1: unknown key "concurrent_users"; its place is "workload.concurrent_users"
+recipes/x.yaml:11:19: "dataset.params" wants a mapping, found a list
+recipes/x.yaml:12:1: unknown key "banana"; known here are name, service_name, description, target, workload, dataset, slo, output, orchestration
+"##);
+}
+
+#[test]
+fn a_server_needs_one_way_to_start() {
+    let head = "name: s-server\nservice_name: s\n";
+    insta::assert_snapshot!(faults(&format!("{head}service: {{ports: [auto]}}")), @r##"recipes/x.yaml:3:10: "service" needs one of command, container, program: how is the engine started?"##);
+    insta::assert_snapshot!(faults(&format!(
+        "{head}service:\n  command: x\n  container: {{image: a.sif, args: [b]}}\n"
+    )), @r##"recipes/x.yaml:5:14: "service" has command and container; an engine is started in one way only, take the others out"##);
+    insta::assert_snapshot!(faults(&format!(
+        "{head}service:\n  container: {{args: [a, '{{porrt}}', 3, '{{\"json\": {{port}}}}', '{{banana}}']}}\n  ports: [0, 70000, auto]\n"
+    )), @r##"
+recipes/x.yaml:4:14: "service.container" lacks the key "image": path of the image file
+recipes/x.yaml:4:25: "service.container.args[1]" has an unknown placeholder {porrt}; did you mean {port}?
+recipes/x.yaml:4:59: "service.container.args[4]" has an unknown placeholder {banana}; known are {port} {host} {head} {rank} {nodes} {api_key_file}
+recipes/x.yaml:5:11: "service.ports[0]" wants a port from 1 to 65535, or auto, found the number 0
+recipes/x.yaml:5:14: "service.ports[1]" wants a port from 1 to 65535, or auto, found the number 70000
+"##);
+    insta::assert_snapshot!(faults(&format!(
+        "{head}service: {{container: {{image: '${{NOWHERE}}/a.sif', args: []}}}}"
+    )), @r##"
+recipes/x.yaml:3:30: variable NOWHERE is not set; export it, or give a default: ${NOWHERE:-default}
+recipes/x.yaml:3:56: "service.container.args" is empty: the first word is the program
+"##);
+}
+
+#[test]
+fn what_this_version_cannot_do_is_refused_by_name() {
+    insta::assert_snapshot!(faults(
+        "\
+name: c
+service_name: s
+workload:
+  api: embeddings
+  duration_seconds: 10
+  requests_per_second: 5
+  arrival: {process: gamma, burstiness: 2}
+  sweep: {requests_per_second: [1, 2]}
+dataset: {type: sharegpt}
+"
+    ), @r##"
+recipes/x.yaml:4:8: this version cannot do "embeddings" for "workload.api"; it knows completions, chat
+recipes/x.yaml:7:22: this version cannot do "gamma" for "workload.arrival.process"; it knows constant, poisson
+recipes/x.yaml:7:29: this version cannot do "burstiness" (shape of a gamma process)
+recipes/x.yaml:8:3: this version cannot do "sweep" (several loads, one after another)
+recipes/x.yaml:9:17: this version cannot do "sharegpt" for "dataset.type"; it knows synthetic
+"##);
+    insta::assert_snapshot!(faults(
+        "name: s\nservice_name: s\nengine: ollama\nservice: {program: [a], nodes: 2, replicas: 4}\n"
+    ), @r##"
+recipes/x.yaml:3:9: this version cannot do "ollama" for "engine"; it knows vllm, llamacpp, http
+recipes/x.yaml:4:32: this version cannot do an engine over several nodes: "service.nodes" must be 1
+recipes/x.yaml:4:45: this version cannot do several instances of one recipe: "service.replicas" must be 1
+"##);
+    insta::assert_snapshot!(faults(
+        "name: m\nservice_name: s\nprometheus: {enabled: true}\ngrafana: {enabled: true}\nalerts: []\n"
+    ), @r##"
+recipes/x.yaml:4:1: this version cannot do "grafana" (Grafana beside Prometheus)
+recipes/x.yaml:5:1: this version cannot do "alerts" (alert rules)
+"##);
+    assert!(read("name: m\nservice_name: s\ntargets: []\ngrafana: {enabled: false}\n").is_ok());
+}
+
+#[test]
+fn a_load_has_one_model_and_an_end() {
+    insta::assert_snapshot!(faults(
+        "name: c\nservice_name: s\nworkload: {concurrent_users: 2}\n"
+    ), @r##"recipes/x.yaml:3:11: "workload" never ends: give duration_seconds, total_requests or, in a closed loop, requests_per_user"##);
+    insta::assert_snapshot!(faults(
+        "name: c\nservice_name: s\nworkload: {pattern: closed-loop, requests_per_second: 2, duration_seconds: 1}\n"
+    ), @r##"recipes/x.yaml:3:34: "requests_per_second" means nothing in a closed loop: take it out, or write `pattern: open-loop`"##);
+    insta::assert_snapshot!(faults(
+        "name: c\nservice_name: s\nworkload: {pattern: open-loop, requests_per_user: 2}\n"
+    ), @r##"
+recipes/x.yaml:3:11: an open loop needs "requests_per_second": its rate
+recipes/x.yaml:3:11: "workload" never ends: give duration_seconds, total_requests or, in a closed loop, requests_per_user
+"##);
+    let planned =
+        read("name: c\nservice_name: s\nworkload: {pattern: open-loop, requests_per_second: 2, concurrent_users: 9, duration_seconds: 1}\n")
+            .unwrap();
+    insta::assert_snapshot!(warnings(&planned), @r##"recipes/x.yaml:3:56: "concurrent_users" means nothing in an open loop: not used; `max_in_flight` is the cap of an open loop"##);
+}
+
+#[test]
+fn kinds_are_told_apart() {
+    insta::assert_snapshot!(faults("name: x\n"), @r##"recipes/x.yaml:1:1: is of no kind that aif knows: a server has `service`, a monitor `prometheus` or `targets`, a client `workload`"##);
+    insta::assert_snapshot!(faults("- a\n"), @r##"recipes/x.yaml:1:1: wants a mapping of keys, found a list"##);
+    let source = Source {
+        text: CLIENT,
+        path: "c.yaml",
+        wanted: Some(Kind::Server),
+        overrides: &[],
+    };
+    insta::assert_snapshot!(plan(&source, &variables()).unwrap_err(), @r##"c.yaml:1:1: is a client recipe; a server recipe is wanted here"##);
+}
+
+#[test]
+fn overrides_are_held_to_the_same_table() {
+    let planned = read_with(
+        CLIENT,
+        &[
+            "workload.concurrent_users=20",
+            "slo={ttft_ms: 200}",
+            "workload.duration_seconds=",
+            "workload.total_requests=7",
+            "output.metrics=[p50, p99]",
+        ],
+    )
+    .unwrap();
+    let plan = client(planned);
+    assert!(matches!(
+        plan.load,
+        LoadModel::ClosedLoop {
+            concurrent_users: 20,
+            ..
+        }
+    ));
+    assert_eq!(plan.slo.ttft_ms, Some(200.0));
+    assert_eq!((plan.duration, plan.total_requests), (None, Some(7)));
+    assert_eq!(plan.metrics, ["p50", "p99"]);
+    let error = read_with(
+        CLIENT,
+        &[
+            "workload.concurent_users=20",
+            "workload.duration_seconds=-1",
+            "name.first=x",
+            "nonsense",
+            "slo=[1",
+            ".=1",
+        ],
+    )
+    .unwrap_err();
+    insta::assert_snapshot!(error, @r##"
+--set workload.concurent_users: unknown key "concurent_users"; did you mean "concurrent_users"?
+--set workload.duration_seconds: "workload.duration_seconds" wants a duration above 0 such as 90, 500ms, 20m or 04:00:00, found the number -1
+--set name.first: leads through a value that has no keys, or past the end of a list
+--set nonsense: wants KEY=VALUE, such as workload.concurrent_users=20
+--set slo: "[1" is no valid YAML: while parsing a flow sequence, expected ',' or ']'
+--set .: wants a key such as workload.concurrent_users
+"##);
+    let turned = read_with(
+        &file("recipes/clients/vllm-open-loop.yaml"),
+        &["workload.pattern=closed-loop"],
+    )
+    .unwrap();
+    insta::assert_snapshot!(warnings(&turned), @r##"recipes/x.yaml:4:55: "requests_per_second" means nothing in a closed loop: not used"##);
+}
+
+#[test]
+fn an_older_client_is_understood_and_told_the_new_form() {
+    let planned = read(
+        "\
+name: ollama-simple-test
+target:
+  service: ollama-llm
+  endpoint: http://node1:8000/v1/chat/completions
+  timeout_seconds: \"30\"
+headers: {Content-Type: application/json}
+payload:
+  model: tiny
+  max_tokens: 16
+  messages: [{role: user, content: Tell me what a supercomputer is for.}]
+workload: {pattern: closed-loop, duration_seconds: 60}
+",
+    )
+    .unwrap();
+    insta::assert_snapshot!(warnings(&planned), @r##"
+recipes/x.yaml:3:3: `target.service` is an older form; write `service_name: ollama-llm`
+recipes/x.yaml:4:3: `target.endpoint` is an older form; write `workload: {api: chat}`
+recipes/x.yaml:4:3: the address in `target.endpoint` is not used: the service is found by its name; to go around that: aif bench RECIPE --url http://node1:8000/v1/chat/completions
+recipes/x.yaml:6:1: `headers` is an older form; take it out, aif sets what the API wants
+recipes/x.yaml:7:1: `payload` is an older form; write `dataset: {type: synthetic, params: {model_name: tiny, max_tokens: 16, prompt_length: 9}}`
+recipes/x.yaml:10:3: the text is not sent: prompts are synthetic, of about its length (9 tokens)
+"##);
+    let plan = client(planned);
+    assert_eq!(plan.service_name, "ollama-llm");
+    assert_eq!((plan.api, plan.workload.prompt_length), (Api::Chat, 9));
+    assert_eq!(plan.workload.model_name.as_deref(), Some("tiny"));
+    insta::assert_snapshot!(faults(
+        "name: x-client\ntarget: {endpoint: /api/generate}\nheaders: {X-Mine: 1}\npayload: {n: 2}\nworkload: {duration_seconds: 1}\n"
+    ), @r##"
+recipes/x.yaml:2:20: this version cannot send to "/api/generate"; it knows `workload: {api: completions}` and `{api: chat}`
+recipes/x.yaml:3:11: this version cannot send the header "X-Mine"
+recipes/x.yaml:4:11: this version cannot send "n" in a request
+"##);
+}
+
+#[test]
+fn an_older_server_is_understood_and_told_the_new_form() {
+    let planned = read(
+        "\
+name: vllm-server
+image: docker://vllm/vllm-openai:v0.5.4
+command: [/bin/bash, -c, 'vllm serve a/b --port ${PORT:-8000} # {not a placeholder}']
+environment: {HF_HOME: /root/.cache, EMPTY: }
+volumes:
+  - {host_path: /scratch/$USER/x, container_path: /root/.cache, readonly: true}
+ports: [{container_port: 8000, host_port: 8001, protocol: tcp}]
+healthcheck: {endpoint: /health, retries: 3}
+resources: {cpu_cores: 8, memory_gb: 64GB, gpu_count: 1, disk_gb: 100, nodes: 1, ntasks: 1}
+",
+    );
+    let mut with_user = variables();
+    with_user.insert("USER".to_owned(), "alice".to_owned());
+    insta::assert_snapshot!(planned.unwrap_err(), @r##"recipes/x.yaml:6:5: variable USER is not set; export it, or give a default: ${USER:-default}"##);
+    let text = "\
+name: vllm-server
+image: docker://vllm/vllm-openai:v0.5.4
+command: [/bin/bash, -c, 'vllm serve a/b --port ${PORT:-8000}']
+environment: {HF_HOME: /root/.cache, EMPTY: }
+volumes:
+  - {host_path: /scratch/$USER/x, container_path: /root/.cache, readonly: true}
+ports: [{container_port: 8000, host_port: 8001, protocol: tcp}]
+healthcheck: {endpoint: /health, retries: 3}
+resources: {cpu_cores: 8, memory_gb: 64GB, gpu_count: 1, disk_gb: 100, nodes: 1, ntasks: 1}
+";
+    let source = Source {
+        text,
+        path: "old.yaml",
+        wanted: Some(Kind::Server),
+        overrides: &[],
+    };
+    let planned = plan(&source, &with_user).unwrap();
+    insta::assert_snapshot!(warnings(&planned), @r##"
+old.yaml:1:7: no `service_name`: taken from the name; write `service_name: vllm`
+old.yaml:2:1: `image` is an older form; write `service: {container: {image: ${CONTAINER_DIR}/vllm-openai_v0.5.4.sif, args: [PROGRAM, …]}}`
+old.yaml:4:1: `environment` at the top is an older form; write it as `service.env`
+old.yaml:5:1: `volumes` at the top is an older form; write it as `service.container.binds`
+old.yaml:7:1: `ports` at the top is an older form; write it as `service.ports`
+old.yaml:8:1: `healthcheck` at the top is an older form; write it as `service.readiness`
+old.yaml:9:1: `resources` at the top is an older form; write it as `orchestration.resources`
+"##);
+    let plan = server(planned);
+    assert_eq!(plan.service_name, "vllm");
+    assert_eq!(plan.ports, [PortChoice::Fixed(8001)]);
+    assert_eq!(plan.model.as_deref(), Some("a/b"));
+    assert_eq!(plan.env.get("EMPTY").map(String::as_str), Some(""));
+    let Launch::Container(container) = plan.launch else {
+        panic!("no container")
+    };
+    assert_eq!(container.image, Path::new("/images/vllm-openai_v0.5.4.sif"));
+    assert_eq!(container.gpu, Gpu::Nvidia);
+    assert_eq!(container.binds, ["/scratch/alice/x:/root/.cache:ro"]);
+    assert_eq!(container.args[2], "vllm serve a/b --port ${PORT:-8000}");
+}
+
+#[test]
+fn scripts_and_their_variables_are_never_expanded() {
+    let planned = read(
+        "name: s-server\nservice_name: s\nservice:\n  command: echo ${NOWHERE} {port} ${PORT}\n  env: {A: '${NOWHERE}'}\n",
+    )
+    .unwrap();
+    let plan = server(planned);
+    assert_eq!(
+        plan.launch,
+        Launch::Command("echo ${NOWHERE} {port} ${PORT}".to_owned())
+    );
+    assert_eq!(plan.env["A"], "${NOWHERE}");
+}
+
+#[test]
+fn the_reference_and_the_schema_know_every_key() {
+    for kind in Kind::ALL {
+        let reference = describe::reference(kind);
+        let schema = describe::json_schema(kind).to_string();
+        for (path, field) in schema::paths(tables::fields(kind)) {
+            assert!(reference.contains(&path), "{path}");
+            assert_eq!(
+                schema.contains(&format!("\"{}\":", field.name)),
+                !field.later || schema.contains(&format!("\"{}\":", field.name)),
+                "{path}"
+            );
+            assert!(!field.doc.is_empty());
+        }
+    }
+    insta::assert_snapshot!(describe::reference(Kind::Monitor), @r##"
+Keys of a monitor recipe
+
+name                                name of the recipe (required)
+service_name                        name that links server, monitor and client (default: the name without -server, -monitor, -client or -test)
+description                         for people
+targets                             targets besides those of the registry
+targets[].name                      name of the target (required)
+targets[].port                      port of the service that is meant (required; a whole number from 1 to 65535)
+targets[].metrics_path              path of its metrics (default: /metrics)
+prometheus                          Prometheus
+prometheus.enabled                  start Prometheus? (true or false; default: true)
+prometheus.image                    image of Prometheus (default: the prometheus on PATH; ${VARIABLES} are expanded)
+prometheus.scrape_interval          interval of scrapes (a duration above 0 such as 90, 500ms, 20m or 04:00:00; default: 2s in a stack, else 15s)
+prometheus.retention_time           how long samples are kept (a duration above 0 such as 90, 500ms, 20m or 04:00:00; default: 24h)
+prometheus.port                     port of Prometheus (a port from 1 to 65535, or auto; default: auto)
+prometheus.partition                partition of the job
+prometheus.resources                size of the job, and of the step in a stack
+prometheus.resources.partition      partition, by the site's or Slurm's name
+prometheus.resources.cpu_cores      CPU cores (a whole number from 1 to 1000000000)
+prometheus.resources.memory_gb      memory in GiB (memory in GiB such as 64, "64GB" or "512MB")
+prometheus.resources.gpu_count      GPUs (a whole number from 0 to 1024; default: 0)
+prometheus.resources.time_limit     time limit of the job (a duration above 0 such as 90, 500ms, 20m or 04:00:00)
+prometheus.resources.nodes          nodes (1; default: 1)
+grafana                             Grafana beside Prometheus (not in this version)
+alerts                              alert rules (not in this version)
+orchestration                       what is asked of Slurm
+orchestration.mode                  kept for older recipes: what starts a recipe decides where it runs (one of slurm, local)
+orchestration.resources             size of the job, and of the step in a stack
+orchestration.resources.partition   partition, by the site's or Slurm's name
+orchestration.resources.cpu_cores   CPU cores (a whole number from 1 to 1000000000)
+orchestration.resources.memory_gb   memory in GiB (memory in GiB such as 64, "64GB" or "512MB")
+orchestration.resources.gpu_count   GPUs (a whole number from 0 to 1024; default: 0)
+orchestration.resources.time_limit  time limit of the job (a duration above 0 such as 90, 500ms, 20m or 04:00:00)
+orchestration.resources.nodes       nodes (1; default: 1)
+"##);
+}
+
+proptest! {
+    /// Shipped recipes, torn at any place and with any character put in: faults, never a panic.
+    #[test]
+    fn no_recipe_panics(which in 0_usize..3, cut in 0_usize..900, insert in "\\PC{0,3}|[\\[\\]{}:\n &*-]{0,4}", drop in 0_usize..40) {
+        let files = ["recipes/servers/llamacpp-server.yaml", "recipes/monitors/vllm-monitor.yaml", "tests/data/recipes/vllm-server-slip.yaml"];
+        let text: Vec<char> = file(files[which]).chars().collect();
+        let cut = cut.min(text.len());
+        let rest = (cut + drop).min(text.len());
+        let torn: String = text[..cut].iter().copied().chain(insert.chars()).chain(text[rest..].iter().copied()).collect();
+        let _ = read(&torn);
+    }
+
+    #[test]
+    fn no_override_panics(text in "(workload|slo|dataset|name|targets|\\.|=|0|\\[|\\{|a: b|,|\\]|\\}|'){0,12}") {
+        let _ = read_with(CLIENT, &[&text]);
+    }
+}

@@ -1,0 +1,502 @@
+//! What is known of a run, read from its folder.
+//!
+//! Every file is optional: one that is missing or cannot be read goes into [`Part::missing`] as a sentence, and the report
+//! is made of the rest. A manifest that lacks fields (an older or newer writer) is read as far as it can be understood.
+//! What fails is only a folder that is not there.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    exit::Exit,
+    files,
+    run::{Manifest, RunDir, StepFile},
+    stats::results::{Completeness, Results, Verdict},
+};
+
+/// Lines of a failed role's log that are shown.
+const TAIL: usize = 15;
+
+/// What is known of a run, or of several runs of roles that ran alone.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Folder that the report is written to; links start here.
+    pub folder: PathBuf,
+    /// The runs; one, except where several were joined.
+    pub parts: Vec<Part>,
+}
+
+/// What is known of one run.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The run's id: the name of its folder.
+    pub id: String,
+    /// Its folder.
+    pub path: PathBuf,
+    /// What it was, as far as the file could be read.
+    pub manifest: Option<Manifest>,
+    /// What each role said of itself; what lies in `steps/` wins over the manifest's copy.
+    pub steps: BTreeMap<String, StepFile>,
+    /// The benches that left a folder.
+    pub benches: Vec<Bench>,
+    /// Files of the metrics archive.
+    pub metrics: Vec<PathBuf>,
+    /// Log files.
+    pub logs: Vec<PathBuf>,
+    /// Last lines of the logs of roles that failed, by the log's name.
+    pub tails: Vec<(String, Vec<String>)>,
+    /// What should be there and is not; sentences.
+    pub missing: Vec<String>,
+}
+
+/// What is known of one bench.
+#[derive(Debug, Clone)]
+pub struct Bench {
+    /// The name of its folder.
+    pub name: String,
+    /// Its results; `None` where they are missing or cannot be read.
+    pub results: Option<Results>,
+    /// Files that it left.
+    pub files: Vec<PathBuf>,
+}
+
+/// How a run went, in one word: what stands on top of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Every result can be used.
+    Valid,
+    /// The run ended well and held no bench.
+    Complete,
+    /// The results can be used knowing the reasons.
+    Degraded,
+    /// A bench was planned, and left nothing.
+    NoResult,
+    /// It runs still, or it was killed before it could close its account.
+    Unfinished,
+    /// It was told to end before its time.
+    Interrupted,
+    /// It failed.
+    Failed,
+    /// A result must not be used.
+    Invalid,
+}
+
+impl Outcome {
+    /// The word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Complete => "complete",
+            Self::Degraded => "degraded",
+            Self::NoResult => "no result",
+            Self::Unfinished => "not finished",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+            Self::Invalid => "invalid",
+        }
+    }
+
+    /// What the word means for the reader.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Valid => "The load was what it was asked to be: the numbers can be used.",
+            Self::Complete => "The run ended well; it held no bench of its own.",
+            Self::Degraded => "The numbers can be used, knowing the reasons below.",
+            Self::NoResult => "The run left no result that can be read.",
+            Self::Unfinished => {
+                "The manifest says that the run goes on: it does, or it was killed before it could close its account."
+            }
+            Self::Interrupted => {
+                "The run was told to end before its time: numbers are those measured until then."
+            }
+            Self::Failed => "The run failed: see the problems below before using any number.",
+            Self::Invalid => "Do not use these numbers: the reasons below say why.",
+        }
+    }
+}
+
+impl Report {
+    /// Reads one run.
+    pub fn read(run: &RunDir) -> Result<Self, files::Error> {
+        Ok(Self {
+            folder: run.path.clone(),
+            parts: vec![Part::read(run)?],
+        })
+    }
+
+    /// Reads several runs for one report in `folder`.
+    pub fn join(runs: &[RunDir], folder: &Path) -> Result<Self, files::Error> {
+        let mut parts = runs.iter().map(Part::read).collect::<Result<Vec<_>, _>>()?;
+        name_strangers(&mut parts);
+        Ok(Self {
+            folder: folder.to_owned(),
+            parts,
+        })
+    }
+
+    /// Its title: the ids of its runs.
+    pub fn title(&self) -> String {
+        let ids: Vec<&str> = self.parts.iter().map(|part| part.id.as_str()).collect();
+        ids.join(" + ")
+    }
+
+    /// Every bench, with the run it belongs to.
+    pub fn benches(&self) -> impl Iterator<Item = (&Part, &Bench)> {
+        self.parts
+            .iter()
+            .flat_map(|part| part.benches.iter().map(move |bench| (part, bench)))
+    }
+
+    /// How it went: the worst that can be said of any of its runs and benches.
+    pub fn outcome(&self) -> Outcome {
+        let runs = self.parts.iter().map(Part::outcome);
+        let worst = runs.max().unwrap_or(Outcome::NoResult);
+        let measured = self.benches().any(|(_, bench)| bench.results.is_some());
+        // "complete" says that there was no bench: not of a report where a joined run held one
+        if worst == Outcome::Complete && measured {
+            Outcome::Valid
+        } else {
+            worst
+        }
+    }
+}
+
+impl Part {
+    fn read(run: &RunDir) -> Result<Self, files::Error> {
+        if let Err(source) = fs::read_dir(&run.path) {
+            return Err(files::Error::new("open run", &run.path, source));
+        }
+        let mut missing = Vec::new();
+        let manifest = read_manifest(&run.manifest(), &run.id, &mut missing);
+        let mut steps = manifest
+            .as_ref()
+            .map(|manifest| manifest.steps.clone())
+            .unwrap_or_default();
+        steps.extend(run.steps());
+        if steps.is_empty() {
+            missing.push("steps/: no role left a step file".to_owned());
+        }
+        let benches: Vec<Bench> = run
+            .benches()
+            .into_iter()
+            .map(|name| Bench::read(run, name, &mut missing))
+            .collect();
+        if let Some(manifest) = &manifest {
+            for name in planned(manifest) {
+                if !benches.iter().any(|bench| bench.name.starts_with(&name)) {
+                    missing.push(format!("bench/{name}/: planned, and left nothing"));
+                }
+            }
+        }
+        let metrics = files_in(&run.metrics());
+        let monitored = manifest
+            .as_ref()
+            .is_none_or(|manifest| has_recipe(manifest, "monitor"));
+        if monitored && !metrics.iter().any(|path| is_snapshot(path)) {
+            missing.push("metrics/: no snapshot of Prometheus".to_owned());
+        }
+        let logs = files_in(&run.path.join("logs"));
+        if logs.is_empty() {
+            missing.push("logs/: no logs".to_owned());
+        }
+        let running = manifest
+            .as_ref()
+            .is_some_and(|manifest| manifest.state == "running");
+        let tails = tails(run, &steps, &logs, running);
+        Ok(Self {
+            id: run.id.clone(),
+            path: run.path.clone(),
+            manifest,
+            steps,
+            benches,
+            metrics,
+            logs,
+            tails,
+            missing,
+        })
+    }
+
+    /// The archived snapshot.
+    pub fn snapshot(&self) -> Option<&Path> {
+        self.metrics
+            .iter()
+            .map(PathBuf::as_path)
+            .find(|path| is_snapshot(path))
+    }
+
+    /// How it went.
+    fn outcome(&self) -> Outcome {
+        let state = match self
+            .manifest
+            .as_ref()
+            .map(|manifest| manifest.state.as_str())
+        {
+            Some("complete") | None => Outcome::Valid,
+            Some("running") => Outcome::Unfinished,
+            Some("interrupted") => Outcome::Interrupted,
+            Some(_) => Outcome::Failed,
+        };
+        let benches = self.benches.iter().map(|bench| match &bench.results {
+            None => Outcome::NoResult,
+            Some(results) => {
+                let whole = match results.completeness {
+                    Completeness::Complete => Outcome::Valid,
+                    Completeness::Interrupted => Outcome::Interrupted,
+                    Completeness::Running => Outcome::Unfinished,
+                };
+                whole.max(match results.validity.verdict {
+                    Verdict::Valid => Outcome::Valid,
+                    Verdict::Degraded => Outcome::Degraded,
+                    Verdict::Invalid => Outcome::Invalid,
+                })
+            }
+        });
+        let planned = self
+            .manifest
+            .as_ref()
+            .is_none_or(|manifest| has_recipe(manifest, "client"));
+        let none = if planned {
+            Outcome::NoResult
+        } else {
+            Outcome::Complete
+        };
+        benches.max().unwrap_or(none).max(state)
+    }
+
+    /// Everything that went wrong, each once: the manifest's problems and the roles' last words.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems: Vec<String> = self
+            .manifest
+            .iter()
+            .flat_map(|manifest| manifest.problems.iter().cloned())
+            .collect();
+        for (role, step) in &self.steps {
+            if let Some(error) = &step.error
+                && !problems
+                    .iter()
+                    .any(|problem| problem.contains(error.as_str()))
+            {
+                problems.push(format!("{role}: {error}"));
+            }
+        }
+        problems
+    }
+}
+
+impl Bench {
+    fn read(run: &RunDir, name: String, missing: &mut Vec<String>) -> Self {
+        let folder = run.bench(&name);
+        let path = folder.join("results.json");
+        let results = match files::read_json(&path).and_then(|value| decode_results(value, &path)) {
+            Ok(results) => Some(results),
+            Err(error) => {
+                missing.push(format!("bench/{name}/results.json: {}", reason(&error)));
+                None
+            }
+        };
+        Self {
+            name,
+            results,
+            files: files_in(&folder),
+        }
+    }
+}
+
+/// The last part of an error: what is wrong, without the path that the reader sees anyway.
+fn reason(error: &files::Error) -> String {
+    if error.source.kind() == std::io::ErrorKind::NotFound {
+        "not there".to_owned()
+    } else {
+        format!("cannot be read: {}", error.source)
+    }
+}
+
+/// Results, with numbers that JSON cannot hold (not-a-number is written as null) taken as missing.
+fn decode_results(mut value: Value, path: &Path) -> Result<Results, files::Error> {
+    drop_nulls(&mut value);
+    if let Some(metrics) = value["metrics"].as_object_mut() {
+        metrics.retain(|_, metric| metric["avg"].is_number());
+    }
+    if let Some(top) = value.as_object_mut() {
+        for key in [
+            "avg_latency_ms",
+            "min_latency_ms",
+            "max_latency_ms",
+            "throughput_req_per_sec",
+        ] {
+            top.entry(key).or_insert_with(|| json!(0.0));
+        }
+        for key in ["load", "workload"] {
+            top.entry(key).or_insert(Value::Null);
+        }
+    }
+    serde_json::from_value(value).map_err(|error| files::Error::new("decode", path, error.into()))
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+/// The manifest: whole, or field by field where something in it cannot be understood.
+fn read_manifest(path: &Path, run: &str, missing: &mut Vec<String>) -> Option<Manifest> {
+    let value: Value = match files::read_json(path) {
+        Ok(value) => value,
+        Err(error) => {
+            missing.push(format!("manifest.json: {}", reason(&error)));
+            return None;
+        }
+    };
+    if let Ok(manifest) = serde_json::from_value(value.clone()) {
+        return Some(manifest);
+    }
+    let mut whole = json!({
+        "schema": 0, "run": run, "aif_version": "unknown", "role": "unknown", "state": "unknown", "site": "unknown",
+        "cluster": "unknown", "launcher": "unknown", "started_at": "1970-01-01T00:00:00Z",
+    });
+    let mut lost = Vec::new();
+    for name in whole.as_object().expect("an object was just made").keys() {
+        if value.get(name).is_none() {
+            lost.push(name.clone());
+        }
+    }
+    for (name, field) in value.as_object().into_iter().flatten() {
+        let mut more = whole.clone();
+        more[name] = field.clone();
+        if serde_json::from_value::<Manifest>(more.clone()).is_ok() {
+            whole = more;
+        } else {
+            lost.push(name.clone());
+        }
+    }
+    missing.push(format!("manifest.json: without {}", lost.join(", ")));
+    serde_json::from_value(whole).ok()
+}
+
+fn has_recipe(manifest: &Manifest, kind: &str) -> bool {
+    manifest.recipes.iter().any(|recipe| recipe.kind == kind)
+}
+
+/// Names of the benches that the run was to hold.
+fn planned(manifest: &Manifest) -> Vec<String> {
+    let clients = manifest
+        .recipes
+        .iter()
+        .filter(|recipe| recipe.kind == "client");
+    clients
+        .filter_map(|recipe| Some(recipe.plan["name"].as_str()?.to_owned()))
+        .collect()
+}
+
+fn is_snapshot(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.is_dir() || name.contains("snapshot") || name.contains(".tar")
+}
+
+/// What lies in a folder, sorted; nothing where there is no folder.
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            !path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .starts_with('.')
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// Last lines of the logs of roles that failed. A role that was told to end did not fail by it.
+fn tails(
+    run: &RunDir,
+    steps: &BTreeMap<String, StepFile>,
+    logs: &[PathBuf],
+    running: bool,
+) -> Vec<(String, Vec<String>)> {
+    let failed = |step: &StepFile| match step.exit {
+        Some(Exit::Done | Exit::Invalid | Exit::Terminated | Exit::Interrupted) => false,
+        Some(_) => true,
+        None => !running,
+    };
+    let mut shown = Vec::new();
+    for (role, _) in steps.iter().filter(|(_, step)| failed(step)) {
+        let engines = logs.iter().filter(|path| {
+            role == "server"
+                && path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .starts_with("engine")
+        });
+        for path in engines.chain([&run.log(role)]) {
+            let lines = files::tail(path, TAIL);
+            if !lines.is_empty() {
+                let name = path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                shown.push((name, lines));
+            }
+        }
+    }
+    shown
+}
+
+/// Runs that are joined should have met: an instance that a bench met and none of the runs started is named.
+fn name_strangers(parts: &mut [Part]) {
+    let ours: Vec<String> = parts
+        .iter()
+        .flat_map(|part| part.steps.values())
+        .filter_map(|step| {
+            let id = step
+                .facts
+                .get("instance_id")
+                .or_else(|| step.facts.get("instance"))?;
+            Some(id.as_str()?.to_owned())
+        })
+        .collect();
+    if ours.is_empty() {
+        return;
+    }
+    for part in parts {
+        let mut met: Vec<&String> = part
+            .manifest
+            .iter()
+            .flat_map(|manifest| &manifest.instances)
+            .collect();
+        met.extend(
+            part.benches
+                .iter()
+                .filter_map(|bench| bench.results.as_ref())
+                .flat_map(|r| &r.target.instances),
+        );
+        met.sort();
+        met.dedup();
+        let strangers = met.into_iter().filter(|id| !ours.contains(id));
+        let named = strangers.map(|id| {
+            format!(
+                "run {}: instance {id}, which it met, is of none of these runs",
+                part.id
+            )
+        });
+        let named: Vec<String> = named.collect();
+        part.missing.extend(named);
+    }
+}

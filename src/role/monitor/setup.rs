@@ -1,0 +1,301 @@
+//! All that a monitor makes before Prometheus starts: step file, data folder, keys, configuration, agent, record.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+use super::{metrics::Metrics, scope::Scope, supervise::Monitor, written};
+use crate::{
+    api::client::Access,
+    clock,
+    exit::{Exit, OrExit as _},
+    files::{self, Durability},
+    prometheus::{
+        config::{self, Scraping},
+        folder::{LocalFolder, MEMORY_CAP, Medium},
+        process::{Binary, Options, choose_port},
+    },
+    recipe::{MonitorPlan, PortChoice},
+    registry::{Kind, Publication, Record, record::LOCAL},
+    role::Context,
+    run::{SCHEMA, StepFile},
+    telemetry::{
+        agent::{Agent, Serving},
+        host,
+    },
+    units::prometheus_duration,
+};
+
+/// Interval in a stack where the recipe leaves it open: a run of two minutes wants more than eight points.
+const INTERVAL_IN_STACK: Duration = Duration::from_secs(2);
+/// Interval alone where the recipe leaves it open.
+const INTERVAL_ALONE: Duration = Duration::from_secs(15);
+
+/// The role's step file, and how it is added to.
+#[derive(Debug)]
+pub(super) struct StepNote {
+    file: std::path::PathBuf,
+    step: StepFile,
+}
+
+impl StepNote {
+    /// Writes it: the role's first act.
+    pub(super) fn begin(plan: &MonitorPlan, context: &Context) -> anyhow::Result<Self> {
+        let job = context.job.as_ref();
+        let note = Self {
+            file: context.run.step("monitor"),
+            step: StepFile {
+                schema: SCHEMA,
+                role: "monitor".to_owned(),
+                recipe: plan.name.clone(),
+                job: job.map(|job| job.job_id.clone()),
+                step: job.and_then(|job| job.step_id.clone()),
+                pid: std::process::id(),
+                restart: job.map_or(0, |job| job.restart_count),
+                node: context.node(),
+                cpus: Vec::new(),
+                started_at: clock::now(),
+                ready_at: None,
+                ended_at: None,
+                exit: None,
+                error: None,
+                facts: std::collections::BTreeMap::new(),
+            },
+        };
+        if let Some(folder) = note.file.parent() {
+            written(files::create_folder(folder, 0o755), "the run folder")?;
+        }
+        note.write()?;
+        Ok(note)
+    }
+
+    fn write(&self) -> anyhow::Result<()> {
+        written(files::write_json(&self.file, &self.step), "the step file")
+    }
+
+    /// Says that Prometheus is ready.
+    pub(super) fn ready(&mut self) -> anyhow::Result<()> {
+        self.step.ready_at.get_or_insert_with(clock::now);
+        self.write()
+    }
+
+    /// Adds facts.
+    pub(super) fn facts<const N: usize>(
+        &mut self,
+        facts: [(&str, serde_json::Value); N],
+    ) -> anyhow::Result<()> {
+        self.step
+            .facts
+            .extend(facts.map(|(name, value)| (name.to_owned(), value)));
+        self.write()
+    }
+}
+
+/// Makes everything but Prometheus itself.
+pub(super) async fn start(
+    plan: &MonitorPlan,
+    context: &Context,
+    mut step: StepNote,
+) -> anyhow::Result<Monitor> {
+    let job = context.job.as_ref();
+    let binary = Binary::find(&context.env, plan.image.as_deref())
+        .or_exit(Exit::Unavailable, || {
+            "the monitor has no Prometheus".to_owned()
+        })?;
+    tracing::info!(%binary, image = plan.image, "Found Prometheus");
+
+    let mut record = Record::new(
+        Kind::Monitor,
+        &plan.service_name,
+        &plan.name,
+        job,
+        Some(&context.run.id),
+    );
+    let folder = data_folder(context, &record)?;
+    let listen: IpAddr = match job {
+        None => Ipv4Addr::LOCALHOST.into(),
+        Some(_) if record.address.starts_with('[') => Ipv6Addr::UNSPECIFIED.into(),
+        Some(_) => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    let port = choose_port(listen, plan.port, context.site.ports())
+        .or_exit(Exit::Unavailable, || "Prometheus has no port".to_owned())?;
+    if port.fallback {
+        tracing::warn!(wanted = ?plan.port, port = port.number, "The port of Prometheus is taken; taking another");
+    }
+
+    let bearer = context
+        .store
+        .scrape_key()
+        .context("the key of all agents")?;
+    let (password_file, password) = context
+        .store
+        .create_key(&record.instance_id)
+        .context("the password of Prometheus")?;
+    let interval = plan.scrape_interval.unwrap_or(if context.in_stack {
+        INTERVAL_IN_STACK
+    } else {
+        INTERVAL_ALONE
+    });
+    let scraping = Scraping {
+        interval,
+        own_targets: folder.path().join("targets.json"),
+        open_targets: folder.path().join("open.json"),
+        key_file: context.store.scrape_key_file(),
+    };
+    let options = Options {
+        config: put(
+            &folder,
+            "prometheus.yml",
+            &config::prometheus_yml(&scraping)?,
+        )?,
+        web: Some(put(&folder, "web.yml", &config::web_yml(&password)?)?),
+        data: folder.path().join("data"),
+        host: listen,
+        port: port.number,
+        retention: prometheus_duration(plan.retention),
+        size: (folder.medium == Medium::Memory).then_some(MEMORY_CAP),
+        log: context.run.log("prometheus"),
+        visible: vec![scraping.key_file.clone()],
+        access: Access::Basic(config::USER.to_owned(), password),
+    };
+
+    let agent = bind_agent(listen, context.site.ports()).await?;
+    let agent_port = agent.local_addr().context("the agent's address")?.port();
+    record.ports = vec![port.number];
+    record.endpoints.agent = Some(format!("http://{}:{agent_port}", record.address));
+    record.endpoints.api = Some(format!("http://{}:{}", record.address, port.number));
+    record.auth.key_file = Some(password_file.display().to_string());
+    step.facts([
+        ("prometheus", binary.to_string().into()),
+        ("address", record.address.clone().into()),
+        ("port", port.number.into()),
+        ("url", record.endpoints.api.clone().into()),
+        ("tsdb_folder", options.data.display().to_string().into()),
+        ("scrape_interval_seconds", interval.as_secs_f64().into()),
+    ])?;
+
+    let scope = if context.in_stack {
+        Scope::Run(context.run.id.clone())
+    } else {
+        Scope::Service {
+            name: plan.service_name.clone(),
+            cluster: job.map_or_else(|| LOCAL.to_owned(), |job| job.cluster.clone()),
+        }
+    };
+    let publication = Publication::publish(&context.store, record, &context.shutdown)
+        .or_exit(Exit::CannotCreate, || {
+            "the monitor cannot register".to_owned()
+        })?;
+    let metrics = Metrics::default();
+    let serving = serve(agent, bearer, &publication, &metrics, context);
+    let monitor = Monitor::new(super::supervise::Parts {
+        context: context.clone(),
+        named: plan.targets.clone(),
+        scope,
+        scraping,
+        binary,
+        options,
+        folder,
+        publication,
+        metrics,
+        agent: serving,
+        step,
+    });
+    // before Prometheus starts, so that it never misses a file
+    monitor.write_targets()?;
+    check_configuration(context, &monitor.parts.options.config).await;
+    Ok(monitor)
+}
+
+fn put(folder: &LocalFolder, name: &str, text: &str) -> anyhow::Result<std::path::PathBuf> {
+    let path = folder.path().join(name);
+    let result = files::write_atomic(&path, text.as_bytes(), 0o600, Durability::Fast);
+    written(result, "Prometheus's configuration")?;
+    Ok(path)
+}
+
+/// The node-local folder of Prometheus's data. What an earlier incarnation of this job left on this node is removed.
+fn data_folder(context: &Context, record: &Record) -> anyhow::Result<LocalFolder> {
+    let parent = context.site.local_folder(&context.env);
+    let name = |restart: u32| format!("aif-{}-{restart}-prometheus", record.job_id);
+    for restart in 0..record.restart_count {
+        let _ = std::fs::remove_dir_all(parent.join(name(restart)));
+    }
+    let folder = LocalFolder::create(&parent, &name(record.restart_count))
+        .or_exit(Exit::CannotCreate, || {
+            "there is no place for Prometheus's data".to_owned()
+        })?;
+    if folder.medium == Medium::Memory {
+        tracing::warn!(
+            folder = %folder.path().display(),
+            cap = MEMORY_CAP,
+            "Prometheus's data lies in memory and counts against the job; its size is capped"
+        );
+    }
+    Ok(folder)
+}
+
+/// A listener for the agent, in the site's range: other nodes may reach no other ports.
+async fn bind_agent(host: IpAddr, range: (u16, u16)) -> anyhow::Result<TcpListener> {
+    for _ in 0..5 {
+        let port = choose_port(host, PortChoice::Auto, range)
+            .or_exit(Exit::Unavailable, || "the agent has no port".to_owned())?;
+        // between the choice and here another process may have taken it
+        if let Ok(listener) = TcpListener::bind((host, port.number)).await {
+            return Ok(listener);
+        }
+    }
+    TcpListener::bind((host, 0))
+        .await
+        .context("the agent has no port")
+}
+
+fn serve(
+    listener: TcpListener,
+    key: String,
+    publication: &Publication,
+    metrics: &Metrics,
+    context: &Context,
+) -> Serving {
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    host::register(&mut registry, &context.env);
+    let record = publication.clone();
+    let agent = Agent {
+        key,
+        metrics: registry,
+        instance: Box::new(move || serde_json::to_value(record.record()).unwrap_or_default()),
+        engine: None,
+        scrapes: Arc::clone(&metrics.scrapes),
+    };
+    Arc::new(agent).serve(listener, &context.shutdown)
+}
+
+/// Has `promtool`, where there is one, look at the configuration. Prometheus itself refuses a bad one: this only warns.
+async fn check_configuration(context: &Context, file: &Path) {
+    let Some(promtool) = context.env.find_program("promtool") else {
+        return;
+    };
+    let checked = tokio::process::Command::new(promtool)
+        .args(["check", "config"])
+        .arg(file)
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    match tokio::time::timeout(Duration::from_secs(10), checked).await {
+        Ok(Ok(output)) if output.status.success() => {}
+        Ok(Ok(output)) => {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            tracing::warn!(said, "promtool finds fault with the configuration");
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "promtool could not be run"),
+        Err(_) => tracing::debug!("promtool did not answer"),
+    }
+}

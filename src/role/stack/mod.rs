@@ -1,0 +1,485 @@
+//! The stack: the batch step that holds the other roles together and always ends with a report.
+//!
+//! It makes nothing itself: it starts roles as steps ([`crate::launch`]), waits on events (an exit, a signal, a record
+//! that turned ready), and ends the roles in their order: bench, monitor, server. When everything gets TERM at once
+//! (`scancel`), the roles keep that order by themselves by watching each other's records; the stack then only waits.
+//!
+//! [`Stack`] is the state; [`ending`] decides the exit code; [`account`] keeps the manifest.
+
+mod account;
+mod ending;
+
+use std::{path::PathBuf, time::Duration};
+
+use tokio::time::Instant;
+
+use self::ending::Codes;
+use crate::{
+    exit::{Exit, Failure},
+    launch::{self, Launch, Placement, Running, Step, cpus::Shares},
+    library::Resolved,
+    recipe::Plan,
+    registry::{Kind, State},
+    role::Context,
+    run::Manifest,
+    terminal,
+};
+
+/// How often records are looked at while the stack waits.
+const TICK: Duration = Duration::from_millis(250);
+/// A step that has not written its file after this long has not started.
+const STEP_START: Duration = Duration::from_secs(30);
+/// A monitor may take this long to be ready before benches start without it.
+const MONITOR_READY: Duration = Duration::from_secs(30);
+/// A bench whose server is gone has this long to keep what it measured.
+const BENCH_AFTER_SERVER: Duration = Duration::from_secs(4);
+/// A role that was released may take this long.
+const RELEASED: Duration = Duration::from_secs(60);
+
+/// What a stack is made of.
+pub struct Config {
+    /// The server, unless the service is there already.
+    pub server: Option<Resolved>,
+    /// The monitor.
+    pub monitor: Option<Resolved>,
+    /// Benches, run one after another.
+    pub benches: Vec<Resolved>,
+    /// How roles are started.
+    pub launcher: Box<dyn Launch>,
+    /// Go on to exit 0 when a result is invalid.
+    pub allow_invalid: bool,
+    /// Folder of the registry.
+    pub registry: PathBuf,
+}
+
+/// Something that the stack waited for.
+#[derive(Debug)]
+enum Event {
+    ServerEnded(i32),
+    MonitorEnded(i32),
+    BenchEnded(i32),
+    Told,
+    Tick,
+}
+
+struct Stack<'a> {
+    config: Config,
+    context: &'a Context,
+    manifest: Manifest,
+    server: Option<Running>,
+    monitor: Option<Running>,
+    monitor_restarts: u32,
+    codes: Codes,
+    started: Instant,
+}
+
+/// Runs the stack to its end.
+///
+/// # Errors
+/// Only where nothing could be started; everything later is told in the manifest and by the exit code.
+pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
+    let manifest = account::begin(&config, context)?;
+    let mut stack = Stack {
+        config,
+        context,
+        manifest,
+        server: None,
+        monitor: None,
+        monitor_restarts: 0,
+        codes: Codes::default(),
+        started: Instant::now(),
+    };
+    stack.keep();
+    let worked = stack.work().await;
+    if let Err(failure) = &worked {
+        stack.problem(failure.to_string());
+    }
+    stack.end_roles().await;
+    let told = context.shutdown.cause();
+    let exit = match worked {
+        Err(failure) if told.is_none() => failure.exit,
+        _ => stack
+            .codes
+            .exit(told, context.job.as_ref().and_then(|job| job.ends_at)),
+    };
+    Ok(account::finish(&mut stack.manifest, context, exit).await)
+}
+
+impl Stack<'_> {
+    async fn work(&mut self) -> Result<(), Failure> {
+        if let Some(server) = &self.config.server {
+            let gpus = gpus_for(server, self.context)?;
+            self.server = Some(self.start("server", server, &["server"], gpus)?);
+        }
+        self.monitor = self.start_monitor()?;
+        if !self.wait_server_ready().await? {
+            return Ok(());
+        }
+        self.wait_monitor_ready().await;
+        for index in 0..self.config.benches.len() {
+            if self.context.shutdown.drain.is_cancelled() || !self.run_bench(index).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a role as a step. Its arguments are those of `aif`, without any secret.
+    fn start(
+        &self,
+        name: &str,
+        recipe: &Resolved,
+        words: &[&str],
+        gpus: u32,
+    ) -> Result<Running, Failure> {
+        let context = self.context;
+        let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        arguments.push(recipe.entry.path.clone());
+        for set in &recipe.entry.overrides {
+            arguments.extend(["--set".to_owned(), set.clone()]);
+        }
+        let mut variables = vec![
+            (
+                "AIF_RUN_DIR".to_owned(),
+                context.run.path.display().to_string(),
+            ),
+            (
+                "AIF_REGISTRY".to_owned(),
+                self.config.registry.display().to_string(),
+            ),
+            ("AIF_HOME".to_owned(), context.home.display().to_string()),
+            ("AIF_CPUS".to_owned(), self.shares().to_value()),
+        ];
+        if let Some(site) = context.env.get("AIF_SITE") {
+            variables.push(("AIF_SITE".to_owned(), site.to_owned()));
+        }
+        let node = context
+            .job
+            .as_ref()
+            .map(|job| job.node.clone())
+            .unwrap_or_default();
+        let step = Step {
+            name: name.to_owned(),
+            arguments,
+            variables,
+            placement: Placement {
+                node,
+                het_group: None,
+                gpus,
+            },
+            log: context.run.log(name),
+        };
+        tracing::info!(
+            role = name,
+            launcher = self.config.launcher.name(),
+            "Starting a role"
+        );
+        launch::start(self.config.launcher.as_ref(), &step).map_err(|error| {
+            Failure::caused(
+                Exit::Unavailable,
+                format!("the {name} could not be started"),
+                error,
+            )
+        })
+    }
+
+    fn start_monitor(&self) -> Result<Option<Running>, Failure> {
+        self.config
+            .monitor
+            .as_ref()
+            .map(|monitor| self.start("monitor", monitor, &["monitor"], 0))
+            .transpose()
+    }
+
+    fn shares(&self) -> Shares {
+        let cores = |bench: &Resolved| match &bench.plan {
+            Plan::Client(plan) => plan.resources.cpu_cores.unwrap_or(1),
+            Plan::Server(_) | Plan::Monitor(_) => 0,
+        };
+        Shares {
+            server: self.config.server.is_some(),
+            monitor: self.config.monitor.is_some(),
+            bench: self.config.benches.iter().map(cores).max().unwrap_or(0),
+        }
+    }
+
+    /// The next event. A role that was lost is taken out by whoever handles its end.
+    async fn next(&mut self, bench: Option<&mut Running>) -> Event {
+        let told = self.context.shutdown.drain.is_cancelled();
+        tokio::select! {
+            biased;
+            code = ended(bench) => Event::BenchEnded(code),
+            code = ended(self.server.as_mut()) => Event::ServerEnded(code),
+            code = ended(self.monitor.as_mut()) => Event::MonitorEnded(code),
+            () = self.context.shutdown.drain.cancelled(), if !told => Event::Told,
+            () = tokio::time::sleep(TICK) => Event::Tick,
+        }
+    }
+
+    /// Waits until the server is ready. `Ok(false)`: it never will be, or the stack was told to end.
+    async fn wait_server_ready(&mut self) -> Result<bool, Failure> {
+        if self.server.is_none() {
+            return Ok(true);
+        }
+        loop {
+            match self.next(None).await {
+                Event::ServerEnded(code) => {
+                    self.server_lost(code, "before it was ready");
+                    return Ok(false);
+                }
+                Event::MonitorEnded(code) => self.monitor_lost(code),
+                Event::Told => return Ok(false),
+                Event::Tick if self.has(Kind::Server, State::Ready) => {
+                    tracing::info!(
+                        seconds = self.started.elapsed().as_secs_f64(),
+                        "The server is ready"
+                    );
+                    self.keep();
+                    return Ok(true);
+                }
+                Event::Tick => self.check_started("server", self.started)?,
+                Event::BenchEnded(_) => {}
+            }
+        }
+    }
+
+    async fn wait_monitor_ready(&mut self) {
+        let deadline = Instant::now() + MONITOR_READY;
+        while self.monitor.is_some()
+            && Instant::now() < deadline
+            && !self.has(Kind::Monitor, State::Ready)
+        {
+            match self.next(None).await {
+                Event::MonitorEnded(code) => self.monitor_lost(code),
+                Event::ServerEnded(code) => {
+                    self.server_lost(code, "before the first bench");
+                    return;
+                }
+                Event::Told => return,
+                Event::BenchEnded(_) | Event::Tick => {}
+            }
+        }
+        if self.monitor.is_some() && !self.has(Kind::Monitor, State::Ready) {
+            self.problem(format!(
+                "the monitor was not ready after {} s: benches start without it",
+                MONITOR_READY.as_secs()
+            ));
+        }
+    }
+
+    /// Runs one bench. `Ok(false)`: no further one makes sense.
+    async fn run_bench(&mut self, index: usize) -> Result<bool, Failure> {
+        if self.config.server.is_some() && self.server.is_none() {
+            return Ok(false);
+        }
+        let recipe = &self.config.benches[index];
+        let name = format!("bench-{}", recipe_name(recipe));
+        let mut words = vec!["bench"];
+        if self.config.allow_invalid {
+            words.push("--allow-invalid");
+        }
+        let started = Instant::now();
+        let mut bench = self.start(&name, recipe, &words, 0)?;
+        let mut deadline: Option<Instant> = None;
+        loop {
+            match self.next(Some(&mut bench)).await {
+                Event::BenchEnded(code) => {
+                    self.bench_ended(&name, code);
+                    self.keep();
+                    return Ok(deadline.is_none());
+                }
+                Event::ServerEnded(code) => {
+                    self.server_lost(code, "while a bench was running");
+                    bench.release();
+                    deadline = Some(Instant::now() + BENCH_AFTER_SERVER);
+                }
+                Event::MonitorEnded(code) => self.monitor_lost(code),
+                Event::Told => {
+                    bench.release();
+                    deadline = Some(Instant::now() + self.context.grace().mul_f64(0.4));
+                }
+                Event::Tick => {
+                    let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+                    if over || self.context.shutdown.stop.is_cancelled() {
+                        bench.kill().await;
+                    } else if deadline.is_none()
+                        && let Err(failure) = self.check_started(&name, started)
+                    {
+                        bench.kill().await;
+                        return Err(failure);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends what still runs, in order, each within its share of the time.
+    async fn end_roles(&mut self) {
+        if let Some(mut monitor) = self.monitor.take() {
+            let code = self.end(&mut monitor, 0.7).await;
+            self.codes.monitor.get_or_insert(code);
+            self.told("monitor", code);
+        }
+        if let Some(mut server) = self.server.take() {
+            let code = self.end(&mut server, 0.9).await;
+            self.codes.server.get_or_insert(code);
+            self.told("server", code);
+        }
+    }
+
+    async fn end(&mut self, role: &mut Running, share: f64) -> i32 {
+        role.release();
+        let shutdown = &self.context.shutdown;
+        let limit = match shutdown.told_ago() {
+            Some(ago) => self.context.grace().mul_f64(share).saturating_sub(ago),
+            None => RELEASED,
+        };
+        let within = tokio::select! {
+            within = tokio::time::timeout(limit, role.wait()) => within.ok(),
+            () = shutdown.stop.cancelled() => None,
+        };
+        if let Some(code) = within {
+            return code;
+        }
+        self.problem(format!(
+            "the {} did not end within {:.0} s and was killed",
+            role.name,
+            limit.as_secs_f64()
+        ));
+        role.kill().await;
+        role.wait().await
+    }
+
+    fn bench_ended(&mut self, name: &str, code: i32) {
+        self.codes.benches.push(code);
+        self.told(name, code);
+    }
+
+    fn server_lost(&mut self, code: i32, when: &str) {
+        self.server = None;
+        // a server that ends by itself is lost whatever it says
+        self.codes.server = Some(if code == 0 {
+            i32::from(Exit::Unavailable.code())
+        } else {
+            code
+        });
+        if self.context.shutdown.drain.is_cancelled() {
+            return;
+        }
+        let detail = self.error_of("server");
+        self.problem(format!("the server ended {when} (exit {code}){detail}"));
+    }
+
+    fn monitor_lost(&mut self, code: i32) {
+        self.monitor = None;
+        if self.context.shutdown.drain.is_cancelled() {
+            self.codes.monitor = Some(code);
+            return;
+        }
+        let detail = self.error_of("monitor");
+        self.problem(format!("the monitor ended by itself (exit {code}){detail}"));
+        self.monitor_restarts += 1;
+        if self.monitor_restarts <= 1 {
+            match self.start_monitor() {
+                Ok(monitor) => self.monitor = monitor,
+                Err(failure) => self.problem(failure.to_string()),
+            }
+        }
+        if self.monitor.is_none() {
+            self.codes.monitor = Some(if code == 0 {
+                i32::from(Exit::Unavailable.code())
+            } else {
+                code
+            });
+        }
+    }
+
+    /// Tells of a role that ended with an error, once it is known.
+    fn told(&mut self, name: &str, code: i32) {
+        if code != 0 && !self.context.shutdown.drain.is_cancelled() {
+            let detail = self.error_of(name);
+            self.problem(format!("{name} ended with exit {code}{detail}"));
+        }
+    }
+
+    /// What a role said of its end: its step file, else the last lines of its log.
+    fn error_of(&self, name: &str) -> String {
+        let said = self
+            .context
+            .run
+            .steps()
+            .remove(name)
+            .and_then(|step| step.error);
+        let text =
+            said.unwrap_or_else(|| crate::files::tail(&self.context.run.log(name), 10).join("\n"));
+        if text.is_empty() {
+            String::new()
+        } else {
+            format!(": {text}")
+        }
+    }
+
+    fn problem(&mut self, text: String) {
+        terminal::note(format_args!("aif: {text}"));
+        self.manifest.problems.push(text);
+    }
+
+    /// Is there a record of this run of that kind and state?
+    fn has(&self, kind: Kind, state: State) -> bool {
+        self.context.store.records().iter().any(|record| {
+            record.run.as_deref() == Some(&self.context.run.id)
+                && record.kind == kind
+                && record.state == state
+        })
+    }
+
+    fn check_started(&self, name: &str, since: Instant) -> Result<(), Failure> {
+        if since.elapsed() < STEP_START || self.context.run.step(name).exists() {
+            return Ok(());
+        }
+        let hint = format!(
+            "the step of {name} has not started after {} s: srun may wait for memory or GPUs that the job does not have, see {}",
+            STEP_START.as_secs(),
+            self.context.run.log(name).display()
+        );
+        Err(Failure::new(Exit::Unavailable, hint))
+    }
+
+    fn keep(&mut self) {
+        account::keep(&mut self.manifest, self.context);
+    }
+}
+
+/// The end of a role; never, where there is none.
+async fn ended(role: Option<&mut Running>) -> i32 {
+    match role {
+        Some(role) => role.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn recipe_name(recipe: &Resolved) -> String {
+    match &recipe.plan {
+        Plan::Server(plan) => plan.name.clone(),
+        Plan::Monitor(plan) => plan.name.clone(),
+        Plan::Client(plan) => plan.name.clone(),
+    }
+}
+
+/// GPUs of the server's step: what its recipe asks, which the job must have.
+fn gpus_for(server: &Resolved, context: &Context) -> Result<u32, Failure> {
+    let (Plan::Server(plan), Some(job)) = (&server.plan, &context.job) else {
+        return Ok(0);
+    };
+    let (asked, there) = (plan.resources.gpu_count, job.gpus_on_node);
+    if asked > there {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "recipe {} asks for {asked} GPU(s), the job has {there} on {}: submit with `sbatch --gres=gpu:{asked}`, or add `--set server:orchestration.resources.gpu_count={there}`",
+                plan.name, job.node
+            ),
+        ));
+    }
+    Ok(asked)
+}

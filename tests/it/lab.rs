@@ -1,0 +1,200 @@
+//! A laboratory for whole runs: a scrubbed environment, a registry and a home of its own, and the real binary.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+/// A place to run aif in.
+pub(crate) struct Lab {
+    folder: TempDir,
+}
+
+impl Lab {
+    /// An empty home with the project's own recipes and sites.
+    pub(crate) fn new() -> Self {
+        let folder = TempDir::with_prefix("aif-lab-").expect("a temporary folder");
+        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for name in ["recipes", "sbatch", "jobs"] {
+            std::os::unix::fs::symlink(project.join(name), folder.path().join(name)).expect("a link");
+        }
+        Self { folder }
+    }
+
+    /// The laboratory's folder.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file.
+    pub(crate) fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        #[expect(clippy::disallowed_methods, reason = "a test's own file")]
+        std::fs::write(&path, content).expect("a file");
+        path
+    }
+
+    /// The binary, in an environment without Slurm.
+    pub(crate) fn aif(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aif"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("HOME", self.path())
+            .env("AIF_HOME", self.path())
+            .env("TMPDIR", self.path())
+            .env("AIF_SITE", "plain")
+            .env("SCRIPTED_ENGINE", scripted_engine())
+            .current_dir(self.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+        Ended::of(self.aif(arguments).output().expect("aif starts"))
+    }
+
+    /// Starts it.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Started {
+        let child = self.aif(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("aif starts");
+        Started { child: Some(child) }
+    }
+
+    /// The one run folder that there is.
+    pub(crate) fn run_folder(&self) -> PathBuf {
+        let mut runs: Vec<_> = std::fs::read_dir(self.path().join("results"))
+            .expect("a results folder")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        assert_eq!(runs.len(), 1, "one run: {runs:?}");
+        runs.remove(0)
+    }
+
+    /// A JSON file below the run folder.
+    pub(crate) fn json(&self, name: &str) -> serde_json::Value {
+        let path = self.run_folder().join(name);
+        let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// Records that are left in the registry.
+    pub(crate) fn records(&self) -> Vec<PathBuf> {
+        fn below(folder: &Path, found: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    below(&path, found);
+                } else if path.extension().is_some_and(|end| end == "json") {
+                    found.push(path);
+                }
+            }
+        }
+        let mut found = Vec::new();
+        below(&self.path().join(".ubenchai/discover"), &mut found);
+        found
+    }
+
+    /// Processes whose environment names this laboratory: whatever a run left behind.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let mark = format!("HOME={}", self.path().display());
+        std::fs::read_dir("/proc")
+            .expect("/proc")
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.parse::<u32>().ok())
+            .filter(|pid| {
+                let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+                environ.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+            })
+            .map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " "))
+            .filter(|command| !command.is_empty())
+            .collect()
+    }
+
+    /// Waits until nothing of this laboratory runs any more.
+    pub(crate) fn assert_nothing_left(&self) {
+        wait_until(Duration::from_secs(5), "no process is left", || self.leftovers().is_empty());
+        assert!(self.records().is_empty(), "records left: {:?}", self.records());
+    }
+}
+
+/// Path of the scripted engine that stands in for a real one.
+pub(crate) fn scripted_engine() -> PathBuf {
+    let folder = Path::new(env!("CARGO_BIN_EXE_aif")).parent().expect("the folder of the binary");
+    folder.join("examples/scripted-engine")
+}
+
+/// Waits for something, and says what it waited for when it does not come.
+pub(crate) fn wait_until(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    let start = now();
+    while !done() {
+        assert!(start.elapsed() < limit, "after {limit:?} still not: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[expect(clippy::disallowed_types, reason = "real time of real processes, outside any runtime")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// A process that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    fn of(output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt as _;
+        Self {
+            code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Fails with everything that it said where it did not end so.
+    #[track_caller]
+    pub(crate) fn assert_exit(&self, code: i32) -> &Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+/// A process that runs; it is killed when the test forgets it.
+pub(crate) struct Started {
+    child: Option<std::process::Child>,
+}
+
+impl Started {
+    /// Its pid.
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.as_ref().expect("it runs").id()).expect("a pid")
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).expect("a signal");
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Ended {
+        Ended::of(self.child.take().expect("it runs").wait_with_output().expect("its end"))
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

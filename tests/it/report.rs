@@ -1,0 +1,523 @@
+//! Reports of run folders written by hand: what a reader of page, text and terminal would notice.
+
+use std::path::{Path, PathBuf};
+
+use aif::{
+    command::{self, Shell},
+    env::Env,
+    exit::Exit,
+    report,
+    run::RunDir,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A results folder with runs in it.
+struct Runs {
+    folder: TempDir,
+}
+
+impl Runs {
+    fn new() -> Self {
+        Self {
+            folder: TempDir::with_prefix("aif-report-").unwrap(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("results").join(name)
+    }
+
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "a test's own file")]
+        std::fs::write(path, content).unwrap();
+    }
+
+    fn json(&self, name: &str, value: &Value) {
+        self.file(name, value.to_string());
+    }
+
+    /// A whole run of a stack under Slurm.
+    fn stack(&self, id: &str) -> RunDir {
+        self.json(&format!("{id}/manifest.json"), &manifest(id));
+        self.json(&format!("{id}/bench/smoke/results.json"), &results());
+        for file in ["vllm.json", "results.csv"] {
+            self.file(&format!("{id}/bench/smoke/{file}"), "x");
+        }
+        self.file(&format!("{id}/metrics/snapshot.tar.zst"), "x");
+        self.file(&format!("{id}/logs/server.log"), "ready\n");
+        RunDir::open(&self.path(id)).unwrap()
+    }
+
+    fn write(&self, run: &RunDir) -> (String, String, String) {
+        let summary = report::write(run).unwrap().to_string();
+        let here = self.folder.path().canonicalize().unwrap();
+        let summary = summary.replace(here.to_str().unwrap(), "");
+        (
+            read(&run.path.join("report.html")),
+            read(&run.path.join("report.md")),
+            summary,
+        )
+    }
+
+    async fn command(&self, runs: &[&str], out: Option<&str>) -> anyhow::Result<Exit> {
+        let env: Env = [("SLURM_SUBMIT_DIR", self.folder.path().to_str().unwrap())]
+            .into_iter()
+            .collect();
+        let shell = Shell {
+            env,
+            home: self.folder.path().to_owned(),
+            site_name: None,
+        };
+        let args = command::report::Args {
+            runs: runs.iter().map(|run| (*run).to_owned()).collect(),
+            out: out.map(|out| self.folder.path().join(out)),
+            json: false,
+        };
+        command::report::run(args, &shell).await
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn step(role: &str, step: &str, times: [&str; 3]) -> Value {
+    json!({"schema": 1, "role": role, "recipe": format!("llamacpp-{role}"), "job": "41", "step": step, "pid": 77,
+        "node": "n1", "cpus": [0, 1], "started_at": times[0], "ready_at": times[1], "ended_at": times[2], "exit": "done",
+        "facts": {"instance_id": format!("llamacpp-{role}-41.{step}"), "image_digest": "sha256:0011"}})
+}
+
+fn recipe(kind: &str, plan: &Value) -> Value {
+    json!({"kind": kind, "path": format!("recipes/{kind}s/x.yaml"), "text": format!("name: llamacpp-{kind}\n"), "plan": plan})
+}
+
+fn manifest(id: &str) -> Value {
+    json!({
+        "schema": 1, "run": id, "aif_version": "0.1.0", "role": "stack", "state": "complete", "site": "local",
+        "cluster": "aif", "launcher": "srun", "started_at": "2026-03-01T12:00:00Z",
+        "ended_at": "2026-03-01T12:01:05Z", "exit": "done", "problems": [],
+        "job": {"job_id": "41", "cluster": "aif", "nodes": "n[1-2]", "partition": "cpu", "account": "users"},
+        "recipes": [
+            recipe("server", &json!({"name": "llamacpp-server", "service_name": "llamacpp", "engine": "llamacpp",
+                "model": "smollm2", "launch": {"container": {"image": "/images/llama.sif"}}})),
+            recipe("monitor", &json!({"name": "llamacpp-monitor"})),
+            recipe("client", &json!({"name": "smoke"})),
+        ],
+        "steps": {
+            "server": step("server", "0", ["2026-03-01T12:00:01Z", "2026-03-01T12:00:04.500Z", "2026-03-01T12:01:04Z"]),
+            "bench-smoke": step("bench-smoke", "2", ["2026-03-01T12:00:05Z", "2026-03-01T12:00:06Z", "2026-03-01T12:01:00Z"]),
+        },
+        "accounting": {"Elapsed": "00:01:05", "AllocTRES": "cpu=4,mem=8G", "Submit": "2026-03-01T11:59:58"},
+    })
+}
+
+fn metric(unit: &str, p50: f64) -> Value {
+    json!({"unit": unit, "avg": p50 * 1.1, "min": p50 / 2.0, "max": p50 * 4.0, "std": p50 / 5.0, "p50": p50,
+        "p90": p50 * 1.5, "p95": p50 * 2.0, "p99": p50 * 3.0, "p99.9": p50 * 3.5, "count": 310})
+}
+
+fn results() -> Value {
+    let slices: Vec<Value> = (0..40_u32)
+        .map(|t| {
+            let ttft = (!(20..23).contains(&t)).then(|| 30.0 + f64::from(t % 7));
+            json!({"t": t, "sent": 8, "completed": if ttft.is_some() { 8 } else { 0 }, "errors": u32::from(t == 21),
+                "output_tokens": if ttft.is_some() { 160 } else { 0 }, "in_flight": 3 + t % 3, "ttft_p50_ms": ttft,
+                "ttft_max_ms": ttft.map(|ms| ms * 2.5)})
+        })
+        .collect();
+    json!({
+        "total_requests": 311, "successes": 310, "errors": 1, "avg_latency_ms": 250.5, "min_latency_ms": 100.0,
+        "max_latency_ms": 900.0, "throughput_req_per_sec": 10.33, "schema": 1, "name": "smoke",
+        "service_name": "llamacpp", "run": "llamacpp-41", "completeness": "complete",
+        "started_at": "2026-03-01T12:00:06Z", "ended_at": "2026-03-01T12:00:46Z", "duration_seconds": 30.0,
+        "warmup_seconds": 5.0,
+        "target": {"urls": ["http://n1:20001"], "model": "smollm2", "engine": "llamacpp",
+            "instances": ["llamacpp-server-41.0"], "nodes": ["n1"]},
+        "load": {"pattern": "closed-loop", "concurrent_users": 3, "think_time": {"secs": 0, "nanos": 0}, "requests_per_user": null},
+        "workload": {"prompt_length": 50, "max_tokens": 20, "seed": 0},
+        "errors_by_class": {"timeout": 1}, "error_samples": ["no answer within 60 s"],
+        "metrics": {
+            "time_to_first_token": metric("ms", 31.24), "time_per_output_token": metric("ms", 4.5),
+            "request_latency": metric("ms", 250.0), "request_throughput": {"unit": "requests/s", "avg": 10.333},
+            "output_token_throughput": {"unit": "tokens/s", "avg": 206.7},
+        },
+        "validity": {"verdict": "valid", "reasons": []}, "stimulus_sha256": "abc123",
+        "tokens": {"counted_by": "usage", "prompt": {"client": 15550, "engine": 15550}, "output": {"client": 6200, "engine": 6200}},
+        "generator": {"achieved_rate": 10.4, "lateness_p50_ms": 0.05, "lateness_p99_ms": 0.4, "lateness_max_ms": 1.5,
+            "cpu_seconds": 1.2, "cpus": [2], "cores_shared": false},
+        "slices": slices,
+    })
+}
+
+/// Nothing that a browser would fetch by itself, and no link that leaves the folder of results.
+fn assert_self_contained(page: &str) {
+    for outside in [
+        "src=",
+        "http-equiv",
+        "<link",
+        "<script",
+        "@import",
+        "url(",
+        "href=\"http",
+        "href=\"/",
+        "javascript:",
+    ] {
+        assert!(!page.contains(outside), "the page holds {outside}");
+    }
+}
+
+#[test]
+fn the_page_says_the_verdict_first_and_holds_every_number() {
+    let runs = Runs::new();
+    let (page, _, _) = runs.write(&runs.stack("llamacpp-41"));
+    assert_self_contained(&page);
+    let place = |text: &str| {
+        page.find(text)
+            .unwrap_or_else(|| panic!("the page lacks {text:?}"))
+    };
+    assert!(place("<strong>valid</strong>") < place("31.24") && place("31.24") < place("What ran"));
+    let facts = [
+        "311 requests in 30.0 s, 1 error",
+        "93.72",
+        "time per output token",
+        "10.33",
+        "206.7", // headline
+        "p99.9",
+        "109.3", // all numbers
+        "equal",
+        "6200",
+        "counted by usage", // tokens
+        "p99 0.4 ms",
+        "CPUs shared with the engine", // generator
+        "closed loop, 3 users",
+        "abc123",
+        "smollm2",
+        "/images/llama.sif",
+        "sha256:0011", // what ran
+        "41.0",
+        "12:00:04.5",
+        "3.5 s",
+        "n[1-2]",
+        "cpu=4,mem=8G", // steps, job, cost
+        "name: llamacpp-client",
+        "aif open llamacpp-41",
+        "href=\"bench/smoke/results.json\"",
+        "href=\"metrics/snapshot.tar.zst\"",
+        "href=\"logs/server.log\"",
+    ];
+    for fact in facts {
+        assert!(page.contains(fact), "the page lacks {fact:?}");
+    }
+    assert_eq!(page.matches("<svg").count(), 3);
+    assert_eq!(
+        page.matches("as a table</summary>").count(),
+        3,
+        "each chart has its table"
+    );
+    assert!(
+        page.contains("21 s\nmedian: –"),
+        "a second without a first token is a gap"
+    );
+}
+
+#[test]
+fn the_text_holds_the_same_in_short() {
+    let runs = Runs::new();
+    let (_, text, _) = runs.write(&runs.stack("llamacpp-41"));
+    insta::assert_snapshot!(text, @r#"
+    # llamacpp-41
+
+    **Valid.** The load was what it was asked to be: the numbers can be used.
+
+    ## Bench smoke
+
+    Valid: 311 requests in 30.0 s, 1 error.
+
+    closed loop, 3 users
+
+    | | mean | p50 | p99 | unit |
+    |---|--:|--:|--:|---|
+    | time to first token | 34.36 | 31.24 | 93.72 | ms |
+    | time per output token | 4.95 | 4.5 | 13.5 | ms |
+    | request latency | 275 | 250 | 750 | ms |
+    | throughput | 10.33 | – | – | requests/s |
+    | output tokens | 206.7 | – | – | tokens/s |
+
+    - prompt tokens: client 15550, engine 15550: equal
+    - output tokens: client 6200, engine 6200: equal
+    - errors `timeout`: 1
+
+    ## What ran
+
+    stack on site local, cluster aif, started by srun, aif 0.1.0; 2026-03-01 12:00:00 UTC, 1 min 05 s
+
+    Job 41 on n[1-2]
+
+    | role | recipe | step | node | start | ready | end | exit |
+    |---|---|---|---|---|---|---|---|
+    | server | llamacpp-server | 41.0 | n1 | 12:00:01.0 | 12:00:04.5 | 12:01:04.0 | 0 |
+    | bench-smoke | llamacpp-bench-smoke | 41.2 | n1 | 12:00:05.0 | 12:00:06.0 | 12:01:00.0 | 0 |
+
+    Metrics again: `aif open llamacpp-41`
+    "#);
+}
+
+#[test]
+fn the_terminal_shows_verdict_numbers_and_where_the_report_is() {
+    let runs = Runs::new();
+    let (_, _, summary) = runs.write(&runs.stack("llamacpp-41"));
+    insta::assert_snapshot!(summary, @r#"
+    run llamacpp-41: VALID
+      bench smoke: valid; 311 requests in 30.0 s, 1 error
+        time to first token           31.24 ms (p50)       93.72 ms (p99)
+        time per output token           4.5 ms (p50)        13.5 ms (p99)
+        request latency                 250 ms (p50)         750 ms (p99)
+        throughput                    10.33 requests/s
+        output tokens                 206.7 tokens/s
+    report  /results/llamacpp-41/report.html
+    "#);
+}
+
+#[test]
+fn hostile_names_stay_text() {
+    let runs = Runs::new();
+    let run = runs.stack("llamacpp-41");
+    let evil = "<script>alert(1)</script>|`x`\u{1b}[31m\n\"'><img src=x onerror=y>";
+    let mut result = results();
+    for key in ["name", "service_name", "stimulus_sha256"] {
+        result[key] = json!(evil);
+    }
+    result["validity"] = json!({"verdict": "invalid", "reasons": [evil]});
+    result["error_samples"] = json!([evil]);
+    result["errors_by_class"] = json!({evil: 3});
+    result["target"]["model"] = json!(evil);
+    result["metrics"][evil] = json!({"unit": evil, "avg": 1.0});
+    runs.json("llamacpp-41/bench/a <b>\"#/results.json", &result);
+    runs.file("llamacpp-41/logs/server.log", evil);
+    let mut story = manifest("llamacpp-41");
+    story["recipes"][0]["text"] = json!(evil);
+    story["problems"] = json!([evil]);
+    story["steps"]["server"]["exit"] = json!("unavailable");
+    runs.json("llamacpp-41/manifest.json", &story);
+    let (page, text, summary) = runs.write(&run);
+    for bad in ["<script>", "<img", "\u{1b}"] {
+        assert!(!page.contains(bad), "the page holds {bad:?}");
+        assert!(
+            !text.contains(bad) || text.lines().any(|line| line.starts_with("    ")),
+            "the text holds {bad:?}"
+        );
+    }
+    assert!(!summary.contains('\u{1b}'));
+    assert!(page.contains("&lt;script&gt;"));
+    assert!(page.contains("href=\"bench/a%20%3Cb%3E%22%23/results.json\""));
+    assert!(page.contains("<strong>invalid</strong>"));
+}
+
+#[test]
+fn every_half_of_a_run_gives_a_report() {
+    type Damage = fn(&Runs);
+    let cases: [(&str, Damage, &[&str]); 8] = [
+        (
+            "no manifest",
+            |runs| std::fs::remove_file(runs.path("r/manifest.json")).unwrap(),
+            &["manifest.json: not there"],
+        ),
+        (
+            "half a manifest",
+            |runs| {
+                let mut story = manifest("r");
+                story["launcher"] = json!(7);
+                story["cluster"] = Value::Null;
+                runs.json("r/manifest.json", &story);
+            },
+            &["manifest.json: without", "launcher", "cluster", "n[1-2]"],
+        ),
+        (
+            "a torn manifest",
+            |runs| runs.file("r/manifest.json", "{\"schema\": 1,"),
+            &["manifest.json: cannot be read"],
+        ),
+        (
+            "killed",
+            |runs| {
+                let mut story = manifest("r");
+                story["state"] = json!("running");
+                story["ended_at"] = Value::Null;
+                story["exit"] = Value::Null;
+                runs.json("r/manifest.json", &story);
+                let mut result = results();
+                result["completeness"] = json!("running");
+                runs.json("r/bench/smoke/results.json", &result);
+            },
+            &[
+                "<strong>not finished</strong>",
+                "killed while it ran",
+                "31.24",
+            ],
+        ),
+        (
+            "invalid",
+            |runs| {
+                let mut result = results();
+                result["validity"] = json!({"verdict": "invalid", "reasons": ["the rate sent is 7 % off the rate asked for"]});
+                runs.json("r/bench/smoke/results.json", &result);
+            },
+            &[
+                "<strong>invalid</strong>",
+                "Do not use these numbers",
+                "7 % off",
+            ],
+        ),
+        (
+            "no success",
+            |runs| {
+                let mut result = results();
+                for key in ["avg_latency_ms", "min_latency_ms", "max_latency_ms"] {
+                    result[key] = Value::Null;
+                }
+                result["successes"] = json!(0);
+                result["metrics"] = json!({"request_latency": {"unit": "ms", "avg": null}});
+                result["slices"] = json!([]);
+                result["generator"]["lateness_p99_ms"] = Value::Null;
+                runs.json("r/bench/smoke/results.json", &result);
+            },
+            &["311 requests in 30.0 s"],
+        ),
+        (
+            "no results",
+            |runs| std::fs::remove_dir_all(runs.path("r/bench")).unwrap(),
+            &[
+                "<strong>no result</strong>",
+                "bench/smoke/: planned, and left nothing",
+            ],
+        ),
+        (
+            "failed",
+            |runs| {
+                let mut story = manifest("r");
+                story["state"] = json!("failed");
+                story["exit"] = json!("unavailable");
+                story["steps"]["server"]["exit"] = json!("unavailable");
+                story["steps"]["server"]["error"] =
+                    json!("the engine ended with 1 before it was ready");
+                runs.json("r/manifest.json", &story);
+                runs.file("r/logs/engine-0.log", "loading\nCUDA out of memory\n");
+                std::fs::remove_dir_all(runs.path("r/metrics")).unwrap();
+            },
+            &[
+                "<strong>failed</strong>",
+                "server: the engine ended with 1 before it was ready",
+                "CUDA out of memory",
+                "metrics/: no snapshot",
+                "69 (service, engine",
+            ],
+        ),
+    ];
+    for (name, damage, told) in cases {
+        let runs = Runs::new();
+        let run = runs.stack("r");
+        damage(&runs);
+        let (page, _, _) = runs.write(&run);
+        assert_self_contained(&page);
+        for text in told {
+            assert!(page.contains(text), "{name}: the page lacks {text:?}");
+        }
+    }
+}
+
+#[test]
+fn an_open_loop_puts_latency_from_the_intended_time_first() {
+    let runs = Runs::new();
+    let run = runs.stack("llamacpp-41");
+    let mut result = results();
+    result["load"] =
+        json!({"pattern": "open-loop", "requests_per_second": 10.0, "arrival": "poisson"});
+    result["metrics"]["time_to_first_token_scheduled"] = metric("ms", 77.0);
+    result["generator"]["requested_rate"] = json!(10.0);
+    runs.json("llamacpp-41/bench/smoke/results.json", &result);
+    let (page, _, summary) = runs.write(&run);
+    assert!(
+        page.contains("open loop, 10 requests/s, poisson arrivals")
+            && page.contains("rate asked for")
+    );
+    let line = summary
+        .lines()
+        .find(|line| line.contains("time to first token"))
+        .unwrap();
+    assert!(line.contains("*") && line.contains("77"), "{line}");
+}
+
+#[tokio::test]
+async fn roles_that_ran_alone_are_joined_into_one_report() {
+    let runs = Runs::new();
+    runs.stack("llamacpp-server-41.0");
+    runs.stack("llamacpp-bench-42.0");
+    for (id, role) in [
+        ("llamacpp-server-41.0", "server"),
+        ("llamacpp-bench-42.0", "bench"),
+    ] {
+        let mut story = manifest(id);
+        story["role"] = json!(role);
+        runs.json(&format!("{id}/manifest.json"), &story);
+    }
+    std::fs::remove_dir_all(runs.path("llamacpp-server-41.0/bench")).unwrap();
+    let mut result = results();
+    result["target"]["instances"] = json!(["llamacpp-server-41.0", "llamacpp-server-9.0"]);
+    runs.json("llamacpp-bench-42.0/bench/smoke/results.json", &result);
+
+    let exit = runs
+        .command(&["llamacpp-server-41.0", "llamacpp-bench-42.0"], None)
+        .await
+        .unwrap();
+    assert_eq!(exit, Exit::Done);
+    let page = read(&runs.path("llamacpp-server-41.0/report.html"));
+    assert!(page.contains("llamacpp-server-41.0 + llamacpp-bench-42.0"));
+    assert!(page.contains("href=\"../llamacpp-bench-42.0/bench/smoke/results.json\""));
+    assert!(page.contains("instance llamacpp-server-9.0, which it met, is of none of these runs"));
+    assert!(!runs.path("llamacpp-bench-42.0/report.html").exists());
+
+    runs.command(
+        &["llamacpp-server-41.0", "llamacpp-bench-42.0"],
+        Some("joined/deep"),
+    )
+    .await
+    .unwrap();
+    let page = read(&runs.folder.path().join("joined/deep/report.html"));
+    assert!(page.contains("href=\"../../results/llamacpp-bench-42.0/bench/smoke/results.json\""));
+}
+
+#[tokio::test]
+async fn each_stack_keeps_its_own_report() {
+    let runs = Runs::new();
+    runs.stack("a-1");
+    runs.stack("a-2");
+    assert_eq!(
+        runs.command(&["a-1", "a-2", "a-1"], None).await.unwrap(),
+        Exit::Done
+    );
+    assert!(runs.path("a-1/report.html").is_file() && runs.path("a-2/report.md").is_file());
+    let error = runs.command(&["a-1", "a-2"], Some("x")).await.unwrap_err();
+    assert_eq!(Exit::of(&error), Exit::Usage);
+}
+
+#[tokio::test]
+async fn what_is_no_run_ends_in_66_and_says_what_was_expected() {
+    let runs = Runs::new();
+    runs.file("other/notes.txt", "x");
+    let error = runs.command(&["nothing-1"], None).await.unwrap_err();
+    assert_eq!(Exit::of(&error), Exit::NoInput);
+    assert!(error.to_string().starts_with("no run nothing-1"), "{error}");
+    let other = runs.path("other");
+    let error = runs
+        .command(&[other.to_str().unwrap()], None)
+        .await
+        .unwrap_err();
+    assert_eq!(Exit::of(&error), Exit::NoInput);
+    assert!(
+        error.to_string().contains("it should hold manifest.json"),
+        "{error}"
+    );
+}

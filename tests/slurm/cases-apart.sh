@@ -1,0 +1,44 @@
+# shellcheck shell=bash disable=SC2016,SC2034,SC2153,SC2154
+# Server, monitor and bench as three jobs on three nodes that know nothing of each other but the service's name.
+
+# b. The bench and the monitor are submitted when the server is not ready, in either order.
+apart() { # FIRST SECOND
+  local server role bench monitor run results records
+  server=$(submit -p gpu -w node1 jobs/server.sh "$SERVER")
+  for role; do
+    case $role in
+      bench) bench=$(submit -p gpu -w node2 jobs/bench.sh "$BENCH") ;;
+      monitor) monitor=$(submit -p gpu -w node3 jobs/monitor.sh "$MONITOR") ;;
+    esac
+  done
+  assert_eq "exit code of the bench" 0 "$(wait_job "$bench" 200)"
+  assert_eq "state of the server after the bench" RUNNING "$(job_state "$server")"
+  assert_eq "state of the monitor after the bench" RUNNING "$(job_state "$monitor")"
+
+  results=$(find "$T/results" -path "*-bench-$bench.*/bench/$BENCH/results.json")
+  assert_file "$results"
+  assert_json "$results" '.target.nodes' '["node1"]'
+  assert_json "$results" '.successes > 0 and .validity.verdict != "invalid"' true
+
+  # the registry holds the server, for people and for scripts of the original layout
+  records=$(as_user bin/aif services --json)
+  jq -e --arg job "$server" '[.. | objects | select(.job_id? == $job and .kind? == "server" and .state? == "ready" and .node? == "node1")] | length == 1' <<<"$records" >/dev/null ||
+    fail "aif services --json does not show the server once: $records"
+  assert_json "$REGISTRY/$(service).json" '[.job_id, .node]' "[\"$server\",\"node1\"]"
+  assert_eq "mode of the registry" 700 "$(stat -c %a "$REGISTRY")"
+
+  as_user bin/aif stop --job "$monitor"
+  assert_eq "exit code of the monitor" 0 "$(wait_job "$monitor" 60)"
+  run=$(find "$T/results" -mindepth 1 -maxdepth 1 -type d -name "*-monitor-$monitor.*")
+  assert_archived "$run" 'count_over_time({__name__=~"llamacpp:.*"}[1h])'
+  assert_archived "$run" 'count_over_time({__name__=~"aif_bench_.*"}[1h])'
+  as_user bin/aif stop --job "$server"
+  assert_eq "exit code of the server" 0 "$(wait_job "$server" 60)"
+  assert_clean
+}
+
+TIMEOUT_apart=400
+case_apart() { apart bench monitor; }
+
+TIMEOUT_apart_monitor_first=400
+case_apart_monitor_first() { apart monitor bench; }
