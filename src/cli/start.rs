@@ -269,7 +269,7 @@ async fn stack(args: StackArgs, shell: &Shell) -> anyhow::Result<Exit> {
     kinds.extend(args.monitor.as_ref().map(|_| Kind::Monitor));
     kinds.extend((!args.bench.is_empty()).then_some(Kind::Client));
     let routed = library::route_overrides(&args.set, &kinds)?;
-    let sets = |kind: Kind| routed.get(&kind).cloned().unwrap_or_default();
+    let sets = |kind: Kind| routed.of(kind).to_vec();
     let one = |name: &Option<String>, kind| {
         name.as_ref()
             .map(|name| resolve(name, kind, &sets(kind), shell))

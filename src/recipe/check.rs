@@ -214,7 +214,8 @@ fn scalar_fits(node: &Node, kind: &Type) -> bool {
     }
 }
 
-fn is_name(text: &str) -> bool {
+/// Is it a word that is safe as the name of a file?
+pub fn is_name(text: &str) -> bool {
     text.len() <= 64
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text

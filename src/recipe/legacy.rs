@@ -34,17 +34,21 @@ fn name_service(root: &mut Node, findings: &mut Findings) {
         return;
     };
     let (at, name) = name;
-    let service = ["-server", "-monitor", "-client", "-test"]
-        .iter()
-        .find_map(|suffix| name.strip_suffix(suffix))
-        .filter(|rest| !rest.is_empty())
-        .unwrap_or(&name)
-        .to_owned();
+    let service = service_of(&name).to_owned();
     findings.warn(
         at,
         format!("no `service_name`: taken from the name; write `service_name: {service}`"),
     );
     root.put("service_name", at, Node::text_at(at, service));
+}
+
+/// The service that a recipe's name tells: the name without what tells its kind.
+pub fn service_of(name: &str) -> &str {
+    ["-server", "-monitor", "-client", "-test"]
+        .iter()
+        .find_map(|suffix| name.strip_suffix(suffix))
+        .filter(|rest| !rest.is_empty())
+        .unwrap_or(name)
 }
 
 /// Puts a value where none is yet.

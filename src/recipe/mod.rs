@@ -18,6 +18,7 @@ pub mod overrides;
 pub mod plan;
 pub mod schema;
 pub mod tables;
+pub mod template;
 #[cfg(test)]
 mod tests;
 

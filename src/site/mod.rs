@@ -1,16 +1,25 @@
 //! The site: what differs from one cluster to the next, in one YAML file.
 //!
 //! Chosen by `AIF_SITE` (a name in `sbatch/sites/`, or a path), else `~/.config/aif/site.yaml`, else the file in
-//! `sbatch/sites/` whose `clusters` name `SLURM_CLUSTER_NAME`, else `plain`. A user's file may say `extends: meluxina`.
+//! `sbatch/sites/` whose `clusters` name `SLURM_CLUSTER_NAME`, else `plain`. A user's file may say `extends: meluxina`:
+//! its keys win, `partitions` and `short_qos` are joined key by key.
+//!
+//! Values may use `${VARIABLES}` of the environment, `${AIF_HOME}` (the project's folder) and `${AIF_ACCOUNT}` (the
+//! job's account, else the one that sbatch would take). An unset variable is an error with its line; `${NAME:-}` and
+//! `${NAME:+text}` are empty instead, and an empty value counts as not given. So a site may want an account where one
+//! is needed without being unusable where none is.
+
+mod load;
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::env::Env;
+use crate::{env::Env, units};
 
 /// What is wrong with a site file.
 #[derive(Debug, thiserror::Error)]
@@ -24,18 +33,17 @@ pub enum Error {
         folder: PathBuf,
     },
     /// It cannot be read.
-    #[error("site file {}: {message}", path.display())]
+    #[error("{message}")]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// What is wrong and where.
+        /// What is wrong and where, one fault a line; each names the file.
         message: String,
     },
 }
 
 /// A site, expanded.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Site {
     /// Its name.
     pub name: String,
@@ -47,7 +55,7 @@ pub struct Site {
     pub account: Option<String>,
     /// Default quality of service.
     pub qos: Option<String>,
-    /// Quality of service for jobs up to this long, by its name: `{dev: "00:30:00"}`… first that fits wins.
+    /// Quality of service for jobs up to this long, by its name: `{dev: "00:30:00"}`; the shortest that fits wins.
     pub short_qos: BTreeMap<String, String>,
     /// Partition names that recipes use → partitions of this site.
     pub partitions: BTreeMap<String, String>,
@@ -75,8 +83,25 @@ pub struct Site {
 
 impl Site {
     /// The site of this environment, and where its files are looked for.
-    pub fn load(_env: &Env, _home: &Path) -> Result<Self, Error> {
-        Ok(Self::default())
+    pub fn load(env: &Env, home: &Path) -> Result<Self, Error> {
+        load::load(env, home)
+    }
+
+    /// The quality of service for a job of this length: the short one with the least room that fits, else the default.
+    pub fn qos_for(&self, time_limit: Option<Duration>) -> Option<&str> {
+        let short = time_limit.and_then(|wanted| {
+            self.short_qos
+                .iter()
+                .filter_map(|(name, limit)| Some((units::parse_duration(limit)?, name)))
+                .filter(|(limit, _)| wanted <= *limit)
+                .min()
+        });
+        short.map(|(_, name)| name.as_str()).or(self.qos.as_deref())
+    }
+
+    /// The site's name of a partition that a recipe names.
+    pub fn partition<'a>(&'a self, name: &'a str) -> &'a str {
+        self.partitions.get(name).map_or(name, String::as_str)
     }
 
     /// Ports to draw from.

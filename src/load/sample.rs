@@ -1,0 +1,87 @@
+//! One request's measurements. All times are durations since the start of the load, by one monotonic clock.
+
+use std::time::Duration;
+
+/// A chunk of the answer that carried content or reasoning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunk {
+    /// When it was read.
+    pub at: Duration,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered to its end.
+    Success,
+    /// Answered with an error, or not to its end: class (`http_503`, `connect`, `broken_stream` …) and message.
+    Error(String, String),
+    /// Not answered in time.
+    Timeout,
+    /// Given up because the load was told to end.
+    Cancelled,
+    /// Planned and never sent: the load was told to end before its turn, or it was dropped at `max_in_flight`.
+    NeverSent,
+}
+
+impl Outcome {
+    /// The class of an error; `None` for a success.
+    pub fn class(&self) -> Option<&str> {
+        match self {
+            Self::Success => None,
+            Self::Error(class, _) => Some(class),
+            Self::Timeout => Some("timeout"),
+            Self::Cancelled => Some("cancelled"),
+            Self::NeverSent => Some("never_sent"),
+        }
+    }
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Number of the request in its load.
+    pub index: u64,
+    /// When the schedule wanted it sent; in a closed loop, when its user was ready to send.
+    pub intended: Duration,
+    /// When its first byte left.
+    pub sent: Option<Duration>,
+    /// Time that a new connection took; `None` where one was reused.
+    pub connect: Option<Duration>,
+    /// When the first byte of the answer came.
+    pub first_byte: Option<Duration>,
+    /// Chunks that carried content, in order. Without streaming: one, at the end.
+    pub chunks: Vec<Chunk>,
+    /// When it ended, whatever way.
+    pub end: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Prompt tokens, as the server's `usage` says.
+    pub prompt_tokens: Option<u64>,
+    /// Output tokens, as the server's `usage` says.
+    pub output_tokens: Option<u64>,
+    /// Was it dropped at `max_in_flight`?
+    pub dropped: bool,
+}
+
+impl Sample {
+    /// Did it end well?
+    pub fn is_success(&self) -> bool {
+        self.outcome == Outcome::Success
+    }
+
+    /// Output tokens: by `usage`, else one for each chunk.
+    pub fn tokens(&self) -> u64 {
+        self.output_tokens.unwrap_or(self.chunks.len() as u64)
+    }
+
+    /// When the first token came.
+    pub fn first_token(&self) -> Option<Duration> {
+        self.chunks.first().map(|chunk| chunk.at)
+    }
+
+    /// When the last token came.
+    pub fn last_token(&self) -> Option<Duration> {
+        self.chunks.last().map(|chunk| chunk.at)
+    }
+}
