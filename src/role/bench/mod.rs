@@ -32,7 +32,7 @@ use crate::{
     },
     recipe::ClientPlan,
     registry::{Endpoints, Kind, Publication, Record, State, Wanted},
-    report,
+    report::summary::Headline,
     role::{Context, StepNote},
     run::RecipeEntry,
     stats::results::{Completeness, Verdict},
@@ -253,7 +253,7 @@ async fn bench(
     if config.json {
         terminal::json(&results)?;
     } else {
-        terminal::line(report::summary::of_results(&results))?;
+        terminal::line(Headline::of(&context.run.id, &plan.name, Some(&results)))?;
     }
     note.facts([(
         "results",
