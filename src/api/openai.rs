@@ -392,16 +392,28 @@ mod tests {
     #[test]
     fn reasoning_is_content_and_errors_come_in_streams_too() {
         let table = [
-            (r#"{"choices":[{"delta":{"reasoning_content":"so"}}]}"#, true),
-            (r#"{"choices":[{"delta":{"reasoning":"so","content":null}}]}"#, true),
-            (r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#, false),
+            (
+                r#"{"choices":[{"delta":{"reasoning_content":"so"}}]}"#,
+                true,
+            ),
+            (
+                r#"{"choices":[{"delta":{"reasoning":"so","content":null}}]}"#,
+                true,
+            ),
+            (
+                r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#,
+                false,
+            ),
             (r#"{"choices":[],"usage":null}"#, false),
         ];
         for (data, content) in table {
             let found = event(Api::Chat, data).expect("an event");
             assert_eq!(found.content, content, "{data}");
         }
-        let found = event(Api::Chat, r#"{"error":{"code":500,"message":"out of memory"}}"#);
+        let found = event(
+            Api::Chat,
+            r#"{"error":{"code":500,"message":"out of memory"}}"#,
+        );
         let error = found.expect("an event").error;
         assert_eq!(error.as_deref(), Some("out of memory"));
         event(Api::Chat, "no JSON").expect_err("no JSON");
@@ -410,10 +422,16 @@ mod tests {
     #[test]
     fn messages_of_errors() {
         let table = [
-            (r#"{"error":{"message":"Loading model","code":503}}"#, "Loading model"),
+            (
+                r#"{"error":{"message":"Loading model","code":503}}"#,
+                "Loading model",
+            ),
             (r#"{"error":"Unauthorized"}"#, "Unauthorized"),
             (r#"{"detail":"Not Found"}"#, "Not Found"),
-            (r#"{"detail":[{"loc":["body"],"msg":"Field required"}]}"#, "Field required"),
+            (
+                r#"{"detail":[{"loc":["body"],"msg":"Field required"}]}"#,
+                "Field required",
+            ),
             (r#"{"object":"error","message":"too long"}"#, "too long"),
             (r#"{"code":7}"#, r#"{"code":7}"#),
             ("Bad\r\n  Gateway\u{1b}", "Bad Gateway"),

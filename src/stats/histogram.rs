@@ -149,8 +149,8 @@ impl Distribution {
     fn deviation(&self) -> f64 {
         let count = u128::from(self.count);
         let (whole, rest) = (self.sum / count, self.sum % count);
-        let product = (whole.saturating_mul(self.sum))
-            .saturating_add(rest.saturating_mul(self.sum) / count);
+        let product =
+            (whole.saturating_mul(self.sum)).saturating_add(rest.saturating_mul(self.sum) / count);
         (self.squares.saturating_sub(product) as f64 / self.count as f64).sqrt()
     }
 
