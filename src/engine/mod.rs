@@ -1,5 +1,9 @@
 //! Engine profiles: what aif must know of a program that serves. One small file each, data more than code.
 
+mod http;
+mod llamacpp;
+mod vllm;
+
 use crate::recipe::EngineKind;
 
 /// How an engine takes its key.
@@ -24,6 +28,10 @@ pub struct Profile {
     pub metrics_path: Option<&'static str>,
     /// How it takes a key.
     pub key: KeyBy,
+    /// Path that lists its models in the manner of `OpenAI`, and that wants the key where there is one.
+    pub models_path: Option<&'static str>,
+    /// Path and JSON key that tell its version.
+    pub version: Option<(&'static str, &'static str)>,
     /// Names of its counters: prompt tokens (to be summed) …
     pub prompt_tokens: &'static [&'static str],
     /// … and output tokens.
@@ -37,6 +45,130 @@ pub struct Profile {
 }
 
 /// The profile of an engine.
-pub fn profile(_kind: EngineKind) -> &'static Profile {
-    todo!()
+pub fn profile(kind: EngineKind) -> &'static Profile {
+    match kind {
+        EngineKind::Vllm => &vllm::PROFILE,
+        EngineKind::LlamaCpp => &llamacpp::PROFILE,
+        EngineKind::Http => &http::PROFILE,
+    }
+}
+
+/// Words in any engine's log, and the mend.
+const COMMON_HINTS: [(&str, &str); 9] = [
+    (
+        "CUDA out of memory",
+        "the model does not fit on the GPU: ask for more GPUs or a smaller context",
+    ),
+    (
+        "Cannot allocate memory",
+        "the job's memory is too small: raise orchestration.resources.memory_gb",
+    ),
+    (
+        "No space left on device",
+        "a file system is full: give caches a folder with room (binds, CACHE_DIR)",
+    ),
+    (
+        "Address already in use",
+        "the port is taken: use `ports: [auto]` and {port} in the arguments",
+    ),
+    (
+        "could not open image",
+        "the image is missing or broken: check service.container.image",
+    ),
+    (
+        "failed to open /dev/fuse",
+        "the node does not let users mount images: ask the site for /dev/fuse",
+    ),
+    (
+        "mount source",
+        "a bind names a folder that this node does not have: check service.container.binds",
+    ),
+    (
+        "executable file not found",
+        "the image has no such program: check the first word of service.container.args",
+    ),
+    (
+        "command not found",
+        "a program of the command is missing: load its module or give its full path",
+    ),
+];
+
+impl Profile {
+    /// The mend for what these lines of its log complain about.
+    pub fn hint(&self, log: &[String]) -> Option<&'static str> {
+        self.hints
+            .iter()
+            .chain(&COMMON_HINTS)
+            .find(|(words, _)| log.iter().any(|line| line.contains(words)))
+            .map(|(_, mend)| *mend)
+    }
+
+    /// Requests that run or wait in it, by its own metrics; `None` where they do not tell.
+    pub fn in_flight(&self, metrics: &str) -> Option<f64> {
+        let names = self.running.iter().chain(self.waiting);
+        let values: Vec<f64> = names.filter_map(|name| sum_of(metrics, name)).collect();
+        (!values.is_empty()).then(|| values.iter().sum())
+    }
+}
+
+/// The sum of all series of a metric in Prometheus's text form.
+fn sum_of(metrics: &str, name: &str) -> Option<f64> {
+    let values: Vec<f64> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix(name))
+        .filter(|rest| rest.starts_with(['{', ' ']))
+        .filter_map(|rest| {
+            let value = match rest.rfind('}') {
+                Some(end) => &rest[end + 1..],
+                None => rest,
+            };
+            value.split_whitespace().next()?.parse().ok()
+        })
+        .collect();
+    (!values.is_empty()).then(|| values.iter().sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VLLM: &str = include_str!("../../tests/data/engines/vllm.metrics.txt");
+    const LLAMA: &str = include_str!("../../tests/data/engines/llamacpp.metrics.txt");
+
+    #[test]
+    fn every_name_of_a_profile_is_in_what_its_engine_says() {
+        for (kind, metrics) in [(EngineKind::Vllm, VLLM), (EngineKind::LlamaCpp, LLAMA)] {
+            let profile = profile(kind);
+            let names = [
+                profile.prompt_tokens,
+                profile.output_tokens,
+                profile.running,
+                profile.waiting,
+            ];
+            for name in names.into_iter().flatten() {
+                assert!(sum_of(metrics, name).is_some(), "{kind:?} has no {name}");
+            }
+            assert_eq!(profile.in_flight(metrics), Some(0.0));
+        }
+        assert_eq!(profile(EngineKind::Http).in_flight(VLLM), None);
+    }
+
+    #[test]
+    fn series_are_summed_and_longer_names_are_others() {
+        let metrics = "# HELP a x\na{e=\"0\"} 2\na{e=\"} 1\"} 3 1700000000\na_total 9\nb 1.5\n";
+        assert_eq!(sum_of(metrics, "a"), Some(5.0));
+        assert_eq!(sum_of(metrics, "b"), Some(1.5));
+        assert_eq!(sum_of(metrics, "c"), None);
+    }
+
+    #[test]
+    fn a_known_complaint_has_its_mend() {
+        let log = [
+            "INFO start".to_owned(),
+            "OSError: [Errno 98] Address already in use".to_owned(),
+        ];
+        let hint = profile(EngineKind::Http).hint(&log).unwrap();
+        assert!(hint.starts_with("the port is taken"), "{hint}");
+        assert_eq!(profile(EngineKind::Vllm).hint(&["fine".to_owned()]), None);
+    }
 }

@@ -5,7 +5,7 @@
 //! local launcher runs `aif guard -- PROGRAM …`: it asks the kernel for TERM at its parent's death, runs the program in
 //! a group of its own, passes TERM on once, and kills what is left when the time is up and nobody else is there to.
 
-use std::{process::ExitCode, time::Duration};
+use std::time::Duration;
 
 use nix::{
     sys::{prctl, signal::Signal},
@@ -14,28 +14,35 @@ use nix::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{child::Ended, tree};
+use crate::exit::Exit;
 
 /// What the program has to end in when its role is gone.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The hidden subcommand `guard`: runs this program and ends with its code (`128 + n` for signal `n`).
+/// The hidden subcommand `guard`: runs this program and ends as it ends (`128 + n` for signal `n`); returns only where
+/// it cannot be started.
 ///
 /// Makes a runtime of its own, so call it before there is one.
-pub fn run_guard(argv: Vec<String>) -> ExitCode {
+pub fn run(argv: Vec<String>) -> Exit {
     let code = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .and_then(|runtime| runtime.block_on(guard(argv)));
     match code {
-        Ok(code) => ExitCode::from(code),
+        #[expect(
+            clippy::exit,
+            clippy::disallowed_methods,
+            reason = "its code is the program's, which is none of ours"
+        )]
+        Ok(code) => std::process::exit(code),
         Err(error) => {
-            crate::terminal::note(format!("cannot guard the program: {error}"));
-            ExitCode::from(127)
+            crate::terminal::note(format_args!("aif: cannot start the program: {error}"));
+            Exit::of_io(&error)
         }
     }
 }
 
-async fn guard(argv: Vec<String>) -> std::io::Result<u8> {
+async fn guard(argv: Vec<String>) -> std::io::Result<i32> {
     let parent = getppid();
     prctl::set_pdeathsig(Signal::SIGTERM)?;
     prctl::set_child_subreaper(true)?;
@@ -83,12 +90,11 @@ fn clean_up() {
     tree::kill_all(&tree::descendants(std::process::id()));
 }
 
-fn code(ended: Ended) -> u8 {
-    let number = match ended {
+fn code(ended: Ended) -> i32 {
+    match ended {
         Ended::Code(code) => code,
         Ended::Signal(signal) => 128 + signal,
-    };
-    u8::try_from(number).unwrap_or(255)
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +105,5 @@ mod tests {
     fn signals_become_codes_as_a_shell_tells_them() {
         assert_eq!(code(Ended::Code(3)), 3);
         assert_eq!(code(Ended::Signal(15)), 143);
-        assert_eq!(code(Ended::Code(-1)), 255);
     }
 }

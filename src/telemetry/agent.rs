@@ -72,8 +72,9 @@ pub struct Agent {
     pub metrics: prometheus_client::registry::Registry,
     /// The role's record as it stands.
     pub instance: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
-    /// The engine's metrics.
-    pub engine: Option<Upstream>,
+    /// Of a server: where the engine's metrics are at the moment, for an engine that is started again may listen
+    /// elsewhere; gives `None` until it listens.
+    pub engine: Option<Box<dyn Fn() -> Option<Upstream> + Send + Sync>>,
     /// How often `/metrics` was answered.
     pub scrapes: Arc<AtomicU64>,
 }
@@ -170,7 +171,13 @@ impl Agent {
                 "application/json",
                 (self.instance)().to_string(),
             ),
-            ("/engine/metrics", Some(upstream)) => relay(upstream).await,
+            ("/engine/metrics", Some(upstream)) => match upstream() {
+                Some(upstream) => relay(&upstream).await,
+                None => sentence(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the engine has no metrics, or is not ready yet\n",
+                ),
+            },
             _ => sentence(
                 StatusCode::NOT_FOUND,
                 "an agent answers /metrics, /instance and, of a server, /engine/metrics\n",
@@ -267,7 +274,7 @@ mod tests {
             key: "open sesame".to_owned(),
             metrics,
             instance: Box::new(|| serde_json::json!({"instance_id": "i"})),
-            engine,
+            engine: engine.map(|upstream| Box::new(move || Some(upstream.clone())) as Box<_>),
             scrapes: Arc::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

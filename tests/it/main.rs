@@ -1,4 +1,5 @@
 //! Tests of the whole binary.
 
 mod layers;
+mod monitor;
 mod report;

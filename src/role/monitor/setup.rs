@@ -17,10 +17,11 @@ use crate::{
     clock,
     exit::{Exit, OrExit as _},
     files::{self, Durability},
+    launch::cpus,
     prometheus::{
         config::{self, Scraping},
         folder::{LocalFolder, MEMORY_CAP, Medium},
-        process::{Binary, Options, choose_port},
+        process::{self, Binary, Options, choose_port},
     },
     recipe::{MonitorPlan, PortChoice},
     registry::{Kind, Publication, Record, record::LOCAL},
@@ -60,7 +61,7 @@ impl StepNote {
                 pid: std::process::id(),
                 restart: job.map_or(0, |job| job.restart_count),
                 node: context.node(),
-                cpus: Vec::new(),
+                cpus: cpus::allowed(),
                 started_at: clock::now(),
                 ready_at: None,
                 ended_at: None,
@@ -118,6 +119,7 @@ pub(super) async fn start(
         job,
         Some(&context.run.id),
     );
+    record.cpus = cpus::allowed();
     let folder = data_folder(context, &record)?;
     let listen: IpAddr = match job {
         None => Ipv4Addr::LOCALHOST.into(),
@@ -163,6 +165,7 @@ pub(super) async fn start(
         size: (folder.medium == Medium::Memory).then_some(MEMORY_CAP),
         log: context.run.log("prometheus"),
         visible: vec![scraping.key_file.clone()],
+        guard: job.is_none().then(process::guard).flatten(),
         access: Access::Basic(config::USER.to_owned(), password),
     };
 

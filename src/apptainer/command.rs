@@ -1,0 +1,130 @@
+//! The command line of a container.
+//!
+//! `exec` rather than `run` or `instance`: the recipe names the program, and it stays our child. `--pid` always: when the
+//! main process ends, all of its children do, which without a pid namespace they outlive. Never `--compat`: its
+//! `--no-init` makes the engine pid 1, which ignores TERM until it has installed a handler.
+//!
+//! Variables go by the environment, twice: plainly (the host's environment is passed in, unless the image sets the same
+//! variable) and as `APPTAINERENV_X` (which wins over the image and survives `--cleanenv`). Never by `--env`: arguments
+//! are for everybody to read.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    env::Env,
+    recipe::{Container, Gpu},
+};
+
+/// The programs that run containers, by preference.
+const PROGRAMS: [&str; 2] = ["apptainer", "singularity"];
+
+/// The program that runs containers; `None` where there is none on `PATH`.
+pub fn find_program(env: &Env) -> Option<PathBuf> {
+    PROGRAMS.iter().find_map(|name| env.find_program(name))
+}
+
+/// The command line. `files` are bound at their own paths, read-only; `arguments` are those of the container, filled in.
+pub fn exec(
+    program: &str,
+    container: &Container,
+    folder: &Path,
+    files: &[PathBuf],
+    arguments: &[String],
+) -> Vec<String> {
+    let mut argv: Vec<String> = vec![program.to_owned(), "exec".to_owned(), "--pid".to_owned()];
+    match container.gpu {
+        Gpu::Nvidia => argv.push("--nv".to_owned()),
+        Gpu::Amd => argv.push("--rocm".to_owned()),
+        Gpu::None => {}
+    }
+    let own = files
+        .iter()
+        .map(|file| format!("{0}:{0}:ro", file.display()));
+    for bind in container.binds.iter().cloned().chain(own) {
+        argv.push("--bind".to_owned());
+        argv.push(bind);
+    }
+    argv.push("--pwd".to_owned());
+    argv.push(folder.display().to_string());
+    argv.push(container.image.display().to_string());
+    argv.extend_from_slice(arguments);
+    argv
+}
+
+/// These variables, and again in the form that reaches into the container whatever the image sets.
+pub fn environment(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut all = variables.clone();
+    for prefix in ["APPTAINERENV_", "SINGULARITYENV_"] {
+        for (name, value) in variables {
+            all.insert(format!("{prefix}{name}"), value.clone());
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(gpu: Gpu) -> Container {
+        Container {
+            image: "/images/vllm.sif".into(),
+            source: None,
+            gpu,
+            binds: vec!["/cache:/root/.cache/huggingface".to_owned()],
+            args: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_command_line_holds_what_the_recipe_says_and_no_variable() {
+        let argv = exec(
+            "/usr/bin/apptainer",
+            &container(Gpu::Nvidia),
+            Path::new("/home/alice"),
+            &["/home/alice/.keys/i".into()],
+            &["vllm", "serve", "a model"].map(str::to_owned),
+        );
+        insta::assert_debug_snapshot!(argv, @r#"
+        [
+            "/usr/bin/apptainer",
+            "exec",
+            "--pid",
+            "--nv",
+            "--bind",
+            "/cache:/root/.cache/huggingface",
+            "--bind",
+            "/home/alice/.keys/i:/home/alice/.keys/i:ro",
+            "--pwd",
+            "/home/alice",
+            "/images/vllm.sif",
+            "vllm",
+            "serve",
+            "a model",
+        ]
+        "#);
+    }
+
+    #[test]
+    fn gpus_are_asked_for_by_maker() {
+        for (gpu, flag) in [(Gpu::Amd, Some("--rocm")), (Gpu::None, None)] {
+            let argv = exec("apptainer", &container(gpu), Path::new("/"), &[], &[]);
+            let flags: Vec<&String> = argv
+                .iter()
+                .filter(|a| *a == "--rocm" || *a == "--nv")
+                .collect();
+            assert_eq!(flags.first().map(|f| f.as_str()), flag);
+        }
+    }
+
+    #[test]
+    fn variables_reach_into_the_container() {
+        let one = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
+        let all = environment(&one);
+        let names: Vec<&str> = all.keys().map(String::as_str).collect();
+        assert_eq!(names, ["A", "APPTAINERENV_A", "SINGULARITYENV_A"]);
+    }
+}

@@ -1,0 +1,21 @@
+//! Anything that answers HTTP: nothing is known of it, so nothing is claimed.
+//!
+//! Without a readiness path of the recipe, any answer below 500 to `/` counts: many services have nothing at their root
+//! and answer 404 there, which still says that they serve.
+
+use super::{KeyBy, Profile};
+use crate::recipe::EngineKind;
+
+pub(super) const PROFILE: Profile = Profile {
+    kind: EngineKind::Http,
+    ready_path: "/",
+    metrics_path: None,
+    key: KeyBy::None,
+    models_path: None,
+    version: None,
+    prompt_tokens: &[],
+    output_tokens: &[],
+    running: &[],
+    waiting: &[],
+    hints: &[],
+};

@@ -1,0 +1,45 @@
+//! llama.cpp's `llama-server`.
+//!
+//! - `/health` is 503 while the model loads, then 200; it stays open when there is a key, `/metrics` and `/props` do not.
+//! - `--metrics` is off by default. Prompt tokens that came from the cache are counted apart; `usage` holds both.
+//! - On TERM it stops generating at once, streams end without `[DONE]`, and the process waits for its handlers to wake:
+//!   up to `--sse-ping-interval` (30 s by default, as long as Slurm waits before it kills). Recipes set 2. A second TERM
+//!   is exit 1.
+//! - The key goes by file, so that it is in no environment either.
+
+use super::{KeyBy, Profile};
+use crate::recipe::EngineKind;
+
+pub(super) const PROFILE: Profile = Profile {
+    kind: EngineKind::LlamaCpp,
+    ready_path: "/health",
+    metrics_path: Some("/metrics"),
+    key: KeyBy::FileVariable("LLAMA_ARG_API_KEY_FILE"),
+    models_path: Some("/v1/models"),
+    version: Some(("/props", "build_info")),
+    prompt_tokens: &[
+        "llamacpp:prompt_tokens_total",
+        "llamacpp:prompt_tokens_cached_total",
+    ],
+    output_tokens: &["llamacpp:tokens_predicted_total"],
+    running: &["llamacpp:requests_processing"],
+    waiting: &["llamacpp:requests_deferred"],
+    hints: &[
+        (
+            "couldn't bind HTTP server socket",
+            "the port is taken: use `ports: [auto]` and {port} in the arguments",
+        ),
+        (
+            "failed to open GGUF file",
+            "the model file is missing: check the path after -m, and that the container sees it (binds)",
+        ),
+        (
+            "failed to load model",
+            "the model cannot be loaded: check the file after -m and the job's memory",
+        ),
+        (
+            "error: invalid argument",
+            "llama-server does not know one of the arguments: check service.container.args",
+        ),
+    ],
+};

@@ -1,0 +1,53 @@
+//! vLLM.
+//!
+//! - The port refuses until it is ready, then `/health` is 200 with an empty body.
+//! - `VLLM_API_KEY` guards `/v1/*` only: `/metrics` and `/health` stay open, and so does `/invocations`, by which one can
+//!   still get answers. A key keeps mistakes out, not attackers.
+//! - On TERM, `--shutdown-timeout 0` (its default) kills the engine under running requests; recipes set a value below
+//!   the grace. `/health` stays 200 while it drains.
+
+use super::{KeyBy, Profile};
+use crate::recipe::EngineKind;
+
+pub(super) const PROFILE: Profile = Profile {
+    kind: EngineKind::Vllm,
+    ready_path: "/health",
+    metrics_path: Some("/metrics"),
+    key: KeyBy::Variable("VLLM_API_KEY"),
+    models_path: Some("/v1/models"),
+    version: Some(("/version", "version")),
+    prompt_tokens: &["vllm:prompt_tokens_total"],
+    output_tokens: &["vllm:generation_tokens_total"],
+    running: &["vllm:num_requests_running"],
+    waiting: &["vllm:num_requests_waiting"],
+    hints: &[
+        (
+            "less than desired CPU memory utilization",
+            "vLLM on a CPU asks for most of the node's memory: set VLLM_CPU_KVCACHE_SPACE in service.env",
+        ),
+        (
+            "less than desired GPU memory utilization",
+            "something else uses the GPU's memory: lower --gpu-memory-utilization",
+        ),
+        (
+            "No available memory for the cache blocks",
+            "the model leaves no room for its cache: use more GPUs or a smaller --max-model-len",
+        ),
+        (
+            "is larger than the maximum number of tokens that can be stored in KV cache",
+            "the context does not fit into the cache: lower --max-model-len",
+        ),
+        (
+            "is not a local folder and is not a valid model identifier",
+            "the model is neither a folder that the container sees nor known by name: check binds and spelling",
+        ),
+        (
+            "We couldn't connect to",
+            "the node has no way out to fetch the model: fetch it into CACHE_DIR beforehand and set HF_HUB_OFFLINE=1",
+        ),
+        (
+            "is not a valid JSON file",
+            "this vLLM does not read a .gguf file: give it the model's folder",
+        ),
+    ],
+};

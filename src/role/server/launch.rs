@@ -1,0 +1,222 @@
+//! From a plan to a command line: what only the node knows is filled in.
+//!
+//! No secret is in an argument. A script is handed as written, by a file that only its owner reads, to a login shell,
+//! which is where sites define `module`; without Slurm a guard stands between, which ends the engine when we are killed.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use crate::{
+    apptainer::command,
+    engine::KeyBy,
+    exit::{Exit, Failure, OrExit as _},
+    files::{self, Durability},
+    process::{child::Spec, proof},
+    recipe::Launch,
+};
+
+use super::setup::Parts;
+
+/// A script on the node's own disk, removed when the engine has ended.
+#[derive(Debug)]
+pub(super) struct Script(PathBuf);
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// What is filled into arguments.
+#[derive(Debug)]
+pub(super) struct Blanks {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) rank: u32,
+    pub(super) nodes: u32,
+    pub(super) head: String,
+    pub(super) api_key_file: Option<PathBuf>,
+}
+
+impl Blanks {
+    /// The argument, filled in. Braces that mean something else (arguments may hold JSON) stay as they are.
+    fn fill(&self, argument: &str) -> String {
+        let mut filled = argument
+            .replace("{host}", &self.host)
+            .replace("{port}", &self.port.to_string())
+            .replace("{rank}", &self.rank.to_string())
+            .replace("{nodes}", &self.nodes.to_string())
+            .replace("{head}", &self.head);
+        if let Some(file) = &self.api_key_file {
+            filled = filled.replace("{api_key_file}", &file.display().to_string());
+        }
+        filled
+    }
+}
+
+/// What to start for this port, and the script that it needs while it runs.
+pub(super) fn spec(parts: &Parts<'_>, port: u16) -> Result<(Spec, Option<Script>), Failure> {
+    let plan = parts.plan;
+    let folder = parts.folder();
+    if !folder.is_dir() {
+        let message = format!("no folder {}: check service.working_dir", folder.display());
+        return Err(Failure::new(Exit::NoInput, message));
+    }
+    let blanks = parts.blanks(port);
+    let modules = &parts.context.site.modules;
+    let mut script = None;
+    let argv = match &plan.launch {
+        Launch::Command(text) => {
+            let (kept, argv) = shell(parts, text, modules)?;
+            script = Some(kept);
+            argv
+        }
+        Launch::Program(words) => {
+            let argv: Vec<String> = words.iter().map(|word| blanks.fill(word)).collect();
+            with_modules(argv, modules)
+        }
+        Launch::Container(container) => {
+            let program = match command::find_program(&parts.context.env) {
+                Some(program) => program.display().to_string(),
+                // a module brings it, or the shell says that it is missing
+                None if !modules.is_empty() => "apptainer".to_owned(),
+                None => {
+                    let message = crate::apptainer::image::Error::NoProgram.to_string();
+                    return Err(Failure::new(Exit::NoInput, message));
+                }
+            };
+            let arguments: Vec<String> = container
+                .args
+                .iter()
+                .map(|word| blanks.fill(word))
+                .collect();
+            let files: Vec<PathBuf> = blanks.api_key_file.iter().cloned().collect();
+            let argv = command::exec(&program, container, &folder, &files, &arguments);
+            with_modules(argv, modules)
+        }
+    };
+    let spec = Spec {
+        argv: if parts.context.job.is_none() {
+            guarded(argv)
+        } else {
+            argv
+        },
+        env: command::environment(&variables(parts, port)),
+        folder,
+        log: parts.log.clone(),
+    };
+    Ok((spec, script))
+}
+
+/// Variables of the engine: the recipe's, ours, and the key in the way that it takes it.
+fn variables(parts: &Parts<'_>, port: u16) -> BTreeMap<String, String> {
+    let mut variables = parts.plan.env.clone();
+    let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
+    set(proof::MARK, parts.instance.clone());
+    set("PORT", port.to_string());
+    set("ACTUAL_PORT", port.to_string());
+    if let Some(key) = &parts.key {
+        match parts.profile.key {
+            KeyBy::Variable(name) => {
+                set(name, key.secret.clone());
+            }
+            KeyBy::FileVariable(name) => {
+                set(name, key.file.display().to_string());
+            }
+            KeyBy::None => {}
+        }
+    }
+    variables
+}
+
+fn shell(
+    parts: &Parts<'_>,
+    text: &str,
+    modules: &[String],
+) -> Result<(Script, Vec<String>), Failure> {
+    let context = parts.context;
+    let folder = context.site.local_folder(&context.env);
+    let path = folder.join(format!("aif-{}.sh", parts.instance));
+    files::create_folder(&folder, 0o700)
+        .and_then(|()| files::write_atomic(&path, text.as_bytes(), 0o600, Durability::Fast))
+        .or_exit(Exit::CannotCreate, || {
+            "the command of the recipe cannot be put on the node's disk".to_owned()
+        })?;
+    let file = path.display().to_string();
+    let mut argv: Vec<String> = ["bash", "-l"].map(str::to_owned).to_vec();
+    if modules.is_empty() {
+        argv.push(file);
+    } else {
+        // in the same shell: what modules define is not always passed on
+        argv.extend(["-c", r#"module load "${@:2}"; . "$1""#, "aif"].map(str::to_owned));
+        argv.push(file);
+        argv.extend_from_slice(modules);
+    }
+    Ok((Script(path), argv))
+}
+
+/// A program that needs the site's modules is started by a login shell, which then becomes it.
+fn with_modules(argv: Vec<String>, modules: &[String]) -> Vec<String> {
+    if modules.is_empty() {
+        return argv;
+    }
+    let script = r#"module load $1 || exit; shift; exec "$@""#;
+    let mut all: Vec<String> = ["bash", "-l", "-c", script, "aif"]
+        .map(str::to_owned)
+        .to_vec();
+    all.push(modules.join(" "));
+    all.extend(argv);
+    all
+}
+
+fn guarded(argv: Vec<String>) -> Vec<String> {
+    let mut all: Vec<String> = ["/proc/self/exe", "guard", "--"]
+        .map(str::to_owned)
+        .to_vec();
+    all.extend(argv);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_are_filled_and_other_braces_stay() {
+        let blanks = Blanks {
+            host: "0.0.0.0".to_owned(),
+            port: 8000,
+            rank: 0,
+            nodes: 1,
+            head: "node1".to_owned(),
+            api_key_file: Some("/k".into()),
+        };
+        for (argument, filled) in [
+            ("{port}", "8000"),
+            ("http://{host}:{port}", "http://0.0.0.0:8000"),
+            ("{rank}/{nodes}@{head}", "0/1@node1"),
+            ("{api_key_file}", "/k"),
+            (r#"{"a": {"b": 1}}"#, r#"{"a": {"b": 1}}"#),
+        ] {
+            assert_eq!(blanks.fill(argument), filled);
+        }
+    }
+
+    #[test]
+    fn modules_are_loaded_by_a_login_shell() {
+        let argv = vec!["apptainer".to_owned(), "exec".to_owned()];
+        assert_eq!(with_modules(argv.clone(), &[]), argv);
+        let modules = ["env/release".to_owned(), "Apptainer/1.3".to_owned()];
+        insta::assert_debug_snapshot!(with_modules(argv, &modules), @r#"
+        [
+            "bash",
+            "-l",
+            "-c",
+            "module load $1 || exit; shift; exec \"$@\"",
+            "aif",
+            "env/release Apptainer/1.3",
+            "apptainer",
+            "exec",
+        ]
+        "#);
+    }
+}

@@ -1,0 +1,118 @@
+//! The server: one engine, wrapped, proven ready, registered, and ended with grace.
+//!
+//! Life: step file → record `starting`, agent → image → engine → ready, proven → record `ready` → until told to end or
+//! until the engine ends → `draining` → clients gone → one TERM to the engine → record withdrawn.
+//!
+//! The engine's exit code is told and logged; the role ends with one of ours: 0 when it served until it was told to end,
+//! 66 without an image, 69 when the engine was not ready in time, died before it was, or died more often than the
+//! recipe allows, 143 or 130 when it was told to end before it was ready.
+//!
+//! The role is its engine's subreaper: whatever the engine starts and loses stays below it, so that the end leaves
+//! nothing, and nothing is ever killed that it did not start.
+
+mod drain;
+mod engine;
+mod launch;
+mod metrics;
+mod setup;
+
+use std::time::Duration;
+
+use crate::{
+    exit::{Exit, Failure},
+    recipe::ServerPlan,
+    registry::State,
+    role::Context,
+    run::RecipeEntry,
+    shutdown::Cause,
+};
+
+use engine::{Engine, Failed};
+use setup::{Parts, StepNote};
+
+/// What a server is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The plan.
+    pub plan: ServerPlan,
+    /// The recipe, as the manifest keeps it.
+    pub entry: RecipeEntry,
+}
+
+/// Runs an engine until it is told to end, or until the engine ends for good.
+pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
+    let step = StepNote::begin(&config.plan, context)?;
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let parts = setup::start(&config.plan, context, step).await?;
+    let ended = serve(&parts).await;
+    parts.leave();
+    Ok(ended?)
+}
+
+async fn serve(parts: &Parts<'_>) -> Result<Exit, Failure> {
+    let shutdown = &parts.context.shutdown;
+    let restart = parts.plan.restart;
+    if let Err(failed) = parts.fetch_image().await {
+        return parts.told_or(failed);
+    }
+    let mut backoff = restart.backoff;
+    let mut restarts = 0;
+    loop {
+        let engine = tokio::select! {
+            biased;
+            engine = Engine::bring_up(parts) => engine,
+            () = shutdown.drain.cancelled() => return Ok(before_ready(parts)),
+        };
+        let failure = match engine {
+            Ok(engine) => {
+                parts.announce(&engine).await?;
+                tokio::select! {
+                    biased;
+                    // Slurm may end both at once: who is told to end has not lost its engine
+                    () = shutdown.drain.cancelled() => {
+                        drain::drain(parts, &engine).await;
+                        return Ok(after_ready(parts));
+                    }
+                    how = engine.child.ended() => {
+                        let failure = parts.death("the engine ended after it was ready", how);
+                        engine.clean_up().await;
+                        failure
+                    }
+                }
+            }
+            // what fails at the first start fails again: nobody waits for that
+            Err(Failed { failure, .. }) if restarts == 0 => return Err(failure),
+            Err(Failed { failure, .. }) => failure,
+        };
+        if restarts >= restart.max {
+            return Err(failure);
+        }
+        restarts += 1;
+        parts.lost(restarts);
+        tracing::error!(%failure, restarts, of = restart.max, ?backoff, "Starting the engine again");
+        tokio::select! {
+            () = tokio::time::sleep(backoff) => {}
+            () = shutdown.drain.cancelled() => return Ok(before_ready(parts)),
+        }
+        backoff = (backoff * 2).min(Duration::from_mins(5));
+    }
+}
+
+/// Told to end while the engine was not ready.
+fn before_ready(parts: &Parts<'_>) -> Exit {
+    tracing::info!("Told to end before the engine was ready");
+    parts.state(State::Draining);
+    parts
+        .context
+        .shutdown
+        .cause()
+        .map_or(Exit::Terminated, Cause::exit)
+}
+
+/// Told to end while it served: that is how a server ends.
+fn after_ready(parts: &Parts<'_>) -> Exit {
+    match parts.context.shutdown.cause() {
+        Some(Cause::Interrupted) => Exit::Interrupted,
+        _ => Exit::Done,
+    }
+}

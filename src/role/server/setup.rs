@@ -1,0 +1,413 @@
+//! All that a server makes before its engine starts: step file, key, agent, record; and how it tells what changes.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::client::Access,
+    apptainer::{command, image},
+    clock,
+    engine::{self, Profile},
+    exit::{Exit, Failure, OrExit as _},
+    files,
+    launch::cpus,
+    process::{child::Ended, tree},
+    recipe::{Launch, ServerPlan},
+    registry::{Kind, Publication, Record, State},
+    role::Context,
+    run::{SCHEMA, StepFile},
+    shutdown::Cause,
+    telemetry::{
+        agent::{Agent, Serving, Upstream},
+        host,
+    },
+};
+
+use super::{engine::Engine, launch::Blanks, metrics::Shared};
+
+/// Lines of its log that an engine's death is told with.
+const LAST_LINES: usize = 20;
+
+/// Ended children that the engine lost are taken away this often.
+const REAPING: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The role's step file, and how it is added to. Cloning shares it.
+#[derive(Debug, Clone)]
+pub(super) struct StepNote {
+    file: PathBuf,
+    step: Arc<Mutex<StepFile>>,
+}
+
+impl StepNote {
+    /// Writes it: the role's first act.
+    pub(super) fn begin(plan: &ServerPlan, context: &Context) -> anyhow::Result<Self> {
+        let job = context.job.as_ref();
+        let step = StepFile {
+            schema: SCHEMA,
+            role: "server".to_owned(),
+            recipe: plan.name.clone(),
+            job: job.map(|job| job.job_id.clone()),
+            step: job.and_then(|job| job.step_id.clone()),
+            pid: std::process::id(),
+            restart: job.map_or(0, |job| job.restart_count),
+            node: context.node(),
+            cpus: cpus::allowed(),
+            started_at: clock::now(),
+            ready_at: None,
+            ended_at: None,
+            exit: None,
+            error: None,
+            facts: std::collections::BTreeMap::new(),
+        };
+        let note = Self {
+            file: context.run.step("server"),
+            step: Arc::new(Mutex::new(step)),
+        };
+        let folder = note.file.parent().unwrap_or(&context.run.path);
+        files::create_folder(folder, 0o755)
+            .and_then(|()| note.write(|_| ()))
+            .or_exit(Exit::CannotCreate, || {
+                "the run folder cannot be written".to_owned()
+            })?;
+        Ok(note)
+    }
+
+    fn write(&self, change: impl FnOnce(&mut StepFile)) -> Result<(), files::Error> {
+        let mut step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut step);
+        files::write_json(&self.file, &*step)
+    }
+
+    /// Adds to it; what cannot be written is told, and nothing ends by it.
+    pub(super) fn add(&self, change: impl FnOnce(&mut StepFile)) {
+        if let Err(error) = self.write(change) {
+            tracing::warn!(%error, "Cannot write the step file");
+        }
+    }
+}
+
+/// The key of this instance.
+pub(super) struct Key {
+    pub(super) file: PathBuf,
+    pub(super) secret: String,
+}
+
+/// A server without its engine.
+pub(super) struct Parts<'a> {
+    pub(super) plan: &'a ServerPlan,
+    pub(super) context: &'a Context,
+    pub(super) profile: &'static Profile,
+    pub(super) instance: String,
+    pub(super) key: Option<Key>,
+    /// The engine's log.
+    pub(super) log: PathBuf,
+    pub(super) shared: Shared,
+    pub(super) publication: Publication,
+    step: StepNote,
+    agent: Serving,
+    over: CancellationToken,
+}
+
+/// Makes everything but the engine.
+pub(super) async fn start<'a>(
+    plan: &'a ServerPlan,
+    context: &'a Context,
+    step: StepNote,
+) -> anyhow::Result<Parts<'a>> {
+    let job = context.job.as_ref();
+    let mut record = Record::new(
+        Kind::Server,
+        &plan.service_name,
+        &plan.name,
+        job,
+        Some(&context.run.id),
+    );
+    let instance = record.instance_id.clone();
+    let log = context.run.log(&format!("engine-{}", record.short_id()));
+    record.engine = Some(plan.engine.name().to_owned());
+    record.model.clone_from(&plan.model);
+    record.cpus = cpus::allowed();
+
+    let key = if plan.auth_key {
+        let (file, secret) = context
+            .store
+            .create_key(&instance)
+            .context("the key of the instance")?;
+        record.auth.key_file = Some(file.display().to_string());
+        Some(Key { file, secret })
+    } else {
+        None
+    };
+
+    let listen = match (job, record.address.starts_with('[')) {
+        (None, _) => "127.0.0.1:0",
+        (Some(_), false) => "0.0.0.0:0",
+        (Some(_), true) => "[::]:0",
+    };
+    let listener = TcpListener::bind(listen)
+        .await
+        .context("the agent cannot listen")?;
+    let port = listener.local_addr().context("the agent's port")?.port();
+    record.endpoints.agent = Some(format!("http://{}:{port}", record.address));
+
+    let publication = Publication::publish(&context.store, record, &context.shutdown)
+        .context("the record cannot be published")?;
+    let shared = Shared::default();
+    shared.state(State::Starting);
+    let mut metrics = Registry::default();
+    metrics.register_collector(Box::new(shared.clone()));
+    host::register(&mut metrics, &context.env);
+    let (told, relayed) = (publication.clone(), shared.clone());
+    let agent = Arc::new(Agent {
+        key: context
+            .store
+            .scrape_key()
+            .context("the key of all agents")?,
+        metrics,
+        instance: Box::new(move || {
+            serde_json::to_value(told.record()).unwrap_or(serde_json::Value::Null)
+        }),
+        engine: Some(Box::new(move || relayed.upstream())),
+        scrapes: Arc::default(),
+    })
+    .serve(listener, &context.shutdown);
+
+    let parts = Parts {
+        plan,
+        context,
+        profile: engine::profile(plan.engine),
+        instance,
+        key,
+        shared,
+        publication,
+        step,
+        agent,
+        over: CancellationToken::new(),
+        log,
+    };
+    parts.reap_adopted();
+    parts.step.add(|step| {
+        let log = parts.log.strip_prefix(&parts.context.run.path);
+        let log = log.unwrap_or(&parts.log).display().to_string();
+        step.facts.insert("engine_log".to_owned(), log.into());
+        let engine = parts.plan.engine.name();
+        step.facts.insert("engine".to_owned(), engine.into());
+        let instance = parts.instance.as_str();
+        step.facts.insert("instance_id".to_owned(), instance.into());
+    });
+    tracing::info!(
+        instance = parts.instance,
+        service = plan.service_name,
+        "Registered the server"
+    );
+    Ok(parts)
+}
+
+impl Parts<'_> {
+    /// Folder that the engine starts in.
+    pub(super) fn folder(&self) -> PathBuf {
+        let folder = self.context.home.join(&self.plan.working_dir);
+        std::path::absolute(&folder).unwrap_or(folder)
+    }
+
+    /// What is filled into arguments for this port.
+    pub(super) fn blanks(&self, port: u16) -> Blanks {
+        let record = self.publication.record();
+        let host = match (&self.context.job, record.address.starts_with('[')) {
+            (None, _) => "127.0.0.1",
+            (Some(_), false) => "0.0.0.0",
+            (Some(_), true) => "::",
+        };
+        Blanks {
+            host: host.to_owned(),
+            port,
+            rank: record.rank,
+            nodes: record.nodes,
+            head: record.address,
+            api_key_file: self.key.as_ref().map(|key| key.file.clone()),
+        }
+    }
+
+    /// How one gets into the engine.
+    pub(super) fn access(&self) -> Access {
+        self.key
+            .as_ref()
+            .map_or(Access::Open, |key| Access::Bearer(key.secret.clone()))
+    }
+
+    /// Makes sure that the image is there.
+    pub(super) async fn fetch_image(&self) -> Result<(), Failure> {
+        let Launch::Container(container) = &self.plan.launch else {
+            return Ok(());
+        };
+        let program = command::find_program(&self.context.env);
+        let log = self.context.run.log("image");
+        image::ensure(
+            container,
+            program.as_deref(),
+            &log,
+            &self.context.shutdown.drain,
+        )
+        .await
+        .map_err(|error| Failure::new(error.exit(), error.to_string()))
+    }
+
+    /// A failure, unless the role was told to end meanwhile.
+    pub(super) fn told_or(&self, failure: Failure) -> Result<Exit, Failure> {
+        self.context
+            .shutdown
+            .cause()
+            .map(Cause::exit)
+            .ok_or(failure)
+    }
+
+    /// Changes the state, everywhere.
+    pub(super) fn state(&self, state: State) {
+        self.shared.state(state);
+        self.update(|record| record.state = state);
+    }
+
+    /// The engine was lost, and is started again.
+    pub(super) fn lost(&self, restarts: u32) {
+        self.shared.lost(restarts);
+        self.shared.state(State::Starting);
+        self.update(|record| {
+            record.state = State::Starting;
+            record.ready_at = None;
+            record.endpoints.api = None;
+            record.endpoints.metrics = None;
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Record)) {
+        if let Err(error) = self.publication.update(change) {
+            tracing::warn!(%error, "Cannot write the record");
+        }
+    }
+
+    /// The engine is ready: says so to everybody.
+    pub(super) async fn announce(&self, engine: &Engine) -> Result<(), Failure> {
+        let told = engine.ask_about_itself(self).await;
+        let base = engine.base_url();
+        let metrics = self.profile.metrics_path.map(|path| Upstream {
+            url: format!("{base}{path}"),
+            access: self.access(),
+        });
+        let has_metrics = metrics.is_some();
+        let seconds = engine.seconds_to_ready;
+        self.shared.ready(seconds, metrics);
+        self.shared.state(State::Ready);
+        let now = clock::now();
+        let published = self.publication.update(|record| {
+            record.state = State::Ready;
+            record.ready_at = Some(now);
+            record.address.clone_from(&engine.host);
+            record.ports.clone_from(&engine.ports);
+            record.proof = Some(engine.proof);
+            record.endpoints.metrics = record
+                .endpoints
+                .agent
+                .as_ref()
+                .filter(|_| has_metrics)
+                .map(|agent| format!("{agent}/engine/metrics"));
+            // the name that its API takes counts more than the path that the recipe gave
+            if let Some(model) = &told.model {
+                record.model = Some(model.clone());
+            }
+            record.endpoints.api = Some(base);
+        });
+        published.or_exit(Exit::CannotCreate, || {
+            "the record of the engine that is ready cannot be written".to_owned()
+        })?;
+        self.step.add(|step| {
+            step.ready_at.get_or_insert(now);
+            let facts = &mut step.facts;
+            facts.insert("seconds_to_ready".to_owned(), seconds.into());
+            facts.insert("port".to_owned(), engine.ports.first().copied().into());
+            if let Some(version) = told.version {
+                facts.insert("engine_version".to_owned(), version.into());
+            }
+            if let Some(model) = told.model {
+                facts.insert("model".to_owned(), model.into());
+            }
+        });
+        self.tell_image();
+        tracing::info!(seconds, url = engine.base_url(), proof = ?engine.proof, "The engine is ready");
+        Ok(())
+    }
+
+    /// Writes image and digest into the step file; the digest of a large image takes a while, and holds nobody up.
+    fn tell_image(&self) {
+        let Launch::Container(container) = &self.plan.launch else {
+            return;
+        };
+        let image = container.image.clone();
+        let (step, over) = (self.step.clone(), self.over.clone());
+        self.context.shutdown.tasks.spawn_blocking(move || {
+            let path = image.display().to_string();
+            step.add(|step| {
+                step.facts.insert("image".to_owned(), path.into());
+            });
+            if let Some(sum) = image::digest(&image, &over) {
+                step.add(|step| {
+                    step.facts.insert("image_sha256".to_owned(), sum.into());
+                });
+            }
+        });
+    }
+
+    /// The failure that an engine's end is.
+    pub(super) fn death(&self, what: &str, how: Ended) -> Failure {
+        self.failure(&format!("{what}: {how}"))
+    }
+
+    /// A failure of the engine, with the last lines of its log and the mend where it is known.
+    pub(super) fn failure(&self, what: &str) -> Failure {
+        let lines = files::tail(&self.log, LAST_LINES);
+        let mut message = what.to_owned();
+        if let Some(hint) = self.profile.hint(&lines) {
+            message.push_str("; ");
+            message.push_str(hint);
+        }
+        if lines.is_empty() {
+            message.push_str("; it wrote nothing");
+        } else {
+            message.push_str("; the end of its log (");
+            message.push_str(&self.log.display().to_string());
+            message.push_str("):");
+        }
+        for line in lines {
+            message.push_str("\n  | ");
+            message.push_str(&line);
+        }
+        Failure::new(Exit::Unavailable, message)
+    }
+
+    /// Takes away what the engine's processes leave to us, as long as the role lives.
+    fn reap_adopted(&self) {
+        let over = self.over.clone();
+        self.context.shutdown.tasks.spawn(async move {
+            let mut ended = Vec::new();
+            loop {
+                tokio::select! {
+                    () = over.cancelled() => return,
+                    () = tokio::time::sleep(REAPING) => ended = tree::reap_adopted(&ended),
+                }
+            }
+        });
+    }
+
+    /// Leaves: record and key are gone, the agent listens no more.
+    pub(super) fn leave(&self) {
+        self.over.cancel();
+        self.publication.withdraw();
+        self.agent.stop();
+    }
+}
