@@ -249,7 +249,10 @@ mod tests {
         let prompts = Prompts::new(7, Some(3));
         assert_eq!(prompts.prompt(1, 30), prompts.prompt(4, 30));
         assert_ne!(prompts.prompt(1, 30), prompts.prompt(2, 30));
-        assert_ne!(prompts.prompt(1, 30), Prompts::new(8, Some(3)).prompt(1, 30));
+        assert_ne!(
+            prompts.prompt(1, 30),
+            Prompts::new(8, Some(3)).prompt(1, 30)
+        );
     }
 
     #[test]

@@ -14,7 +14,6 @@ use tokio::net::TcpListener;
 use super::{metrics::Metrics, scope::Scope, supervise::Monitor, written};
 use crate::{
     api::client::Access,
-    clock,
     exit::{Exit, OrExit as _},
     files::{self, Durability},
     launch::cpus,
@@ -122,7 +121,7 @@ pub(super) async fn start(
         ("url", record.endpoints.api.clone().into()),
         ("tsdb_folder", options.data.display().to_string().into()),
         ("scrape_interval_seconds", interval.as_secs_f64().into()),
-    ])?;
+    ]);
 
     let scope = if context.in_stack {
         Scope::Run(context.run.id.clone())

@@ -1,9 +1,6 @@
 //! All that a server makes before its engine starts: step file, key, agent, record; and how it tells what changes.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
