@@ -32,7 +32,10 @@ fn line(name: &str, metric: &Metric) -> String {
         number(metric.p95),
         number(metric.p99),
         number(metric.p999),
-        metric.count.map(|count| count.to_string()).unwrap_or_default(),
+        metric
+            .count
+            .map(|count| count.to_string())
+            .unwrap_or_default(),
     ]
     .join(",")
 }
@@ -68,7 +71,10 @@ mod tests {
             line("time_to_first_token", &metric),
             "time_to_first_token,ms,1.5,1,2,0.5,1,2,2,2,2,2"
         );
-        assert_eq!(HEAD.split(',').count(), line("x", &metric).split(',').count());
+        assert_eq!(
+            HEAD.split(',').count(),
+            line("x", &metric).split(',').count()
+        );
     }
 
     #[test]
@@ -78,6 +84,9 @@ mod tests {
             avg: 0.1,
             ..Metric::default()
         };
-        assert_eq!(line("a,\"b\"", &rate), "\"a,\"\"b\"\"\",requests/s,0.1,,,,,,,,,");
+        assert_eq!(
+            line("a,\"b\"", &rate),
+            "\"a,\"\"b\"\"\",requests/s,0.1,,,,,,,,,"
+        );
     }
 }

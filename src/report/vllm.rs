@@ -26,7 +26,13 @@ pub fn render(results: &Results, samples: &[Sample], window: Window) -> Value {
         .collect();
     let end = requests.iter().map(|sample| sample.end).max();
     let duration = end.map_or(0.0, |end| end.saturating_sub(window.start).as_secs_f64());
-    let rate = |amount: f64| if duration > 0.0 { amount / duration } else { 0.0 };
+    let rate = |amount: f64| {
+        if duration > 0.0 {
+            amount / duration
+        } else {
+            0.0
+        }
+    };
 
     let completed = answered.len();
     let input: u64 = answered.iter().filter_map(|(s, _)| s.prompt_tokens).sum();
@@ -105,7 +111,12 @@ fn describe(mut values: Vec<f64>) -> [f64; 4] {
     let mean = values.iter().sum::<f64>() / count;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     let deviation = (squares / count).sqrt();
-    [mean, percentile(&values, 50), deviation, percentile(&values, 99)]
+    [
+        mean,
+        percentile(&values, 50),
+        deviation,
+        percentile(&values, 99),
+    ]
 }
 
 /// A percentile of sorted values, linear between neighbours.

@@ -21,7 +21,10 @@ fn sample(line: &str) -> Option<(&str, f64)> {
     let (name, rest) = line.split_at(end);
     let rest = match rest.strip_prefix('{') {
         Some(labels) => after_labels(labels)?,
-        None => rest.trim_start().strip_prefix('{').map_or(Some(rest), after_labels)?,
+        None => rest
+            .trim_start()
+            .strip_prefix('{')
+            .map_or(Some(rest), after_labels)?,
     };
     // a timestamp or an exemplar may follow
     let value = rest.split_whitespace().next()?.parse().ok()?;
@@ -52,7 +55,10 @@ mod tests {
 
     #[test]
     fn counters_of_real_engines() {
-        assert_eq!(sum(LLAMA, &["llamacpp:tokens_predicted_total"]), Some(524.0));
+        assert_eq!(
+            sum(LLAMA, &["llamacpp:tokens_predicted_total"]),
+            Some(524.0)
+        );
         assert_eq!(
             sum(
                 LLAMA,

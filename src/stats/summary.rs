@@ -118,7 +118,11 @@ pub fn metrics(samples: &[Sample], window: Window, slo: &Slo) -> BTreeMap<String
         );
     };
     scalar("request_throughput", "requests/s", ended as f64 / seconds);
-    scalar("output_token_throughput", "tokens/s", output as f64 / seconds);
+    scalar(
+        "output_token_throughput",
+        "tokens/s",
+        output as f64 / seconds,
+    );
     let all = (output + prompt) as f64;
     scalar("total_token_throughput", "tokens/s", all / seconds);
     if slo.ttft_ms.is_some() || slo.tpot_ms.is_some() || slo.e2e_ms.is_some() {
@@ -168,7 +172,8 @@ pub fn slices(samples: &[Sample], end: Duration) -> Vec<Slice> {
     if length == 0 {
         return Vec::new();
     }
-    let place = |at: Duration| usize::try_from(at.as_secs()).map_or(length - 1, |s| s.min(length - 1));
+    let place =
+        |at: Duration| usize::try_from(at.as_secs()).map_or(length - 1, |s| s.min(length - 1));
     let mut slices = vec![Slice::default(); length];
     let mut ttft: Vec<Vec<Duration>> = vec![Vec::new(); length];
     let mut left = vec![0_u64; length];
@@ -268,7 +273,8 @@ impl Observed {
             self.connect.record(connect);
         }
         for pair in sample.chunks.windows(2) {
-            self.chunk_gaps.record(pair[1].at.saturating_sub(pair[0].at));
+            self.chunk_gaps
+                .record(pair[1].at.saturating_sub(pair[0].at));
         }
         self.take_token_gaps(sample);
         if let Some(tpot) = tpot(sample) {

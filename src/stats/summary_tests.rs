@@ -55,7 +55,7 @@ fn latencies_by_hand() {
         ("inter_chunk_latency", 50.0),
         // 2 x 20 ms, 3 x 20 ms
         ("inter_token_latency", 20.0),
-        ("time_per_output_token", 16.666_667),
+        ("time_per_output_token", 16.666_666),
         ("request_latency", 200.0),
         ("request_latency_scheduled", 210.0),
         ("dispatch_delay", 10.0),
@@ -78,7 +78,10 @@ fn fewer_tokens_than_chunks() {
     // 2 tokens in 4 chunks: the last two have them; the first of these waited since the first chunk
     let samples = [success(1000, 1000, &[1100, 1110, 1140, 1150], Some(2))];
     let gaps = &metrics(&samples, WINDOW, &Slo::default())["inter_token_latency"];
-    assert_eq!((gaps.count, gaps.min, gaps.max), (Some(2), Some(10.0), Some(40.0)));
+    assert_eq!(
+        (gaps.count, gaps.min, gaps.max),
+        (Some(2), Some(10.0), Some(40.0))
+    );
 }
 
 #[test]
@@ -89,7 +92,12 @@ fn one_token_or_one_chunk_has_no_time_between() {
         success(1000, 1000, &[], Some(0)),
     ];
     let metrics = metrics(&samples, WINDOW, &Slo::default());
-    for name in ["time_per_output_token", "inter_token_latency", "inter_chunk_latency", "connect_time"] {
+    for name in [
+        "time_per_output_token",
+        "inter_token_latency",
+        "inter_chunk_latency",
+        "connect_time",
+    ] {
         assert!(!metrics.contains_key(name), "{name}");
     }
     assert_eq!(metrics["time_to_first_token"].count, Some(2));
@@ -108,10 +116,22 @@ fn the_window_owns_by_intended_time_and_counts_events_by_theirs() {
     ];
     let metrics = metrics(&samples, WINDOW, &Slo::default());
     assert_eq!(metrics["request_latency"].count, Some(1));
-    assert_eq!(avg(&metrics, "request_latency").to_bits(), 150_f64.to_bits());
-    assert_eq!(avg(&metrics, "request_throughput").to_bits(), 0.5_f64.to_bits());
-    assert_eq!(avg(&metrics, "output_token_throughput").to_bits(), 1_f64.to_bits());
-    assert_eq!(avg(&metrics, "total_token_throughput").to_bits(), 6_f64.to_bits());
+    assert_eq!(
+        avg(&metrics, "request_latency").to_bits(),
+        150_f64.to_bits()
+    );
+    assert_eq!(
+        avg(&metrics, "request_throughput").to_bits(),
+        0.5_f64.to_bits()
+    );
+    assert_eq!(
+        avg(&metrics, "output_token_throughput").to_bits(),
+        1_f64.to_bits()
+    );
+    assert_eq!(
+        avg(&metrics, "total_token_throughput").to_bits(),
+        6_f64.to_bits()
+    );
     assert_eq!(counts(&samples, WINDOW).total, 1);
     assert_eq!(sent_rate(&samples, WINDOW).to_bits(), 0.5_f64.to_bits());
 }
@@ -154,19 +174,46 @@ fn counts_by_class_and_first_messages() {
     samples.extend((0..9).map(|n| error(2000 + n, &n.to_string())));
     let counts = counts(&samples, WINDOW);
     assert_eq!((counts.total, counts.successes, counts.errors), (15, 2, 13));
-    let classes: Vec<_> = counts.by_class.iter().map(|(c, n)| (c.as_str(), *n)).collect();
-    assert_eq!(classes, [("http_503", 11), ("never_sent", 1), ("timeout", 1)]);
+    let classes: Vec<_> = counts
+        .by_class
+        .iter()
+        .map(|(c, n)| (c.as_str(), *n))
+        .collect();
+    assert_eq!(
+        classes,
+        [("http_503", 11), ("never_sent", 1), ("timeout", 1)]
+    );
     assert_eq!(
         counts.error_samples,
-        ["http_503: busy", "http_503: 0", "http_503: 1", "http_503: 2", "http_503: 3"]
+        [
+            "http_503: busy",
+            "http_503: 0",
+            "http_503: 1",
+            "http_503: 2",
+            "http_503: 3"
+        ]
     );
-    let latency = (counts.avg_latency_ms, counts.min_latency_ms, counts.max_latency_ms);
+    let latency = (
+        counts.avg_latency_ms,
+        counts.min_latency_ms,
+        counts.max_latency_ms,
+    );
     assert_eq!(latency, (200.0, 100.0, 300.0));
 }
 
 #[test]
 fn nothing_is_nothing() {
-    assert!(metrics(&[], Window { end: WINDOW.start, ..WINDOW }, &Slo::default()).is_empty());
+    assert!(
+        metrics(
+            &[],
+            Window {
+                end: WINDOW.start,
+                ..WINDOW
+            },
+            &Slo::default()
+        )
+        .is_empty()
+    );
     assert_eq!(counts(&[], WINDOW), Counts::default());
     assert_eq!(lateness(&[], WINDOW), Lateness::default());
     assert!(slices(&[], Duration::ZERO).is_empty());
@@ -189,7 +236,10 @@ fn seconds_of_the_load() {
     assert_eq!(told, [(2, 1, 0, 4, 1), (1, 1, 1, 2, 0), (0, 0, 1, 0, 0)]);
     assert_eq!(slices[0].ttft_p50_ms, Some(350.0));
     assert_eq!(slices[0].ttft_max_ms, Some(500.0));
-    assert_eq!((slices[1].t.to_bits(), slices[1].ttft_p50_ms), (1_f64.to_bits(), None));
+    assert_eq!(
+        (slices[1].t.to_bits(), slices[1].ttft_p50_ms),
+        (1_f64.to_bits(), None)
+    );
 }
 
 #[test]

@@ -18,7 +18,10 @@ pub const MIN_SAMPLES: u64 = 100;
 
 /// What the verdict is made of; all about the measured window.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not states"
+)]
 pub struct Facts {
     /// Requests that ended well.
     pub successes: u64,
@@ -216,31 +219,63 @@ mod tests {
         type Change = fn(&mut Facts);
         let cases: &[(&str, Change, Verdict)] = &[
             ("no success", |f| f.successes = 0, Verdict::Invalid),
-            ("rate within 2 %", |f| f.achieved_rate = 9.81, Verdict::Valid),
+            (
+                "rate within 2 %",
+                |f| f.achieved_rate = 9.81,
+                Verdict::Valid,
+            ),
             ("rate too low", |f| f.achieved_rate = 9.79, Verdict::Invalid),
-            ("rate too high", |f| f.achieved_rate = 10.21, Verdict::Invalid),
-            ("one of ten missing", |f| {
-                (f.achieved_rate, f.expected_in_window) = (9.0, Some(10));
-            }, Verdict::Valid),
-            ("two of ten missing", |f| {
-                (f.achieved_rate, f.expected_in_window) = (8.0, Some(10));
-            }, Verdict::Invalid),
-            ("closed loop has no rate", |f| {
-                (f.requested_rate, f.achieved_rate) = (None, 3.0);
-            }, Verdict::Valid),
-            ("poisson varies", |f| {
-                (f.poisson, f.achieved_rate) = (true, 11.0);
-            }, Verdict::Valid),
-            ("poisson off its schedule", |f| {
-                (f.poisson, f.expected_in_window) = (true, Some(1030));
-            }, Verdict::Invalid),
+            (
+                "rate too high",
+                |f| f.achieved_rate = 10.21,
+                Verdict::Invalid,
+            ),
+            (
+                "one of ten missing",
+                |f| {
+                    (f.achieved_rate, f.expected_in_window) = (9.0, Some(10));
+                },
+                Verdict::Valid,
+            ),
+            (
+                "two of ten missing",
+                |f| {
+                    (f.achieved_rate, f.expected_in_window) = (8.0, Some(10));
+                },
+                Verdict::Invalid,
+            ),
+            (
+                "closed loop has no rate",
+                |f| {
+                    (f.requested_rate, f.achieved_rate) = (None, 3.0);
+                },
+                Verdict::Valid,
+            ),
+            (
+                "poisson varies",
+                |f| {
+                    (f.poisson, f.achieved_rate) = (true, 11.0);
+                },
+                Verdict::Valid,
+            ),
+            (
+                "poisson off its schedule",
+                |f| {
+                    (f.poisson, f.expected_in_window) = (true, Some(1030));
+                },
+                Verdict::Invalid,
+            ),
             ("1 of 1000 dropped", |f| f.dropped = 1, Verdict::Valid),
             ("2 of 1000 dropped", |f| f.dropped = 2, Verdict::Invalid),
             ("late", |f| f.lateness_p99_ms = 10.5, Verdict::Degraded),
             ("very late", |f| f.lateness_p99_ms = 50.5, Verdict::Invalid),
-            ("no first token known", |f| {
-                (f.lateness_p99_ms, f.ttft_p50_ms) = (50.5, None);
-            }, Verdict::Valid),
+            (
+                "no first token known",
+                |f| {
+                    (f.lateness_p99_ms, f.ttft_p50_ms) = (50.5, None);
+                },
+                Verdict::Valid,
+            ),
             ("99 successes", |f| f.successes = 99, Verdict::Degraded),
             ("chunks", |f| f.counted_by_chunks = true, Verdict::Degraded),
             ("shared", |f| f.cores_shared = true, Verdict::Degraded),
