@@ -55,7 +55,7 @@ fn latencies_by_hand() {
         ("inter_chunk_latency", 50.0),
         // 2 x 20 ms, 3 x 20 ms
         ("inter_token_latency", 20.0),
-        ("time_per_output_token", 16.666_667),
+        ("time_per_output_token", 16.666_666),
         ("request_latency", 200.0),
         ("request_latency_scheduled", 210.0),
         ("dispatch_delay", 10.0),
