@@ -1,4 +1,4 @@
-//! Requests and answers of OpenAI's two text APIs, as llama.cpp and vLLM speak them.
+//! Requests and answers of `OpenAI`'s two text APIs, as llama.cpp and vLLM speak them.
 //!
 //! Pure: bytes in, bytes out. Answers are read on the load path, once for each token, so only what is measured is
 //! looked at and no text is kept: that there is content is a measurement, what it says is not. Unknown keys are ignored,
@@ -246,7 +246,7 @@ impl<'de> Deserialize<'de> for Filled {
     }
 }
 
-/// What an error answer says: in OpenAI's form, in vLLM's, or as plain text; one line, 300 characters at the most.
+/// What an error answer says: in `OpenAI`'s form, in vLLM's, or as plain text; one line, 300 characters at the most.
 pub fn error_message(body: &[u8]) -> String {
     match serde_json::from_slice::<Value>(body) {
         Ok(value) => message_of(&value),

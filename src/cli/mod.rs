@@ -14,7 +14,7 @@ use crate::{command, exit::Exit};
 #[derive(Debug, Parser)]
 #[command(name = "aif", version, after_help = exit_codes(), max_term_width = 100, propagate_version = false)]
 pub struct Cli {
-    /// Site: a name in sbatch/sites/, or the path of a site file [env: AIF_SITE]
+    /// Site: a name in sbatch/sites/, or the path of a site file [env: `AIF_SITE`]
     #[arg(long, global = true, value_name = "SITE")]
     pub site: Option<String>,
 

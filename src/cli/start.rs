@@ -129,21 +129,21 @@ fn context(
         .env
         .path("AIF_RUN_DIR")
         .filter(|_| role != "stack" && out.is_none());
-    let run = match &given {
-        Some(path) => RunDir::open(path).or_exit(Exit::NoInput, || {
+    let run = if let Some(path) = &given {
+        let opened = RunDir::open(path);
+        opened.or_exit(Exit::NoInput, || {
             format!("no run folder {}", path.display())
-        })?,
-        None => {
-            let id = if role == "stack" {
-                run::stack_id(service, job.as_ref())
-            } else {
-                run::role_id(service, role, job.as_ref())
-            };
-            let made = RunDir::create(&root, &id).and_then(|run| RunDir::open(&run.path));
-            made.or_exit(Exit::CannotCreate, || {
-                format!("no run folder can be made in {}", root.display())
-            })?
-        }
+        })?
+    } else {
+        let id = if role == "stack" {
+            run::stack_id(service, job.as_ref())
+        } else {
+            run::role_id(service, role, job.as_ref())
+        };
+        let made = RunDir::create(&root, &id).and_then(|run| RunDir::open(&run.path));
+        made.or_exit(Exit::CannotCreate, || {
+            format!("no run folder can be made in {}", root.display())
+        })?
     };
     telemetry::log::start(role, &run.id, job.as_ref(), &shell.env);
     Ok(Context {

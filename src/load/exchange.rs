@@ -130,7 +130,7 @@ async fn carry<C: Connect>(
             .into_body()
             .collect()
             .await
-            .map(|body| body.to_bytes())
+            .map(http_body_util::Collected::to_bytes)
             .unwrap_or_default();
         give_back(&mut connection, target).await;
         return Err(Rejected::Status(status, openai::error_message(&body)));
@@ -160,17 +160,13 @@ async fn send<C: Connect>(
     sample: &mut Sample,
 ) -> Result<(Option<Connection>, Response<Incoming>), Failed> {
     loop {
-        let mut connection = match target.pool.take() {
-            Some(connection) => connection,
-            None => {
-                let opened = target
-                    .pool
-                    .open()
-                    .await
-                    .map_err(|error| Failed("connect", said(&error)))?;
-                sample.connect = Some(opened.1);
-                opened.0
-            }
+        let mut connection = if let Some(connection) = target.pool.take() {
+            connection
+        } else {
+            let opened = target.pool.open().await;
+            let (connection, took) = opened.map_err(|error| Failed("connect", said(&error)))?;
+            sample.connect = Some(took);
+            connection
         };
         let used = connection.used;
         sample.sent = Some(start.elapsed());
@@ -251,7 +247,7 @@ async fn read_stream(
             Err(error) => {
                 failed = failed
                     .take()
-                    .or(Some(Failed("bad_event", error.to_string())))
+                    .or(Some(Failed("bad_event", error.to_string())));
             }
         });
     }

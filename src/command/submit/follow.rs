@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Interval between two questions to the controller while a job waits: short first, then patient.
 const ASK: [u64; 4] = [1, 2, 5, 10];
 /// Files that tell nothing for so long mean that the job may be gone.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// Follows the job; ends with its code.
 pub(super) async fn to_the_end(

@@ -86,9 +86,7 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
 }
 
 fn prepare(args: &Args, shell: &Shell, site: &Site) -> Result<Submission, Failure> {
-    let script_given = Path::new(&args.what)
-        .extension()
-        .is_some_and(|end| end == "sh");
+    let script_given = is_script(&args.what);
     let (script, mut words, arguments) = if script_given {
         let script = [PathBuf::from(&args.what), shell.home.join(&args.what)]
             .into_iter()
@@ -170,8 +168,13 @@ fn recipe(args: &Args, shell: &Shell, site: &Site) -> Result<(Kind, Resources, S
     Ok((kind, resources, resolved.entry.path))
 }
 
+/// Is a job script meant, and not a recipe?
+fn is_script(what: &str) -> bool {
+    Path::new(what).extension().is_some_and(|end| end == "sh")
+}
+
 fn service_of(args: &Args, shell: &Shell, site: &Site) -> Option<String> {
-    if args.what.ends_with(".sh") {
+    if is_script(&args.what) {
         return None;
     }
     let variables = library::variables(&shell.env, site, &shell.home);

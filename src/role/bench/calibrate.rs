@@ -51,21 +51,19 @@ pub(super) async fn run(
             api: plan.api,
             stream: plan.workload.stream,
             body: content.body(FIRST_INDEX + probes.len() as u64, words, 1),
-            timeout: plan.timeout.max(Duration::from_secs(60)),
+            timeout: plan.timeout.max(Duration::from_mins(1)),
         };
-        let sample = probe(target, &call, start, &shutdown.drain).await?;
-        match sample {
-            Some(tokens) => probes.push((words, tokens)),
-            None => {
-                tracing::warn!(
-                    "The engine reports no usage: a word is taken for a token of the prompt"
-                );
-                return Ok(Calibration {
-                    words: wanted as usize,
-                    probes,
-                });
-            }
-        }
+        let tokens = probe(target, &call, start, &shutdown.drain).await?;
+        let Some(tokens) = tokens else {
+            tracing::warn!(
+                "The engine reports no usage: a word is taken for a token of the prompt"
+            );
+            return Ok(Calibration {
+                words: wanted as usize,
+                probes,
+            });
+        };
+        probes.push((words, tokens));
     }
     let off = |tokens: u64| tokens.abs_diff(u64::from(wanted));
     let words = probes

@@ -22,7 +22,7 @@ use tokio::{net::TcpListener, time::Instant};
 
 use self::{exporter::Exporter, outcome::Facts, service::Service, watch::Ending};
 use crate::{
-    clock::{self, Stopwatch},
+    clock,
     exit::{Exit, Failure, OrExit as _},
     launch::cpus,
     load::{
@@ -191,7 +191,6 @@ async fn bench(
         ..Control::default()
     };
     let counters = service.counters(context).await;
-    let watch = Stopwatch::start();
     let cpu = outcome::cpu_seconds();
     publication
         .update(|record| {
@@ -209,14 +208,8 @@ async fn bench(
         control.clone(),
         Arc::clone(exporter),
     ));
-    let mut facts = Facts::new(
-        config,
-        context,
-        &service,
-        &calibration,
-        stimulus,
-        watch.started_at,
-    );
+    let mut facts = Facts::new(config, context, &service, &calibration);
+    facts.stimulus = stimulus;
 
     let start = Instant::now();
     let running = context.shutdown.tasks.spawn({

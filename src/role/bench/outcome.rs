@@ -23,6 +23,22 @@ use crate::{
     },
 };
 
+/// Whom the generator shares its cores with.
+#[derive(Debug, Clone, Copy)]
+struct Cores {
+    /// With an engine of the service.
+    shared: bool,
+    /// Is it known at all?
+    known: bool,
+}
+
+/// The monitor that was there at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MonitorSeen {
+    There,
+    Lost,
+}
+
 /// What is known of a load besides its samples.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
@@ -30,14 +46,14 @@ pub(super) struct Facts {
     service_name: String,
     run: String,
     target: TargetFacts,
-    stimulus: String,
-    started_at: Timestamp,
     cpus: Vec<usize>,
-    cores_shared: bool,
-    cores_known: bool,
-    monitor_expected: bool,
-    monitor_lost: bool,
+    cores: Cores,
+    monitor: Option<MonitorSeen>,
     probes: Vec<(usize, u64)>,
+    /// SHA-256 of the stimulus.
+    pub(super) stimulus: String,
+    /// Start of the load.
+    pub(super) started_at: Timestamp,
     /// Is the result whole?
     pub(super) completeness: Completeness,
     /// CPU time of the load.
@@ -52,8 +68,6 @@ impl Facts {
         context: &Context,
         service: &Service,
         calibration: &Calibration,
-        stimulus: String,
-        started_at: Timestamp,
     ) -> Self {
         let own = cpus::allowed();
         let here = context.node();
@@ -65,20 +79,23 @@ impl Facts {
         let shared = beside
             .iter()
             .any(|record| record.cpus.iter().any(|cpu| own.contains(cpu)));
+        let told = beside.iter().all(|record| !record.cpus.is_empty());
+        // a service that is given by its address may be anywhere, also here
+        let near = service.records.is_empty() && service.is_on_loopback();
         Self {
             name: config.plan.name.clone(),
             service_name: config.plan.service_name.clone(),
             run: context.run.id.clone(),
             target: service.facts.clone(),
-            stimulus,
-            started_at,
-            cores_shared: shared,
-            cores_known: !service.records.is_empty()
-                && beside.iter().all(|record| !record.cpus.is_empty()),
+            cores: Cores {
+                shared,
+                known: told && !near,
+            },
             cpus: own,
-            monitor_expected: context.in_stack && monitors(context),
-            monitor_lost: false,
+            monitor: (context.in_stack && monitors(context)).then_some(MonitorSeen::There),
             probes: calibration.probes.clone(),
+            stimulus: String::new(),
+            started_at: clock::now(),
             completeness: Completeness::Running,
             cpu_seconds: 0.0,
             counted: Tokens::default(),
@@ -87,7 +104,9 @@ impl Facts {
 
     /// Looks once more what is left of the monitor that was there at the start.
     pub(super) fn look_for_monitor(&mut self, context: &Context) {
-        self.monitor_lost = self.monitor_expected && !monitors(context);
+        if self.monitor.is_some() && !monitors(context) {
+            self.monitor = Some(MonitorSeen::Lost);
+        }
     }
 }
 
@@ -207,14 +226,15 @@ pub(super) fn assemble(
             .get("time_to_first_token")
             .and_then(|metric| metric.p50),
         counted_by_chunks: !by_usage,
-        cores_shared: facts.cores_shared,
-        cores_known: facts.cores_known,
-        monitor_lost: facts.monitor_lost,
+        cores_shared: facts.cores.shared,
+        cores_known: facts.cores.known,
+        monitor_lost: facts.monitor == Some(MonitorSeen::Lost),
         interrupted: facts.completeness == Completeness::Interrupted,
         poisson,
     });
     let bug = |error| Failure::caused(Exit::Bug, "the plan cannot be written", error);
     let mut workload = serde_json::to_value(&plan.workload).map_err(bug)?;
+    workload["api"] = serde_json::to_value(plan.api).map_err(bug)?;
     workload["calibration"] = serde_json::json!(facts.probes);
     Ok(Results {
         total_requests: counts.total,
@@ -253,7 +273,7 @@ pub(super) fn assemble(
             lateness_max_ms: lateness.max_ms,
             cpu_seconds: facts.cpu_seconds,
             cpus: facts.cpus.clone(),
-            cores_shared: facts.cores_shared,
+            cores_shared: facts.cores.shared,
         },
         slices: summary::slices(samples, elapsed),
     })

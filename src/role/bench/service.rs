@@ -187,6 +187,14 @@ impl Service {
         self.instances.iter().map(target).collect()
     }
 
+    /// Is it reached by this machine's loopback?
+    pub(super) fn is_on_loopback(&self) -> bool {
+        const NAMES: [&str; 3] = ["http://127.", "http://localhost", "http://[::1]"];
+        let urls = &self.facts.urls;
+        urls.iter()
+            .any(|url| NAMES.iter().any(|name| url.starts_with(name)))
+    }
+
     /// Time until the first job of the service ends, less a slack; `None` where no end is known.
     pub(super) fn ends_in(&self, slack: Duration) -> Option<Duration> {
         let ends = self
