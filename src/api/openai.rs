@@ -1,1 +1,467 @@
-//! To be written.
+//! Requests and answers of OpenAI's two text APIs, as llama.cpp and vLLM speak them.
+//!
+//! Pure: bytes in, bytes out. Answers are read on the load path, once for each token, so only what is measured is
+//! looked at and no text is kept: that there is content is a measurement, what it says is not. Unknown keys are ignored,
+//! because every engine adds its own.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Serialize,
+    de::{self, Deserializer, IgnoredAny},
+};
+use serde_json::Value;
+
+use crate::recipe::Api;
+
+/// Longest message kept of an error.
+const MESSAGE_LIMIT: usize = 300;
+
+/// What one request asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestSpec<'a> {
+    /// The API.
+    pub api: Api,
+    /// The model's name.
+    pub model: &'a str,
+    /// The prompt; the only message of a chat.
+    pub prompt: &'a str,
+    /// Most tokens of the answer.
+    pub max_tokens: u32,
+    /// Sampling temperature; the engine's default where `None`.
+    pub temperature: Option<f64>,
+    /// Nucleus sampling; the engine's default where `None`.
+    pub top_p: Option<f64>,
+    /// Go on to `max_tokens` whatever the model says. An extension that both engines know.
+    pub ignore_eos: bool,
+    /// Answer token by token.
+    pub stream: bool,
+}
+
+/// Path of an API.
+pub fn path(api: Api) -> &'static str {
+    match api {
+        Api::Completions => "/v1/completions",
+        Api::Chat => "/v1/chat/completions",
+    }
+}
+
+/// The body of a request.
+pub fn body(spec: &RequestSpec<'_>) -> Vec<u8> {
+    let (prompt, messages) = match spec.api {
+        Api::Completions => (Some(spec.prompt), None),
+        Api::Chat => (
+            None,
+            Some([Message {
+                role: "user",
+                content: spec.prompt,
+            }]),
+        ),
+    };
+    serde_json::to_vec(&Body {
+        model: spec.model,
+        prompt,
+        messages,
+        max_tokens: spec.max_tokens,
+        temperature: spec.temperature,
+        top_p: spec.top_p,
+        ignore_eos: spec.ignore_eos,
+        stream: spec.stream,
+        stream_options: spec.stream.then_some(StreamOptions {
+            include_usage: true,
+        }),
+    })
+    .expect("text and numbers always serialize")
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<[Message<'a>; 1]>,
+    max_tokens: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    ignore_eos: bool,
+    stream: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_options: Option<StreamOptions>,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+}
+
+#[derive(Serialize)]
+struct StreamOptions {
+    include_usage: bool,
+}
+
+/// What one event of a stream, or a whole answer, tells.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Event {
+    /// It carries text: content or reasoning that is not empty.
+    pub content: bool,
+    /// Why the answer ended, where it did.
+    pub finish: Option<String>,
+    /// Token counts, where told.
+    pub usage: Option<Usage>,
+    /// The error's message, where it is one.
+    pub error: Option<String>,
+    /// It is the stream's last: `[DONE]`.
+    pub done: bool,
+}
+
+/// Token counts, as the engine counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Of the prompt, with the chat template's.
+    pub prompt_tokens: u64,
+    /// Of the answer.
+    pub completion_tokens: u64,
+    /// Of the prompt, those found in the cache; `None` where the engine does not tell.
+    pub cached_tokens: Option<u64>,
+}
+
+/// Reads the data of one server-sent event.
+pub fn event(api: Api, data: &str) -> Result<Event, serde_json::Error> {
+    let data = data.trim();
+    if data == "[DONE]" {
+        return Ok(Event {
+            done: true,
+            ..Event::default()
+        });
+    }
+    read(api, data.as_bytes())
+}
+
+/// Reads the body of an answer that is not a stream.
+pub fn answer(api: Api, body: &[u8]) -> Result<Event, serde_json::Error> {
+    read(api, body)
+}
+
+fn read(api: Api, json: &[u8]) -> Result<Event, serde_json::Error> {
+    let wire: Wire = serde_json::from_slice(json)?;
+    let mut event = Event {
+        error: wire.error.as_ref().map(message_of),
+        usage: wire.usage.map(|usage| Usage {
+            prompt_tokens: usage.prompt_tokens.unwrap_or(0),
+            completion_tokens: usage.completion_tokens.unwrap_or(0),
+            cached_tokens: usage.prompt_tokens_details.and_then(|d| d.cached_tokens),
+        }),
+        ..Event::default()
+    };
+    for choice in wire.choices.unwrap_or_default() {
+        event.content |= match api {
+            Api::Completions => choice.text.0,
+            Api::Chat => [choice.delta, choice.message]
+                .into_iter()
+                .flatten()
+                .any(|part| part.content.0 || part.reasoning.0 || part.reasoning_content.0),
+        };
+        event.finish = event.finish.or(choice.finish_reason);
+    }
+    Ok(event)
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    choices: Option<Vec<Choice>>,
+    usage: Option<WireUsage>,
+    error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    text: Filled,
+    delta: Option<Part>,
+    message: Option<Part>,
+    finish_reason: Option<String>,
+}
+
+/// `delta` of a stream, `message` of a whole answer.
+#[derive(Deserialize)]
+struct Part {
+    #[serde(default)]
+    content: Filled,
+    /// vLLM's name for it.
+    #[serde(default)]
+    reasoning: Filled,
+    /// llama.cpp's name for it, and vLLM's former one.
+    #[serde(default)]
+    reasoning_content: Filled,
+}
+
+#[derive(Deserialize)]
+struct WireUsage {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    prompt_tokens_details: Option<Details>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    cached_tokens: Option<u64>,
+}
+
+/// Is there a text that is not empty? Reads a text without keeping it.
+#[derive(Default)]
+struct Filled(bool);
+
+impl<'de> Deserialize<'de> for Filled {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Filled;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, a list of parts, or null")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Filled, E> {
+                Ok(Filled(!text.is_empty()))
+            }
+
+            fn visit_unit<E>(self) -> Result<Filled, E> {
+                Ok(Filled(false))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut parts: A) -> Result<Filled, A::Error> {
+                let mut any = false;
+                while parts.next_element::<IgnoredAny>()?.is_some() {
+                    any = true;
+                }
+                Ok(Filled(any))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// What an error answer says: in OpenAI's form, in vLLM's, or as plain text; one line, 300 characters at the most.
+pub fn error_message(body: &[u8]) -> String {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(value) => message_of(&value),
+        Err(_) => one_line(&String::from_utf8_lossy(body)),
+    }
+}
+
+/// The message inside a JSON error, however deep the engine wraps it.
+fn message_of(value: &Value) -> String {
+    let mut inner = value;
+    loop {
+        let deeper = match inner {
+            Value::Object(map) => ["error", "message", "detail", "msg"]
+                .iter()
+                .find_map(|key| map.get(*key).filter(|value| !value.is_null())),
+            Value::Array(items) => items.first(),
+            _ => None,
+        };
+        match deeper {
+            Some(value) => inner = value,
+            None => break,
+        }
+    }
+    match inner {
+        Value::String(text) => one_line(text),
+        // nothing known in it: then all of it
+        Value::Object(_) | Value::Array(_) => one_line(&value.to_string()),
+        other => one_line(&other.to_string()),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    let printable = text.replace(char::is_control, " ");
+    let line = printable.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= MESSAGE_LIMIT {
+        return line;
+    }
+    let mut short: String = line.chars().take(MESSAGE_LIMIT - 1).collect();
+    short.push('…');
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::sse::Scanner;
+
+    /// The body of a captured answer: what stands between the empty line after the headers and the note of the end,
+    /// without the chunks' frames.
+    fn captured(name: &str) -> Vec<u8> {
+        let file = format!("{}/tests/data/sse/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        let bytes = std::fs::read(file).expect("a captured answer");
+        let find = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).position(|w| w == what);
+        let start = find(&bytes, b"\r\n\r\n").expect("headers") + 4;
+        let head = String::from_utf8_lossy(&bytes[..start]).to_lowercase();
+        let mut rest = &bytes[start..];
+        if !head.contains("transfer-encoding: chunked") {
+            let end = find(rest, b"\n# rc=").unwrap_or(rest.len());
+            return rest[..end].to_vec();
+        }
+        let mut body = Vec::new();
+        loop {
+            let line = find(rest, b"\r\n").expect("a chunk's size");
+            let size = std::str::from_utf8(&rest[..line]).expect("a chunk's size");
+            let size = usize::from_str_radix(size, 16).expect("a chunk's size");
+            if size == 0 {
+                return body;
+            }
+            body.extend_from_slice(&rest[line + 2..line + 2 + size]);
+            rest = &rest[line + 2 + size + 2..];
+        }
+    }
+
+    fn streamed(api: Api, name: &str) -> Vec<Event> {
+        let mut events = Vec::new();
+        Scanner::new().push(&captured(name), &mut |data| {
+            events.push(event(api, data).expect("an event"));
+        });
+        events
+    }
+
+    #[test]
+    fn streams_of_both_engines() {
+        let table = [
+            // (chunks with content, prompt, output, cached)
+            ("llama.chat_stream", Api::Chat, 8, 37, 8, Some(0)),
+            ("llama.compl_stream", Api::Completions, 5, 4, 5, Some(0)),
+            ("vllm.chat_stream", Api::Chat, 8, 26, 8, None),
+            ("vllm.compl_stream", Api::Completions, 5, 6, 5, None),
+        ];
+        for (name, api, chunks, prompt_tokens, completion_tokens, cached_tokens) in table {
+            let events = streamed(api, name);
+            let told: Vec<_> = events.iter().filter_map(|event| event.usage).collect();
+            let usage = Usage {
+                prompt_tokens,
+                completion_tokens,
+                cached_tokens,
+            };
+            assert_eq!(told, [usage], "{name}");
+            let count = events.iter().filter(|event| event.content).count();
+            assert_eq!(count, chunks, "{name}");
+            let finish: Vec<_> = events.iter().filter_map(|e| e.finish.as_deref()).collect();
+            assert_eq!(finish, ["length"], "{name}");
+            assert!(events.iter().all(|event| event.error.is_none()), "{name}");
+            assert!(events.last().is_some_and(|event| event.done), "{name}");
+        }
+    }
+
+    #[test]
+    fn whole_answers_of_both_engines() {
+        let table = [
+            ("llama.chat_nostream", Api::Chat, 37, 16, Some(36)),
+            ("llama.compl_nostream", Api::Completions, 4, 5, Some(3)),
+            ("vllm.chat_nostream", Api::Chat, 26, 16, None),
+            ("vllm.compl_nostream", Api::Completions, 6, 5, None),
+        ];
+        for (name, api, prompt_tokens, completion_tokens, cached_tokens) in table {
+            let wanted = Event {
+                content: true,
+                finish: Some("length".to_owned()),
+                usage: Some(Usage {
+                    prompt_tokens,
+                    completion_tokens,
+                    cached_tokens,
+                }),
+                ..Event::default()
+            };
+            let found = answer(api, &captured(name)).expect("an answer");
+            assert_eq!(found, wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_bad_model_is_an_error_of_vllm_and_an_answer_of_llama() {
+        insta::assert_snapshot!(
+            error_message(&captured("vllm.err_badmodel_stream")),
+            @"The model `nope` does not exist. Valid aliases: tiny-llama."
+        );
+        let events = streamed(Api::Chat, "llama.err_badmodel_stream");
+        assert!(events.iter().any(|event| event.content));
+    }
+
+    #[test]
+    fn reasoning_is_content_and_errors_come_in_streams_too() {
+        let table = [
+            (
+                r#"{"choices":[{"delta":{"reasoning_content":"so"}}]}"#,
+                true,
+            ),
+            (
+                r#"{"choices":[{"delta":{"reasoning":"so","content":null}}]}"#,
+                true,
+            ),
+            (
+                r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#,
+                false,
+            ),
+            (r#"{"choices":[],"usage":null}"#, false),
+        ];
+        for (data, content) in table {
+            let found = event(Api::Chat, data).expect("an event");
+            assert_eq!(found.content, content, "{data}");
+        }
+        let found = event(
+            Api::Chat,
+            r#"{"error":{"code":500,"message":"out of memory"}}"#,
+        );
+        let error = found.expect("an event").error;
+        assert_eq!(error.as_deref(), Some("out of memory"));
+        event(Api::Chat, "no JSON").expect_err("no JSON");
+    }
+
+    #[test]
+    fn messages_of_errors() {
+        let table = [
+            (
+                r#"{"error":{"message":"Loading model","code":503}}"#,
+                "Loading model",
+            ),
+            (r#"{"error":"Unauthorized"}"#, "Unauthorized"),
+            (r#"{"detail":"Not Found"}"#, "Not Found"),
+            (
+                r#"{"detail":[{"loc":["body"],"msg":"Field required"}]}"#,
+                "Field required",
+            ),
+            (r#"{"object":"error","message":"too long"}"#, "too long"),
+            (r#"{"code":7}"#, r#"{"code":7}"#),
+            ("Bad\r\n  Gateway\u{1b}", "Bad Gateway"),
+            ("", ""),
+        ];
+        for (body, wanted) in table {
+            assert_eq!(error_message(body.as_bytes()), wanted, "{body}");
+        }
+        assert_eq!(error_message(&[b'x'; 5000]).chars().count(), 300);
+    }
+
+    #[test]
+    fn bodies() {
+        let mut spec = RequestSpec {
+            api: Api::Chat,
+            model: "m",
+            prompt: "say \"a\"",
+            max_tokens: 8,
+            temperature: Some(0.0),
+            top_p: None,
+            ignore_eos: true,
+            stream: true,
+        };
+        let text = |spec: &RequestSpec<'_>| String::from_utf8(body(spec)).expect("UTF-8");
+        insta::assert_snapshot!(text(&spec), @r#"{"model":"m","messages":[{"role":"user","content":"say \"a\""}],"max_tokens":8,"temperature":0.0,"ignore_eos":true,"stream":true,"stream_options":{"include_usage":true}}"#);
+        spec.api = Api::Completions;
+        spec.stream = false;
+        spec.ignore_eos = false;
+        spec.temperature = None;
+        spec.top_p = Some(0.5);
+        insta::assert_snapshot!(text(&spec), @r#"{"model":"m","prompt":"say \"a\"","max_tokens":8,"top_p":0.5,"stream":false}"#);
+    }
+}

@@ -1,8 +1,356 @@
-//! stub
-/// stub
+//! `aif export RUN|URL`: series of a run, live or archived, or of any Prometheus, as JSON or CSV.
+//!
+//! A run whose monitor is alive is asked there; else its archive is served again for as long as the question takes.
+//! Without an expression everything is exported; without times the whole run.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+
+use crate::{
+    api::client::Access,
+    clock,
+    command::Shell,
+    exit::{Exit, Failure, OrExit as _},
+    files::{self, Durability},
+    prometheus::{
+        archive::Served,
+        config::USER,
+        export::{Format, render},
+        process::choose_port,
+        query::{Client, Range, Series},
+    },
+    recipe::PortChoice,
+    registry::{Kind, Liveness, State, Watch},
+    run::{Manifest, RunDir, StepFile},
+    shutdown::Shutdown,
+    terminal, units,
+};
+
+/// Everything that there is.
+const ALL: &str = "{__name__!=\"\"}";
+/// Step where neither the user nor the run tells one.
+const STEP: Duration = Duration::from_secs(15);
+/// What is exported of a Prometheus of which nothing is known.
+const LAST: Duration = Duration::from_hours(1);
+
+/// Arguments of `aif export`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
-/// stub
-pub async fn run(_args: Args, _shell: &super::Shell) -> anyhow::Result<crate::exit::Exit> {
-    todo!()
+pub struct Args {
+    /// Run (its folder, its name in results/, or its job's id), or the URL of a Prometheus
+    #[arg(value_name = "RUN|URL")]
+    pub source: String,
+    /// Expression to export; every series where it is not given
+    #[arg(long, short, value_name = "PROMQL")]
+    pub query: Option<String>,
+    /// Values at this time: RFC 3339, or seconds since 1970
+    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with_all = ["start", "end", "step"])]
+    pub at: Option<Timestamp>,
+    /// First time of a range; the start of the run where it is not given
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub start: Option<Timestamp>,
+    /// Last time of a range; the end of the run where it is not given
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub end: Option<Timestamp>,
+    /// Distance of points, such as 2s; the scrape interval where it is not given
+    #[arg(long, value_name = "DURATION", value_parser = parse_step)]
+    pub step: Option<Duration>,
+    /// Form of the output; json, or csv where --out ends so
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+    /// File to write; standard output where it is not given
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// User of the Prometheus at the URL
+    #[arg(long, requires = "password_file")]
+    pub user: Option<String>,
+    /// File that holds that user's password
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    let seconds = || {
+        let milliseconds = text.parse::<f64>().ok()? * 1000.0;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the cast saturates, and what is out of range is refused below"
+        )]
+        let milliseconds = milliseconds
+            .is_finite()
+            .then_some(milliseconds.round() as i64)?;
+        Timestamp::from_millisecond(milliseconds).ok()
+    };
+    text.parse()
+        .ok()
+        .or_else(seconds)
+        .ok_or_else(|| "a time is 2025-01-31T12:00:00Z (RFC 3339) or seconds since 1970".to_owned())
+}
+
+fn parse_step(text: &str) -> Result<Duration, String> {
+    units::parse_duration(text)
+        .filter(|step| step.as_millis() > 0)
+        .ok_or_else(|| "a step is a duration of at least 1ms, such as 2s".to_owned())
+}
+
+/// What is asked, and what is known of it.
+struct Source {
+    client: Client,
+    /// The archive that is served for this question.
+    served: Option<Served>,
+    span: (Timestamp, Timestamp),
+    step: Duration,
+}
+
+/// What the user wants to know.
+#[derive(Debug, PartialEq)]
+enum Question {
+    At(Timestamp),
+    Over(Range),
+}
+
+impl Question {
+    /// A time means an instant, a range a range. Without either an expression is asked at the end, and everything
+    /// over the whole run: an instant would miss what ended before.
+    fn of(args: &Args, span: (Timestamp, Timestamp), step: Duration) -> Self {
+        let ranged = args.start.is_some() || args.end.is_some() || args.step.is_some();
+        match (args.at, &args.query) {
+            (Some(at), _) => Self::At(at),
+            (None, Some(_)) if !ranged => Self::At(span.1),
+            _ => Self::Over(Range {
+                start: args.start.unwrap_or(span.0),
+                end: args.end.unwrap_or(span.1),
+                step: args.step.unwrap_or(step),
+            }),
+        }
+    }
+}
+
+/// Exports.
+///
+/// # Errors
+/// Where there is nobody to be asked, the expression is wrong, or the file cannot be written.
+pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
+    // a signal must not leave a Prometheus behind
+    let shutdown = Shutdown::listen()?;
+    let exported = tokio::select! {
+        exported = export(&args, shell) => exported?,
+        () = shutdown.drain.cancelled() => {
+            return Ok(shutdown.cause().map_or(Exit::Interrupted, crate::shutdown::Cause::exit));
+        }
+    };
+    let csv = args
+        .out
+        .as_ref()
+        .is_some_and(|path| path.extension().is_some_and(|e| e == "csv"));
+    let format = args
+        .format
+        .unwrap_or(if csv { Format::Csv } else { Format::Json });
+    let text = render(format, args.query.as_deref().unwrap_or(ALL), &exported);
+    let points: usize = exported.iter().map(|series| series.points.len()).sum();
+    match &args.out {
+        Some(path) => {
+            files::write_atomic(path, text.as_bytes(), 0o644, Durability::Synced)
+                .or_exit(Exit::CannotCreate, || {
+                    "the export cannot be written".to_owned()
+                })?;
+            terminal::note(format_args!(
+                "aif: {} series with {points} points in {}",
+                exported.len(),
+                path.display()
+            ));
+        }
+        None => terminal::line(text.trim_end())?,
+    }
+    Ok(Exit::Done)
+}
+
+async fn export(args: &Args, shell: &Shell) -> anyhow::Result<Vec<Series>> {
+    let source = if args.source.contains("://") {
+        of_url(args)?
+    } else {
+        of_run(&shell.find_run(&args.source)?, shell).await?
+    };
+    let query = args.query.as_deref().unwrap_or(ALL);
+    let answer = match Question::of(args, source.span, source.step) {
+        Question::At(at) => source.client.instant(query, Some(at)).await,
+        Question::Over(range) => source.client.range(query, range).await,
+    };
+    if let Some(served) = source.served {
+        served.stop().await;
+    }
+    Ok(answer.map_err(|error| {
+        let exit = match &error {
+            crate::prometheus::query::Error::Refused { .. }
+            | crate::prometheus::query::Error::Range => Exit::Usage,
+            _ => Exit::Unavailable,
+        };
+        Failure::caused(exit, "nothing was exported", error)
+    })?)
+}
+
+fn of_url(args: &Args) -> anyhow::Result<Source> {
+    let access = match (&args.user, &args.password_file) {
+        (_, None) => Access::Open,
+        (user, Some(file)) => Access::Basic(
+            user.clone().unwrap_or_else(|| USER.to_owned()),
+            password(file)?,
+        ),
+    };
+    let now = clock::now();
+    Ok(Source {
+        client: Client::new(&args.source, access),
+        served: None,
+        span: (now - LAST, now),
+        step: STEP,
+    })
+}
+
+fn password(file: &Path) -> anyhow::Result<String> {
+    Ok(files::read_text(file)?.trim().to_owned())
+}
+
+async fn of_run(run: &RunDir, shell: &Shell) -> anyhow::Result<Source> {
+    let step = files::read_json::<StepFile>(&run.step("monitor"))
+        .ok()
+        .and_then(|step| step.facts.get("scrape_interval_seconds")?.as_f64())
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|step| !step.is_zero())
+        .unwrap_or(STEP);
+    if let Some((client, since)) = live_monitor(run, shell).await? {
+        return Ok(Source {
+            client,
+            served: None,
+            span: (since, clock::now()),
+            step,
+        });
+    }
+    let site = shell.site()?;
+    let port = choose_port([127, 0, 0, 1].into(), PortChoice::Auto, site.ports())
+        .or_exit(Exit::Unavailable, || {
+            "the archive cannot be served".to_owned()
+        })?;
+    let local = site.local_folder(&shell.env);
+    let served = Served::of_run(run, &local, &shell.env, port)
+        .await
+        .map_err(|error| Failure::caused(error.exit(), "the archive cannot be served", error))?;
+    let span = served
+        .span
+        .or_else(|| span_of(run))
+        .unwrap_or_else(|| (clock::now() - LAST, clock::now()));
+    Ok(Source {
+        client: served.client().clone(),
+        served: Some(served),
+        span,
+        step,
+    })
+}
+
+/// The monitor of this run where it is alive, and since when it watches.
+async fn live_monitor(run: &RunDir, shell: &Shell) -> anyhow::Result<Option<(Client, Timestamp)>> {
+    let store = shell.store()?;
+    let seen = Watch::new(&store).refresh().await;
+    let found = seen.into_iter().find(|seen| {
+        seen.liveness == Liveness::Alive
+            && seen.record.kind == Kind::Monitor
+            && seen.record.state == State::Ready
+            && seen.record.run.as_deref() == Some(&run.id)
+            && !seen.record.is_out_of_reach()
+    });
+    let Some(record) = found.map(|seen| seen.record) else {
+        return Ok(None);
+    };
+    let (Some(url), Some(file)) = (&record.endpoints.api, &record.auth.key_file) else {
+        return Ok(None);
+    };
+    let password = password(Path::new(file)).context("the password of the run's Prometheus")?;
+    let access = Access::Basic(USER.to_owned(), password);
+    Ok(Some((Client::new(url, access), record.started_at)))
+}
+
+fn span_of(run: &RunDir) -> Option<(Timestamp, Timestamp)> {
+    let manifest = files::read_json::<Manifest>(&run.manifest()).ok()?;
+    Some((manifest.started_at, manifest.ended_at?))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(words: &[&str]) -> Result<Args, String> {
+        Command::try_parse_from([&["export"], words].concat())
+            .map(|command| command.args)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn times_as_people_and_programs_write_them() {
+        let noon = Timestamp::from_second(1_738_324_800).unwrap();
+        for text in [
+            "2025-01-31T12:00:00Z",
+            "2025-01-31T13:00:00+01:00",
+            "1738324800",
+            "1738324800.0",
+        ] {
+            assert_eq!(parse_time(text), Ok(noon), "{text}");
+        }
+        for text in ["", "yesterday", "inf", "1e300"] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
+        assert!(parse_step("0").is_err());
+        assert_eq!(parse_step("2s"), Ok(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn what_is_asked_follows_from_what_is_given() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let step = Duration::from_secs(2);
+        let over = |start, end, step| {
+            Question::Over(Range {
+                start: at(start),
+                end: at(end),
+                step: Duration::from_secs(step),
+            })
+        };
+        let cases: [(&[&str], Question); 5] = [
+            (&["r"], over(10, 20, 2)),
+            (&["r", "--query", "up"], Question::At(at(20))),
+            (&["r", "--query", "up", "--at", "15"], Question::At(at(15))),
+            (&["r", "--query", "up", "--step", "1s"], over(10, 20, 1)),
+            (&["r", "--start", "12", "--end", "14"], over(12, 14, 2)),
+        ];
+        for (words, question) in cases {
+            let args = parse(words).unwrap();
+            assert_eq!(
+                Question::of(&args, (at(10), at(20)), step),
+                question,
+                "{words:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        assert!(parse(&["r", "--at", "1", "--start", "1"]).is_err());
+        assert!(
+            parse(&["http://h", "--user", "u"])
+                .unwrap_err()
+                .contains("--password-file")
+        );
+    }
 }

@@ -22,7 +22,10 @@ use super::{
 };
 use crate::{
     api::client::Access,
+    env::Env,
+    exit::Exit,
     files::{self, Durability},
+    run::{Manifest, RunDir},
 };
 
 /// Long enough for any archive; Prometheus's own limit is 292 years.
@@ -53,6 +56,26 @@ pub enum Error {
     /// The task that unpacks died.
     #[error("unpacking was broken off")]
     Unpacking(#[from] tokio::task::JoinError),
+    /// The run has none.
+    #[error("run {run} has no archive of metrics: {} is not there", path.display())]
+    None {
+        /// The run.
+        run: String,
+        /// Where it would be.
+        path: PathBuf,
+    },
+}
+
+impl Error {
+    /// The code that it ends a command with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::None { .. } | Self::Archive(_) => Exit::NoInput,
+            Self::Process(_) => Exit::Unavailable,
+            Self::Folder(_) | Self::Files(_) => Exit::CannotCreate,
+            Self::Config(_) | Self::Unpacking(_) => Exit::Bug,
+        }
+    }
 }
 
 /// An archive that is served.
@@ -68,6 +91,27 @@ pub struct Served {
 }
 
 impl Served {
+    /// Serves the archive of a run, on a copy below `parent`, by the image that the run used where it is still there.
+    pub async fn of_run(run: &RunDir, parent: &Path, env: &Env, port: Port) -> Result<Self, Error> {
+        let path = run.metrics().join(snapshot::ARCHIVE);
+        if !path.is_file() {
+            return Err(Error::None {
+                run: run.id.clone(),
+                path,
+            });
+        }
+        let manifest = files::read_json::<Manifest>(&run.manifest()).ok();
+        let recipes = manifest
+            .map(|manifest| manifest.recipes)
+            .unwrap_or_default();
+        let image = recipes.iter().find_map(|recipe| {
+            recipe.plan["image"]
+                .as_str()
+                .filter(|_| recipe.kind == "monitor")
+        });
+        Self::start(&path, parent, &Binary::find(env, image)?, port).await
+    }
+
     /// Unpacks an archive below `parent` and starts Prometheus on it, on 127.0.0.1.
     pub async fn start(
         archive: &Path,
@@ -100,6 +144,7 @@ impl Served {
                 size: None,
                 log: folder.path().join("prometheus.log"),
                 visible: Vec::new(),
+                guard: process::guard(),
                 access: Access::Open,
             },
         )?;

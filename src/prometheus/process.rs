@@ -8,6 +8,7 @@
 //! that it does not know). The error then carries the last lines of its log.
 
 use std::{
+    ffi::OsString,
     fmt,
     net::{IpAddr, TcpListener},
     os::unix::process::ExitStatusExt as _,
@@ -16,15 +17,12 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    sys::signal::{Signal, kill, killpg},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use rand::Rng as _;
 use tokio::process::{Child, Command};
 
 use super::query::Client;
-use crate::{api::client::Access, env::Env, files, recipe::PortChoice};
+use crate::{api::client::Access, env::Env, files, process::tree, recipe::PortChoice};
 
 /// Between two questions whether it is ready.
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
@@ -128,17 +126,17 @@ impl Binary {
             .ok_or(Error::Missing)
     }
 
-    /// The command, with these paths visible in the container under their own names.
-    fn command(&self, visible: &[PathBuf]) -> Command {
+    /// Program and first arguments, with these paths visible in the container under their own names.
+    fn command(&self, visible: &[PathBuf]) -> Vec<OsString> {
         match self {
-            Self::Program(path) => Command::new(path),
+            Self::Program(path) => vec![path.into()],
             Self::Image { apptainer, image } => {
-                let mut command = Command::new(apptainer);
-                command.args(["exec", "--pid"]);
+                let mut command: Vec<OsString> =
+                    vec![apptainer.into(), "exec".into(), "--pid".into()];
                 for path in visible {
-                    command.arg("--bind").arg(path);
+                    command.extend(["--bind".into(), path.into()]);
                 }
-                command.arg(image).arg("prometheus");
+                command.extend([image.into(), "prometheus".into()]);
                 command
             }
         }
@@ -166,8 +164,17 @@ pub struct Options {
     pub log: PathBuf,
     /// Further paths that it must see.
     pub visible: Vec<PathBuf>,
+    /// Our own binary, where it is to end Prometheus should we be killed. Under Slurm the end of the step does that.
+    pub guard: Option<PathBuf>,
     /// How one gets in.
     pub access: Access,
+}
+
+/// Our own binary, where this process runs it: the guard of a Prometheus that nobody else would end.
+pub fn guard() -> Option<PathBuf> {
+    let path = std::env::current_exe().ok()?;
+    // a test or another program that uses the library has no subcommand `guard`
+    (path.file_name()? == "aif").then_some(path)
 }
 
 impl Options {
@@ -229,7 +236,8 @@ pub fn choose_port(host: IpAddr, wanted: PortChoice, range: (u16, u16)) -> Resul
 #[derive(Debug)]
 pub struct Prometheus {
     child: Child,
-    group: Option<Pid>,
+    /// `None` once it has ended: then the number may be another's.
+    pid: Option<u32>,
     /// Asks it.
     pub client: Client,
     log: PathBuf,
@@ -249,8 +257,13 @@ impl Prometheus {
         let folder = options.config.parent().unwrap_or(Path::new("/"));
         let mut visible = vec![folder.to_owned()];
         visible.extend(options.visible.iter().cloned());
-        let child = binary
-            .command(&visible)
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(guard) = &options.guard {
+            words.extend([guard.into(), "guard".into(), "--".into()]);
+        }
+        words.extend(binary.command(&visible));
+        let child = Command::new(&words[0])
+            .args(&words[1..])
             .args(options.arguments())
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed)?)
@@ -259,10 +272,7 @@ impl Prometheus {
             .kill_on_drop(true)
             .spawn()
             .map_err(failed)?;
-        let group = child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .map(Pid::from_raw);
+        let pid = child.id();
         let host = match options.host {
             host if !host.is_unspecified() => host,
             _ => IpAddr::from([127, 0, 0, 1]),
@@ -270,7 +280,7 @@ impl Prometheus {
         let address = std::net::SocketAddr::new(host, options.port);
         Ok(Self {
             child,
-            group,
+            pid,
             client: Client::new(&format!("http://{address}"), options.access.clone()),
             log: options.log.clone(),
         })
@@ -297,7 +307,7 @@ impl Prometheus {
     pub async fn exited(&mut self) -> Error {
         match self.child.wait().await {
             Ok(status) => {
-                self.group = None;
+                self.pid = None;
                 Error::Exited {
                     status,
                     tail: files::tail(&self.log, 5),
@@ -310,12 +320,12 @@ impl Prometheus {
         }
     }
 
-    /// Ends it: TERM, and after the grace KILL to its group.
+    /// Ends it: TERM, and after the grace KILL.
     pub async fn stop(mut self, grace: Duration) {
-        if let Some(pid) = self.group {
-            let _ = kill(pid, Signal::SIGTERM);
+        if let Some(pid) = self.pid {
+            tree::send(pid, Signal::SIGTERM);
             if tokio::time::timeout(grace, self.child.wait()).await.is_ok() {
-                self.group = None;
+                self.pid = None;
             }
         }
     }
@@ -323,9 +333,9 @@ impl Prometheus {
 
 impl Drop for Prometheus {
     fn drop(&mut self) {
-        // the group too: under Apptainer the child is only the runtime
-        if let Some(group) = self.group {
-            let _ = killpg(group, Signal::SIGKILL);
+        // all that descends from it: behind Apptainer or the guard the child is not Prometheus itself
+        if let Some(pid) = self.pid {
+            tree::kill_all(&tree::family(pid));
         }
     }
 }
@@ -345,6 +355,7 @@ mod tests {
             size: Some("512MB"),
             log: "/run/prometheus.log".into(),
             visible: vec!["/registry/scrape.key".into()],
+            guard: None,
             access: Access::Open,
         }
     }
@@ -369,11 +380,10 @@ mod tests {
             apptainer: "/bin/apptainer".into(),
             image: "/images/p.sif".into(),
         };
-        let command = binary.command(&["/local".into(), "/registry/scrape.key".into()]);
-        let arguments: Vec<_> = command.as_std().get_args().collect();
         assert_eq!(
-            arguments,
+            binary.command(&["/local".into(), "/registry/scrape.key".into()]),
             [
+                "/bin/apptainer",
                 "exec",
                 "--pid",
                 "--bind",

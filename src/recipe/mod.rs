@@ -74,6 +74,13 @@ pub enum EngineKind {
 }
 
 impl EngineKind {
+    /// The engine of this name; `None` where there is no profile of it.
+    pub fn by_name(name: &str) -> Option<Self> {
+        [Self::Vllm, Self::LlamaCpp, Self::Http]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+
     /// The name as recipes write it.
     pub const fn name(self) -> &'static str {
         match self {

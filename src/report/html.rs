@@ -12,15 +12,14 @@ use serde::Serialize;
 
 use super::{
     Error, chart,
+    facts::{
+        Fact, fact, generator_facts, manifest_facts, metric_rows, step_rows, target_facts,
+        token_rows,
+    },
     gather::{Bench, Part, Report},
     summary::{FROM_INTENDED, Headline},
     text,
 };
-use crate::{
-    exit::Exit,
-    stats::results::{Generator, Results},
-};
-
 /// Percentiles and the rest, in the order of the table.
 const METRIC_HEAD: [&str; 11] = [
     "unit", "count", "mean", "std", "min", "p50", "p90", "p95", "p99", "p99.9", "max",
@@ -71,20 +70,6 @@ fn tone(word: &str) -> &'static str {
         "valid" | "complete" => "good",
         "invalid" | "failed" => "bad",
         _ => "fair",
-    }
-}
-
-/// A name and what it is.
-#[derive(Debug, Clone, Serialize)]
-struct Fact {
-    name: String,
-    value: String,
-}
-
-fn fact(name: &str, value: impl Into<String>) -> Fact {
-    Fact {
-        name: name.to_owned(),
-        value: value.into(),
     }
 }
 
@@ -148,158 +133,6 @@ fn bench_view(report: &Report, bench: &Bench, headline: &Headline) -> Value {
     }
 }
 
-fn target_facts(results: &Results) -> Vec<Fact> {
-    let target = &results.target;
-    let workload = &results.workload;
-    let or_none = |text: Option<&String>| text.cloned().unwrap_or_else(|| text::NONE.to_owned());
-    let mut facts = vec![
-        fact("service", &results.service_name),
-        fact("engine", or_none(target.engine.as_ref())),
-        fact("model", or_none(target.model.as_ref())),
-        fact("load", text::load(&results.load)),
-    ];
-    if workload.is_object() {
-        let tokens = format!(
-            "prompts of {} tokens, at most {} output tokens, seed {}",
-            text::value(&workload["prompt_length"]),
-            text::value(&workload["max_tokens"]),
-            text::value(&workload["seed"])
-        );
-        facts.push(fact("workload", tokens));
-    }
-    facts.extend([
-        fact("started", text::stamp(results.started_at)),
-        fact(
-            "window",
-            format!(
-                "{} s after {} s of warm-up",
-                text::number(results.duration_seconds),
-                text::number(results.warmup_seconds)
-            ),
-        ),
-        fact("sent to", target.urls.join(", ")),
-        fact("instances", target.instances.join(", ")),
-        fact("nodes", target.nodes.join(", ")),
-        fact("stimulus (SHA-256)", &results.stimulus_sha256),
-    ]);
-    facts.retain(|fact| !fact.value.is_empty());
-    facts
-}
-
-/// A row of the table of all metrics: its name, and a cell for each head.
-#[derive(Debug, Clone, Serialize)]
-struct MetricRow {
-    name: String,
-    key: String,
-    cells: Vec<String>,
-}
-
-fn metric_rows(results: &Results) -> Vec<MetricRow> {
-    let row = |(key, metric): (&String, &crate::stats::results::Metric)| {
-        let count = metric
-            .count
-            .map_or_else(|| text::NONE.to_owned(), |count| count.to_string());
-        let numbers = [
-            Some(metric.avg),
-            metric.std,
-            metric.min,
-            metric.p50,
-            metric.p90,
-            metric.p95,
-            metric.p99,
-            metric.p999,
-            metric.max,
-        ];
-        let cells = [metric.unit.clone(), count]
-            .into_iter()
-            .chain(numbers.map(text::optional))
-            .collect();
-        MetricRow {
-            name: text::metric_name(key),
-            key: key.clone(),
-            cells,
-        }
-    };
-    results.metrics.iter().map(row).collect()
-}
-
-/// A count by the client beside the engine's own.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct TokenRow {
-    pub(super) name: &'static str,
-    pub(super) client: String,
-    pub(super) engine: String,
-    pub(super) comparison: String,
-}
-
-/// Tokens as client and engine counted them.
-pub(super) fn token_rows(results: &Results) -> Vec<TokenRow> {
-    let counts = [
-        ("prompt tokens", &results.tokens.prompt),
-        ("output tokens", &results.tokens.output),
-    ];
-    let row = |(name, counted): (&'static str, &crate::stats::results::Counted)| TokenRow {
-        name,
-        client: counted.client.to_string(),
-        engine: counted
-            .engine
-            .map_or_else(|| text::NONE.to_owned(), |count| count.to_string()),
-        comparison: match counted.engine {
-            None => "the engine's counters were not to be had".to_owned(),
-            Some(engine) if engine == counted.client => "equal".to_owned(),
-            Some(engine) if engine > counted.client => {
-                format!("the engine counted {} more", engine - counted.client)
-            }
-            Some(engine) => format!("the engine counted {} fewer", counted.client - engine),
-        },
-    };
-    counts.map(row).into()
-}
-
-fn generator_facts(generator: &Generator) -> Vec<Fact> {
-    let cpus: Vec<String> = generator.cpus.iter().map(ToString::to_string).collect();
-    let mut facts = Vec::new();
-    if let Some(rate) = generator.requested_rate {
-        facts.push(fact(
-            "rate asked for",
-            text::quantity(Some(rate), "requests/s"),
-        ));
-    }
-    facts.extend([
-        fact(
-            "rate sent",
-            text::quantity(Some(generator.achieved_rate), "requests/s"),
-        ),
-        fact(
-            "dropped at the limit in flight",
-            generator.dropped.to_string(),
-        ),
-        fact(
-            "lateness (sent − intended)",
-            format!(
-                "p50 {} ms, p99 {} ms, largest {} ms",
-                text::number(generator.lateness_p50_ms),
-                text::number(generator.lateness_p99_ms),
-                text::number(generator.lateness_max_ms)
-            ),
-        ),
-        fact("CPU time", text::quantity(Some(generator.cpu_seconds), "s")),
-        fact(
-            "CPUs",
-            if cpus.is_empty() {
-                text::NONE.to_owned()
-            } else {
-                cpus.join(", ")
-            },
-        ),
-        fact(
-            "CPUs shared with the engine",
-            if generator.cores_shared { "yes" } else { "no" },
-        ),
-    ]);
-    facts
-}
-
 fn part_view(report: &Report, part: &Part) -> Value {
     let recipes: Vec<Value> = part
         .manifest
@@ -333,135 +166,4 @@ fn part_view(report: &Report, part: &Part) -> Value {
         logs => part.logs.iter().map(|path| link(report, path)).collect::<Vec<_>>(),
         manifest => part.manifest.as_ref().map(|_| link(report, &part.path.join("manifest.json"))),
     }
-}
-
-fn manifest_facts(part: &Part) -> Vec<Fact> {
-    let Some(manifest) = &part.manifest else {
-        return Vec::new();
-    };
-    let plan_of = |kind: &str| {
-        manifest
-            .recipes
-            .iter()
-            .find(|recipe| recipe.kind == kind)
-            .map(|recipe| &recipe.plan)
-    };
-    let mut facts = vec![
-        fact("run", &manifest.run),
-        fact("kind of run", &manifest.role),
-        fact(
-            "state",
-            match manifest.exit {
-                Some(exit) => format!(
-                    "{}, exit {} ({})",
-                    manifest.state,
-                    exit.code(),
-                    exit.meaning()
-                ),
-                None => manifest.state.clone(),
-            },
-        ),
-        fact("started", text::stamp(manifest.started_at)),
-        fact(
-            "took",
-            text::between(Some(manifest.started_at), manifest.ended_at),
-        ),
-        fact("site", &manifest.site),
-        fact("cluster", &manifest.cluster),
-        fact("steps started by", &manifest.launcher),
-        fact("aif", &manifest.aif_version),
-    ];
-    if let Some(job) = &manifest.job {
-        let restarts = if job.restart_count > 0 {
-            format!(", restart {}", job.restart_count)
-        } else {
-            String::new()
-        };
-        facts.push(fact("job", format!("{}{restarts}", job.job_id)));
-        facts.push(fact("nodes", &job.nodes));
-        facts.extend(
-            job.partition
-                .iter()
-                .map(|partition| fact("partition", partition)),
-        );
-        facts.extend(job.account.iter().map(|account| fact("account", account)));
-    }
-    if let Some(plan) = plan_of("server") {
-        for key in ["service_name", "engine", "model"] {
-            facts.extend(
-                plan[key]
-                    .as_str()
-                    .map(|text| fact(&text::metric_name(key), text)),
-            );
-        }
-        let image = &plan["launch"]["container"]["image"];
-        facts.extend(image.as_str().map(|image| fact("image", image)));
-    }
-    facts.extend(
-        (!manifest.instances.is_empty())
-            .then(|| fact("instances met", manifest.instances.join(", "))),
-    );
-    facts
-}
-
-/// A step of the run: times are of its node's own clock.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct StepRow {
-    pub(super) role: String,
-    pub(super) recipe: String,
-    pub(super) step: String,
-    pub(super) node: String,
-    pub(super) cpus: String,
-    pub(super) started: String,
-    pub(super) ready: String,
-    pub(super) ended: String,
-    pub(super) to_ready: String,
-    pub(super) exit: String,
-    facts: Vec<Fact>,
-}
-
-/// The steps in the order in which they started.
-pub(super) fn step_rows(part: &Part) -> Vec<StepRow> {
-    let mut steps: Vec<_> = part.steps.iter().collect();
-    steps.sort_by_key(|(_, step)| step.started_at);
-    let row = |(role, step): (&String, &crate::run::StepFile)| {
-        let place = match (&step.job, &step.step) {
-            (Some(job), Some(id)) => format!("{job}.{id}"),
-            (Some(job), None) => job.clone(),
-            _ => format!("process {}", step.pid),
-        };
-        let exit = step.exit.map_or_else(
-            || text::NONE.to_owned(),
-            |exit| {
-                if exit == Exit::Done {
-                    "0".to_owned()
-                } else {
-                    format!("{} ({})", exit.code(), exit.meaning())
-                }
-            },
-        );
-        StepRow {
-            role: role.clone(),
-            recipe: step.recipe.clone(),
-            step: place,
-            node: step.node.clone(),
-            cpus: step
-                .cpus
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", "),
-            started: text::clock(Some(step.started_at)),
-            ready: text::clock(step.ready_at),
-            ended: text::clock(step.ended_at),
-            to_ready: text::between(Some(step.started_at), step.ready_at),
-            exit,
-            facts: step
-                .facts
-                .iter()
-                .map(|(name, value)| fact(&name.replace('_', " "), text::value(value)))
-                .collect(),
-        }
-    };
-    steps.into_iter().map(row).collect()
 }

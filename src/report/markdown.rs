@@ -6,8 +6,8 @@
 use std::fmt::Write as _;
 
 use super::{
+    facts::{step_rows, token_rows},
     gather::{Part, Report},
-    html::{step_rows, token_rows},
     summary::{FROM_INTENDED, Headline},
     text,
 };

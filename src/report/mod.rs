@@ -4,15 +4,17 @@
 //! later on another machine. Whatever is missing (a run that was killed, an older format) is named in the report instead
 //! of failing it: half a report of a broken run is when a report is needed most. What can fail is writing it.
 //!
-//! [`gather`] reads the folder, [`chart`] and [`svg`] draw, [`html`], [`markdown`] and [`summary`] tell the same facts to a
+//! [`gather`] reads the folder, [`outcome`] judges it in a word, [`chart`] and [`svg`] draw, [`html`], [`markdown`] and [`summary`] tell the same facts to a
 //! browser, a text and a terminal, [`text`] holds how numbers and times are written in all three. [`csv`] and [`vllm`]
 //! are files for other tools; the bench writes them.
 
 pub mod chart;
 pub mod csv;
+mod facts;
 pub mod gather;
 pub mod html;
 pub mod markdown;
+pub mod outcome;
 pub mod summary;
 pub mod svg;
 pub mod text;
@@ -21,6 +23,7 @@ pub mod vllm;
 use std::path::Path;
 
 pub use gather::{Bench, Part, Report};
+pub use outcome::Outcome;
 pub use summary::Summary;
 
 use crate::{

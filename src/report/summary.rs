@@ -8,10 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
-    gather::{Outcome, Report},
-    text,
-};
+use super::{gather::Report, outcome::Outcome, text};
 use crate::{
     stats::results::{Completeness, Metric, Results, Verdict},
     units,
@@ -119,22 +116,26 @@ impl Headline {
     /// Headlines of every bench of a report.
     pub fn all(report: &Report) -> Vec<Self> {
         let headline = |(part, bench): (&super::Part, &super::Bench)| {
-            let results = bench.results.as_ref();
-            Self {
-                run: part.id.clone(),
-                bench: bench.name.clone(),
-                verdict: results.map(|results| results.validity.verdict),
-                completeness: results.map(|results| results.completeness),
-                reasons: results
-                    .map(|results| results.validity.reasons.clone())
-                    .unwrap_or_default(),
-                requests: results.map_or(0, |results| results.total_requests),
-                errors: results.map_or(0, |results| results.errors),
-                duration_seconds: results.map_or(0.0, |results| results.duration_seconds),
-                figures: results.map(figures).unwrap_or_default(),
-            }
+            Self::of(&part.id, &bench.name, bench.results.as_ref())
         };
         report.benches().map(headline).collect()
+    }
+
+    /// The headline of one result, or of none.
+    pub fn of(run: &str, bench: &str, results: Option<&Results>) -> Self {
+        Self {
+            run: run.to_owned(),
+            bench: bench.to_owned(),
+            verdict: results.map(|results| results.validity.verdict),
+            completeness: results.map(|results| results.completeness),
+            reasons: results
+                .map(|results| results.validity.reasons.clone())
+                .unwrap_or_default(),
+            requests: results.map_or(0, |results| results.total_requests),
+            errors: results.map_or(0, |results| results.errors),
+            duration_seconds: results.map_or(0.0, |results| results.duration_seconds),
+            figures: results.map(figures).unwrap_or_default(),
+        }
     }
 
     /// The verdict in a few words, and whether the result is whole.
@@ -160,6 +161,36 @@ impl Headline {
             errors => format!("{errors} errors"),
         };
         format!("{} requests in {window}, {errors}", self.requests)
+    }
+}
+
+impl fmt::Display for Headline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = text::plain(&self.bench);
+        if self.verdict.is_none() {
+            return write!(f, "  bench {name}: no result");
+        }
+        write!(f, "  bench {name}: {}; {}", self.judgement(), self.extent())?;
+        for reason in &self.reasons {
+            write!(f, "\n    reason: {}", text::plain(reason))?;
+        }
+        for figure in &self.figures {
+            let Figure { name, unit, .. } = figure;
+            if figure.is_rate() {
+                let avg = text::optional(figure.avg);
+                write!(f, "\n    {name:<24} {avg:>10} {unit}")?;
+            } else {
+                let (p50, p99) = (text::optional(figure.p50), text::optional(figure.p99));
+                write!(
+                    f,
+                    "\n    {name:<24} {p50:>10} {unit} (p50)  {p99:>10} {unit} (p99)"
+                )?;
+            }
+        }
+        if self.figures.iter().any(|figure| figure.name.ends_with('*')) {
+            write!(f, "\n    {FROM_INTENDED}")?;
+        }
+        Ok(())
     }
 }
 
@@ -218,46 +249,7 @@ impl fmt::Display for Summary {
             writeln!(f, "  problem: {}", text::plain(problem))?;
         }
         for bench in &self.benches {
-            let name = text::plain(&bench.bench);
-            if bench.verdict.is_none() {
-                writeln!(f, "  bench {name}: no result")?;
-                continue;
-            }
-            writeln!(
-                f,
-                "  bench {name}: {}; {}",
-                bench.judgement(),
-                bench.extent()
-            )?;
-            for reason in &bench.reasons {
-                writeln!(f, "    because {}", text::plain(reason))?;
-            }
-            for figure in &bench.figures {
-                let Figure {
-                    name,
-                    unit,
-                    avg,
-                    p50,
-                    p99,
-                    ..
-                } = figure;
-                if figure.is_rate() {
-                    writeln!(f, "    {name:<24} {:>10} {unit}", text::optional(*avg))?;
-                } else {
-                    let (p50, p99) = (text::optional(*p50), text::optional(*p99));
-                    writeln!(
-                        f,
-                        "    {name:<24} {p50:>10} {unit} (p50)  {p99:>10} {unit} (p99)"
-                    )?;
-                }
-            }
-            if bench
-                .figures
-                .iter()
-                .any(|figure| figure.name.ends_with('*'))
-            {
-                writeln!(f, "    {FROM_INTENDED}")?;
-            }
+            writeln!(f, "{bench}")?;
         }
         for missing in &self.missing {
             writeln!(f, "  missing {}", text::plain(missing))?;

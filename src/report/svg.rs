@@ -89,8 +89,7 @@ pub fn draw(chart: &Chart) -> String {
     }
     let _ = write!(
         svg,
-        r#"<text class="axis" x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#,
-        WIDTH - RIGHT,
+        r#"<text class="axis" x="{LEFT}" y="{:.1}">{}</text>"#,
         bottom + 34.0,
         escape(&chart.x_title)
     );
@@ -152,19 +151,20 @@ fn draw_panel(svg: &mut String, chart: &Chart, panel: &Panel, x: &Scale, top: f6
     }
 }
 
-/// Names of the lines, right-aligned above the panel. Widths are estimated: SVG cannot measure text without a script.
+/// Names of the lines, above the panel, beside its unit: there a narrow screen shows them first. Widths are estimated,
+/// for SVG cannot measure text without a script.
 fn draw_legend(svg: &mut String, panel: &Panel, at: f64) {
-    let mut right = WIDTH - RIGHT;
-    for (index, line) in panel.lines.iter().enumerate().rev() {
-        let left = right - line.name.chars().count() as f64 * 6.6;
+    let width = |text: &str| text.chars().count() as f64 * 6.8;
+    let mut left = LEFT + width(&panel.unit) + 20.0;
+    for (index, line) in panel.lines.iter().enumerate() {
         let _ = write!(
             svg,
-            r#"<path class="line s{index}" d="M{:.1} {:.1}h18"/><text class="axis" x="{left:.1}" y="{at:.1}">{}</text>"#,
-            left - 24.0,
+            r#"<path class="line s{index}" d="M{left:.1} {:.1}h18"/><text class="axis" x="{:.1}" y="{at:.1}">{}</text>"#,
             at - 4.0,
+            left + 24.0,
             escape(&line.name)
         );
-        right = left - 40.0;
+        left += width(&line.name) + 44.0;
     }
 }
 

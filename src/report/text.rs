@@ -72,6 +72,7 @@ pub fn between(from: Option<Timestamp>, to: Option<Timestamp>) -> String {
 pub fn metric_name(name: &str) -> String {
     name.replace('_', " ")
         .replace(" scheduled", " (from the intended time)")
+        .replace("slo ", "SLO ")
 }
 
 /// The verdict in a word.

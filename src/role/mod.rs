@@ -7,6 +7,10 @@ pub mod monitor;
 pub mod server;
 pub mod stack;
 
+mod note;
+
+pub use note::StepNote;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::{

@@ -3,5 +3,6 @@
 mod lab;
 mod layers;
 mod registry;
+mod monitor;
 mod report;
 mod server;

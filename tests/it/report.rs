@@ -20,7 +20,7 @@ struct Runs {
 impl Runs {
     fn new() -> Self {
         Self {
-            folder: TempDir::with_prefix("aif-report-").unwrap(),
+            folder: TempDir::with_prefix("aif-report-").expect("a temporary folder"),
         }
     }
 
@@ -30,9 +30,9 @@ impl Runs {
 
     fn file(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.path(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
         #[expect(clippy::disallowed_methods, reason = "a test's own file")]
-        std::fs::write(path, content).unwrap();
+        std::fs::write(path, content).expect("a file");
     }
 
     fn json(&self, name: &str, value: &Value) {
@@ -48,13 +48,13 @@ impl Runs {
         }
         self.file(&format!("{id}/metrics/snapshot.tar.zst"), "x");
         self.file(&format!("{id}/logs/server.log"), "ready\n");
-        RunDir::open(&self.path(id)).unwrap()
+        RunDir::open(&self.path(id)).expect("a run")
     }
 
     fn write(&self, run: &RunDir) -> (String, String, String) {
-        let summary = report::write(run).unwrap().to_string();
-        let here = self.folder.path().canonicalize().unwrap();
-        let summary = summary.replace(here.to_str().unwrap(), "");
+        let summary = report::write(run).expect("a report").to_string();
+        let here = self.folder.path().canonicalize().expect("a folder");
+        let summary = summary.replace(here.to_str().expect("a readable path"), "");
         (
             read(&run.path.join("report.html")),
             read(&run.path.join("report.md")),
@@ -63,9 +63,12 @@ impl Runs {
     }
 
     async fn command(&self, runs: &[&str], out: Option<&str>) -> anyhow::Result<Exit> {
-        let env: Env = [("SLURM_SUBMIT_DIR", self.folder.path().to_str().unwrap())]
-            .into_iter()
-            .collect();
+        let env: Env = [(
+            "SLURM_SUBMIT_DIR",
+            self.folder.path().to_str().expect("a readable path"),
+        )]
+        .into_iter()
+        .collect();
         let shell = Shell {
             env,
             home: self.folder.path().to_owned(),
@@ -447,7 +450,7 @@ fn an_open_loop_puts_latency_from_the_intended_time_first() {
         .lines()
         .find(|line| line.contains("time to first token"))
         .unwrap();
-    assert!(line.contains("*") && line.contains("77"), "{line}");
+    assert!(line.contains('*') && line.contains("77"), "{line}");
 }
 
 #[tokio::test]

@@ -48,11 +48,7 @@ pub(super) async fn to_the_end(
                 tokio::time::sleep(LOOK).await;
                 terminal::line(report::write(&run)?)?;
                 let took = units::human_duration(started.elapsed());
-                terminal::line(format_args!(
-                    "job {id} {} after {took}\nreport  {}",
-                    manifest.state,
-                    run.path.join("report.html").display()
-                ))?;
+                terminal::line(format_args!("job {id} {} after {took}", manifest.state))?;
                 return Ok(manifest.exit.unwrap_or(Exit::Unavailable));
             }
         }

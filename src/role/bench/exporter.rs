@@ -1,0 +1,156 @@
+//! What Prometheus sees of a bench while it runs: `aif_bench_*`.
+//!
+//! Told of every request in the load path, so it only counts and observes; whatever is derived is derived elsewhere.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use crate::load::{dispatch::Observer, sample::Sample};
+
+/// Buckets for waiting on a model: from a cached token to a queue of minutes.
+const SECONDS: [f64; 19] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+    30.0, 60.0, 120.0,
+];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+/// The metrics of a bench.
+#[derive(Debug)]
+pub(super) struct Exporter {
+    requests: Family<OutcomeLabel, Counter>,
+    in_flight: Gauge,
+    prompt_tokens: Counter,
+    output_tokens: Counter,
+    time_to_first_token: Histogram,
+    request_latency: Histogram,
+    inter_token_latency: Histogram,
+    lateness: Histogram,
+    /// Requests refused the connection since the last that was not: how [`super::watch`] sees a lost service.
+    pub(super) refused_in_a_row: AtomicU64,
+}
+
+impl Exporter {
+    /// Nothing counted yet.
+    pub(super) fn new() -> Self {
+        let histogram = || Histogram::new(SECONDS);
+        let requests = Family::<OutcomeLabel, Counter>::default();
+        // present from the first scrape on, so that a rate has a start
+        for outcome in ["success", "error", "timeout", "cancelled", "never_sent"] {
+            drop(requests.get_or_create(&OutcomeLabel { outcome }));
+        }
+        Self {
+            requests,
+            in_flight: Gauge::default(),
+            prompt_tokens: Counter::default(),
+            output_tokens: Counter::default(),
+            time_to_first_token: histogram(),
+            request_latency: histogram(),
+            inter_token_latency: histogram(),
+            lateness: histogram(),
+            refused_in_a_row: AtomicU64::new(0),
+        }
+    }
+
+    /// The registry that the agent serves.
+    pub(super) fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix("aif_bench");
+        registry.register(
+            "requests",
+            "Requests that have ended, by outcome",
+            self.requests.clone(),
+        );
+        registry.register(
+            "requests_in_flight",
+            "Requests in flight",
+            self.in_flight.clone(),
+        );
+        registry.register(
+            "prompt_tokens",
+            "Prompt tokens, as the engine reports them",
+            self.prompt_tokens.clone(),
+        );
+        registry.register(
+            "output_tokens",
+            "Output tokens of requests that have ended",
+            self.output_tokens.clone(),
+        );
+        let mut seconds = |name: &str, help: &str, metric: &Histogram| {
+            registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+        };
+        seconds(
+            "time_to_first_token",
+            "Time from sending to the first chunk with content",
+            &self.time_to_first_token,
+        );
+        seconds(
+            "request_latency",
+            "Time from sending to the last content",
+            &self.request_latency,
+        );
+        seconds(
+            "inter_token_latency",
+            "Mean gap between the tokens of a request",
+            &self.inter_token_latency,
+        );
+        seconds(
+            "lateness",
+            "Time by which requests were sent later than intended",
+            &self.lateness,
+        );
+        registry
+    }
+}
+
+impl Observer for std::sync::Arc<Exporter> {
+    fn begun(&self) {
+        self.in_flight.inc();
+    }
+
+    fn ended(&self, sample: &Sample) {
+        use std::sync::atomic::Ordering::Relaxed;
+        if !sample.dropped {
+            self.in_flight.dec();
+        }
+        let outcome = match sample.outcome.class() {
+            None => "success",
+            Some("timeout") => "timeout",
+            Some("cancelled") => "cancelled",
+            Some("never_sent") => "never_sent",
+            Some(_) => "error",
+        };
+        self.requests.get_or_create(&OutcomeLabel { outcome }).inc();
+        if sample.outcome.class() == Some("connect") {
+            self.refused_in_a_row.fetch_add(1, Relaxed);
+        } else {
+            self.refused_in_a_row.store(0, Relaxed);
+        }
+        self.prompt_tokens.inc_by(sample.prompt_tokens.unwrap_or(0));
+        self.output_tokens.inc_by(sample.tokens());
+        let Some(sent) = sample.sent else { return };
+        self.lateness
+            .observe(sent.saturating_sub(sample.intended).as_secs_f64());
+        let (Some(first), Some(last)) = (sample.first_token(), sample.last_token()) else {
+            return;
+        };
+        self.time_to_first_token
+            .observe(first.saturating_sub(sent).as_secs_f64());
+        if sample.is_success() {
+            self.request_latency
+                .observe(last.saturating_sub(sent).as_secs_f64());
+            if sample.tokens() > 1 && sample.chunks.len() > 1 {
+                let gaps = (sample.tokens() - 1) as f64;
+                self.inter_token_latency
+                    .observe(last.saturating_sub(first).as_secs_f64() / gaps);
+            }
+        }
+    }
+}

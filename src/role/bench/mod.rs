@@ -1,0 +1,296 @@
+//! The bench: looks a service up, loads it by its recipe, and says what came of it and how far that can be trusted.
+//!
+//! Life: step file → record `starting` → look-up (which waits) → calibration → `ready` → load → results → `done` →
+//! one last scrape of its exporter → record withdrawn. Told to end, it sends nothing more, waits a little for what is
+//! in flight, and writes what it has, marked `interrupted`.
+//!
+//! [`service`] is what is loaded, [`calibrate`] finds the prompt length, [`exporter`] is what Prometheus sees, [`watch`]
+//! is what goes on beside the load, [`outcome`] turns samples into the files of the results.
+//!
+//! What can fail: no service in time (69), a service lost on the way (69, results kept), results that cannot be
+//! written (73), a result that is invalid (80).
+
+mod calibrate;
+mod exporter;
+mod outcome;
+mod service;
+mod watch;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, time::Instant};
+
+use self::{exporter::Exporter, outcome::Facts, service::Service, watch::Ending};
+use crate::{
+    clock::{self, Stopwatch},
+    exit::{Exit, Failure, OrExit as _},
+    launch::cpus,
+    load::{
+        connection::Tcp,
+        dispatch::{Content, Control, Load},
+        workload::{self, Prompts},
+    },
+    recipe::ClientPlan,
+    registry::{Endpoints, Kind, Publication, Record, State, Wanted},
+    report::summary::Headline,
+    role::{Context, StepNote},
+    run::RecipeEntry,
+    stats::results::{Completeness, Verdict},
+    telemetry::agent::{Agent, Serving},
+    terminal,
+};
+
+/// A job that ends must leave requests this long to be answered.
+const END_SLACK: Duration = Duration::from_secs(30);
+/// A monitor may take this long for its last scrape of us.
+const LAST_SCRAPE: Duration = Duration::from_secs(5);
+
+/// What a bench is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The plan.
+    pub plan: ClientPlan,
+    /// The recipe, as the manifest keeps it.
+    pub entry: RecipeEntry,
+    /// Goes around the registry.
+    pub url: Option<String>,
+    /// The key of the service at `url`.
+    pub api_key_file: Option<PathBuf>,
+    /// What is looked up.
+    pub wanted: Wanted,
+    /// Where the results go; `bench/<name>` of the run where it is not given.
+    pub out: Option<PathBuf>,
+    /// An invalid result is no failure.
+    pub allow_invalid: bool,
+    /// How long to wait for the service.
+    pub wait: Duration,
+    /// Print the results as JSON.
+    pub json: bool,
+}
+
+/// The load with real connections and a live exporter.
+type RealLoad = Load<Tcp, Arc<Exporter>>;
+
+/// Loads the service and writes what came of it.
+///
+/// # Errors
+/// No service, or results that cannot be written.
+pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
+    let mut note = StepNote::begin(
+        &format!("bench-{}", config.plan.name),
+        &config.plan.name,
+        context,
+    )?;
+    let folder = config
+        .out
+        .clone()
+        .unwrap_or_else(|| context.run.bench(&config.plan.name));
+    outcome::prepare(&folder)?;
+    let exporter = Arc::new(Exporter::new());
+    let (publication, agent, serving) = register(&config, context, &exporter).await?;
+    let ended = bench(
+        &config,
+        context,
+        &folder,
+        &exporter,
+        &publication,
+        &mut note,
+    )
+    .await;
+    if ended.is_ok() {
+        linger(context, &publication, &agent).await;
+    }
+    publication.withdraw();
+    serving.stop();
+    ended
+}
+
+/// Registers the bench with its exporter.
+async fn register(
+    config: &Config,
+    context: &Context,
+    exporter: &Arc<Exporter>,
+) -> anyhow::Result<(Publication, Arc<Agent>, Serving)> {
+    let job = context.job.as_ref();
+    let plan = &config.plan;
+    let mut record = Record::new(
+        Kind::Bench,
+        &plan.service_name,
+        &plan.name,
+        job,
+        Some(&context.run.id),
+    );
+    record.job_id = context.job_id();
+    record.cpus = cpus::allowed();
+    let host = if job.is_some() {
+        "0.0.0.0"
+    } else {
+        "127.0.0.1"
+    };
+    let listener = TcpListener::bind((host, 0))
+        .await
+        .or_exit(Exit::Unavailable, || {
+            "the bench's exporter has no port".to_owned()
+        })?;
+    let port = listener
+        .local_addr()
+        .or_exit(Exit::Bug, || "no address".to_owned())?
+        .port();
+    let base = format!("http://{}:{port}", record.address);
+    record.ports = vec![port];
+    record.endpoints = Endpoints {
+        api: None,
+        metrics: Some(format!("{base}/metrics")),
+        agent: Some(base),
+    };
+    let publication = Publication::publish(&context.store, record, &context.shutdown)
+        .or_exit(Exit::CannotCreate, || {
+            "the bench cannot be registered".to_owned()
+        })?;
+    let shown = publication.clone();
+    let agent = Arc::new(Agent {
+        key: context
+            .store
+            .scrape_key()
+            .or_exit(Exit::NoPermission, || "no key for the exporter".to_owned())?,
+        metrics: exporter.registry(),
+        instance: Box::new(move || serde_json::to_value(shown.record()).unwrap_or_default()),
+        engine: None,
+        scrapes: Arc::default(),
+    });
+    let serving = Arc::clone(&agent).serve(listener, &context.shutdown);
+    Ok((publication, agent, serving))
+}
+
+async fn bench(
+    config: &Config,
+    context: &Context,
+    folder: &std::path::Path,
+    exporter: &Arc<Exporter>,
+    publication: &Publication,
+    note: &mut StepNote,
+) -> anyhow::Result<Exit> {
+    let plan = &config.plan;
+    let service = Service::find(config, context).await?;
+    tracing::info!(service = plan.service_name, instances = ?service.facts.instances, model = service.model, "Found the service");
+    let prompts = Prompts::new(plan.workload.seed, plan.workload.num_prompts);
+    let mut content = Content {
+        api: plan.api,
+        model: service.model.clone(),
+        prompts,
+        words: plan.workload.prompt_length as usize,
+        workload: plan.workload.clone(),
+    };
+    let targets = service.targets(plan.api);
+    let calibration = calibrate::run(&targets[0], &content, plan, &context.shutdown).await?;
+    content.words = calibration.words;
+    let stimulus = workload::stimulus(plan, content.words, &content.prompts);
+
+    let control = Control {
+        until: service.ends_in(END_SLACK),
+        ..Control::default()
+    };
+    let counters = service.counters(context).await;
+    let watch = Stopwatch::start();
+    let cpu = outcome::cpu_seconds();
+    publication
+        .update(|record| {
+            record.state = State::Ready;
+            record.ready_at = Some(clock::now());
+        })
+        .or_exit(Exit::CannotCreate, || {
+            "the registry cannot be written".to_owned()
+        })?;
+    note.ready();
+    let load: Arc<RealLoad> = Arc::new(Load::new(
+        plan,
+        targets,
+        content,
+        control.clone(),
+        Arc::clone(exporter),
+    ));
+    let mut facts = Facts::new(
+        config,
+        context,
+        &service,
+        &calibration,
+        stimulus,
+        watch.started_at,
+    );
+
+    let start = Instant::now();
+    let running = context.shutdown.tasks.spawn({
+        let load = Arc::clone(&load);
+        async move { load.run(start).await }
+    });
+    let beside = watch::Beside {
+        config,
+        context,
+        service: &service,
+        folder,
+        publication,
+    };
+    let ending = beside
+        .until_end(&load, &control, running, &facts, start)
+        .await?;
+
+    facts.completeness = match ending {
+        Ending::Planned if control.until.is_none_or(|until| start.elapsed() < until) => {
+            Completeness::Complete
+        }
+        _ => Completeness::Interrupted,
+    };
+    facts.look_for_monitor(context);
+    facts.cpu_seconds = outcome::cpu_seconds() - cpu;
+    let samples = load.samples();
+    facts.counted = service.counted(context, counters, &samples).await;
+    let results = outcome::write(folder, &facts, plan, &samples, start.elapsed())?;
+    publication
+        .update(|record| record.state = State::Done)
+        .or_exit(Exit::CannotCreate, || {
+            "the registry cannot be written".to_owned()
+        })?;
+    if config.json {
+        terminal::json(&results)?;
+    } else {
+        terminal::line(Headline::of(&context.run.id, &plan.name, Some(&results)))?;
+    }
+    note.facts([(
+        "results",
+        folder.join("results.json").display().to_string().into(),
+    )]);
+    match ending {
+        Ending::Lost(what) => Err(Failure::new(
+            Exit::Unavailable,
+            format!("the service was lost while it was loaded ({what}); what was measured before is kept in {}", folder.display()),
+        )
+        .into()),
+        Ending::Told => Ok(context.shutdown.cause().map_or(Exit::Terminated, crate::shutdown::Cause::exit)),
+        Ending::Planned if results.validity.verdict == Verdict::Invalid && !config.allow_invalid => Ok(Exit::Invalid),
+        Ending::Planned => Ok(Exit::Done),
+    }
+}
+
+/// Stays for one more scrape, where a monitor of this run is there to make it.
+async fn linger(context: &Context, publication: &Publication, agent: &Agent) {
+    let own = publication.record();
+    let watched = || {
+        context.store.records().iter().any(|record| {
+            let same = record.run == own.run
+                || record.service_name == own.service_name && record.cluster == own.cluster;
+            record.kind == Kind::Monitor && record.state == State::Ready && same
+        })
+    };
+    if !watched() || context.shutdown.stop.is_cancelled() {
+        return;
+    }
+    // a scrape that is under way may have read before the last change: two more are sure to have seen it
+    let before = agent.scrapes();
+    let deadline = Instant::now() + LAST_SCRAPE;
+    while agent.scrapes() < before + 2 && Instant::now() < deadline && watched() {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+            () = context.shutdown.stop.cancelled() => return,
+        }
+    }
+}

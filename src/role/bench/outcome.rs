@@ -1,0 +1,287 @@
+//! From samples to files: results, their certificate, and the same in other tools' forms.
+
+use std::{path::Path, time::Duration};
+
+use jiff::Timestamp;
+use nix::sys::resource::{UsageWho, getrusage};
+
+use super::{Config, calibrate::Calibration, service::Service};
+use crate::{
+    clock,
+    exit::{Exit, Failure, OrExit as _},
+    files::{self, Durability},
+    launch::cpus,
+    load::{arrival, sample::Sample},
+    recipe::{Arrival, ClientPlan, LoadModel},
+    registry::{Kind, Record},
+    report,
+    role::Context,
+    stats::{
+        results::{Completeness, Generator, Results, SCHEMA, TargetFacts, Tokens},
+        summary::{self, Window},
+        validity,
+    },
+};
+
+/// What is known of a load besides its samples.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    name: String,
+    service_name: String,
+    run: String,
+    target: TargetFacts,
+    stimulus: String,
+    started_at: Timestamp,
+    cpus: Vec<usize>,
+    cores_shared: bool,
+    cores_known: bool,
+    monitor_expected: bool,
+    monitor_lost: bool,
+    probes: Vec<(usize, u64)>,
+    /// Is the result whole?
+    pub(super) completeness: Completeness,
+    /// CPU time of the load.
+    pub(super) cpu_seconds: f64,
+    /// Token counts.
+    pub(super) counted: Tokens,
+}
+
+impl Facts {
+    pub(super) fn new(
+        config: &Config,
+        context: &Context,
+        service: &Service,
+        calibration: &Calibration,
+        stimulus: String,
+        started_at: Timestamp,
+    ) -> Self {
+        let own = cpus::allowed();
+        let here = context.node();
+        let beside: Vec<&Record> = service
+            .records
+            .iter()
+            .filter(|record| record.node == here)
+            .collect();
+        let shared = beside
+            .iter()
+            .any(|record| record.cpus.iter().any(|cpu| own.contains(cpu)));
+        Self {
+            name: config.plan.name.clone(),
+            service_name: config.plan.service_name.clone(),
+            run: context.run.id.clone(),
+            target: service.facts.clone(),
+            stimulus,
+            started_at,
+            cores_shared: shared,
+            cores_known: !service.records.is_empty()
+                && beside.iter().all(|record| !record.cpus.is_empty()),
+            cpus: own,
+            monitor_expected: context.in_stack && monitors(context),
+            monitor_lost: false,
+            probes: calibration.probes.clone(),
+            completeness: Completeness::Running,
+            cpu_seconds: 0.0,
+            counted: Tokens::default(),
+        }
+    }
+
+    /// Looks once more what is left of the monitor that was there at the start.
+    pub(super) fn look_for_monitor(&mut self, context: &Context) {
+        self.monitor_lost = self.monitor_expected && !monitors(context);
+    }
+}
+
+/// Is a monitor of this run registered?
+fn monitors(context: &Context) -> bool {
+    context.store.records().iter().any(|record| {
+        record.kind == Kind::Monitor && record.run.as_deref() == Some(&context.run.id)
+    })
+}
+
+/// CPU time of this process so far, in seconds.
+pub(super) fn cpu_seconds() -> f64 {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
+        return 0.0;
+    };
+    let seconds =
+        |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    seconds(usage.user_time()) + seconds(usage.system_time())
+}
+
+/// Makes the folder of the results before anything is measured: a bad path fails now, not after an hour.
+pub(super) fn prepare(folder: &Path) -> Result<(), Failure> {
+    let test = folder.join(".writable");
+    files::create_folder(folder, 0o755)
+        .and_then(|()| files::write_atomic(&test, b"", 0o644, Durability::Fast))
+        .or_exit(Exit::CannotCreate, || {
+            "the results could not be written there".to_owned()
+        })?;
+    let _ = std::fs::remove_file(test);
+    Ok(())
+}
+
+/// The measured window: planned, or as far as the load came.
+fn window(plan: &ClientPlan, samples: &[Sample], elapsed: Duration) -> Window {
+    let last = samples
+        .iter()
+        .map(|sample| sample.end)
+        .max()
+        .unwrap_or(elapsed);
+    let came = elapsed.max(last);
+    let planned = plan.duration.map(|duration| plan.warmup + duration);
+    let by_count = plan.total_requests.is_some()
+        || matches!(
+            plan.load,
+            LoadModel::ClosedLoop {
+                requests_per_user: Some(_),
+                ..
+            }
+        );
+    let end = match planned {
+        // a load that came to its number of requests before its time was over then
+        Some(end) if by_count => end.min(last),
+        Some(end) => end.min(came),
+        None => last,
+    };
+    Window {
+        start: plan.warmup.min(end),
+        end,
+    }
+}
+
+/// Requests that the schedule intended for this window.
+fn expected(plan: &ClientPlan, window: Window) -> Option<u64> {
+    let LoadModel::OpenLoop {
+        requests_per_second,
+        arrival,
+        ..
+    } = plan.load
+    else {
+        return None;
+    };
+    let times = arrival::schedule(arrival, requests_per_second, plan.workload.seed);
+    let inside = times
+        .skip_while(|at| *at < window.start)
+        .take_while(|at| *at < window.end);
+    let limit = plan
+        .total_requests
+        .and_then(|total| usize::try_from(total).ok())
+        .unwrap_or(usize::MAX);
+    Some(inside.take(limit).count() as u64)
+}
+
+/// The result.
+pub(super) fn assemble(
+    facts: &Facts,
+    plan: &ClientPlan,
+    samples: &[Sample],
+    elapsed: Duration,
+) -> Result<Results, Failure> {
+    let window = window(plan, samples, elapsed);
+    let counts = summary::counts(samples, window);
+    let metrics = summary::metrics(samples, window, &plan.slo);
+    let lateness = summary::lateness(samples, window);
+    let achieved_rate = summary::sent_rate(samples, window);
+    let (requested_rate, poisson) = match plan.load {
+        LoadModel::OpenLoop {
+            requests_per_second,
+            arrival,
+            ..
+        } => (Some(requests_per_second), arrival == Arrival::Poisson),
+        LoadModel::ClosedLoop { .. } => (None, false),
+    };
+    let dropped = samples.iter().filter(|sample| sample.dropped).count() as u64;
+    let by_usage = samples
+        .iter()
+        .filter(|sample| sample.is_success())
+        .all(|sample| sample.output_tokens.is_some());
+    let validity = validity::judge(&validity::Facts {
+        successes: counts.successes,
+        total: counts.total,
+        requested_rate,
+        achieved_rate,
+        expected_in_window: expected(plan, window),
+        dropped,
+        lateness_p99_ms: lateness.p99_ms,
+        ttft_p50_ms: metrics
+            .get("time_to_first_token")
+            .and_then(|metric| metric.p50),
+        counted_by_chunks: !by_usage,
+        cores_shared: facts.cores_shared,
+        cores_known: facts.cores_known,
+        monitor_lost: facts.monitor_lost,
+        interrupted: facts.completeness == Completeness::Interrupted,
+        poisson,
+    });
+    let bug = |error| Failure::caused(Exit::Bug, "the plan cannot be written", error);
+    let mut workload = serde_json::to_value(&plan.workload).map_err(bug)?;
+    workload["calibration"] = serde_json::json!(facts.probes);
+    Ok(Results {
+        total_requests: counts.total,
+        successes: counts.successes,
+        errors: counts.errors,
+        avg_latency_ms: counts.avg_latency_ms,
+        min_latency_ms: counts.min_latency_ms,
+        max_latency_ms: counts.max_latency_ms,
+        throughput_req_per_sec: metrics
+            .get("request_throughput")
+            .map_or(0.0, |metric| metric.avg),
+        schema: SCHEMA,
+        name: facts.name.clone(),
+        service_name: facts.service_name.clone(),
+        run: Some(facts.run.clone()),
+        completeness: facts.completeness,
+        started_at: facts.started_at,
+        ended_at: clock::now(),
+        duration_seconds: window.end.saturating_sub(window.start).as_secs_f64(),
+        warmup_seconds: plan.warmup.as_secs_f64(),
+        target: facts.target.clone(),
+        load: serde_json::to_value(plan.load).map_err(bug)?,
+        workload,
+        errors_by_class: counts.by_class,
+        error_samples: counts.error_samples,
+        metrics,
+        validity,
+        stimulus_sha256: facts.stimulus.clone(),
+        tokens: facts.counted.clone(),
+        generator: Generator {
+            requested_rate,
+            achieved_rate,
+            dropped,
+            lateness_p50_ms: lateness.p50_ms,
+            lateness_p99_ms: lateness.p99_ms,
+            lateness_max_ms: lateness.max_ms,
+            cpu_seconds: facts.cpu_seconds,
+            cpus: facts.cpus.clone(),
+            cores_shared: facts.cores_shared,
+        },
+        slices: summary::slices(samples, elapsed),
+    })
+}
+
+/// Assembles and writes the result in all its forms.
+pub(super) fn write(
+    folder: &Path,
+    facts: &Facts,
+    plan: &ClientPlan,
+    samples: &[Sample],
+    elapsed: Duration,
+) -> Result<Results, Failure> {
+    let results = assemble(facts, plan, samples, elapsed)?;
+    let vllm = report::vllm::render(&results, samples, window(plan, samples, elapsed));
+    let csv = report::csv::render(&results);
+    files::write_json(&folder.join("results.json"), &results)
+        .and_then(|()| files::write_json(&folder.join("vllm.json"), &vllm))
+        .and_then(|()| {
+            files::write_atomic(
+                &folder.join("results.csv"),
+                csv.as_bytes(),
+                0o644,
+                Durability::Synced,
+            )
+        })
+        .or_exit(Exit::CannotCreate, || {
+            "the results cannot be written".to_owned()
+        })?;
+    Ok(results)
+}

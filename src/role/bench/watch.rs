@@ -1,0 +1,177 @@
+//! What goes on beside the load: checkpoints, progress, the end of the service, and being told to end.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior},
+};
+
+use super::{
+    Config, RealLoad,
+    exporter::Exporter,
+    outcome::{self, Facts},
+    service::Service,
+};
+use crate::{
+    exit::{Exit, Failure},
+    load::dispatch::Control,
+    registry::{Kind, Liveness, Publication, Seen, State, Watch},
+    role::Context,
+    terminal,
+};
+
+/// How often one looks up from the load.
+const TICK: Duration = Duration::from_millis(500);
+/// Results are written, and the state is told, this often.
+const CHECKPOINT: u32 = 20;
+/// So many connections refused in a row are worth a look into the registry.
+const REFUSED: u64 = 5;
+/// What is in flight gets this share of the grace to come to its end.
+const GRACE_SHARE: f64 = 0.3;
+
+/// Why the load ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// As planned.
+    Planned,
+    /// Told to.
+    Told,
+    /// The service is gone.
+    Lost(String),
+}
+
+/// What stands beside the load.
+pub(super) struct Beside<'a> {
+    pub(super) config: &'a Config,
+    pub(super) context: &'a Context,
+    pub(super) service: &'a Service,
+    pub(super) folder: &'a Path,
+    pub(super) publication: &'a Publication,
+}
+
+impl Beside<'_> {
+    /// Waits for the end of the load, and ends it early where that has a reason.
+    pub(super) async fn until_end(
+        &self,
+        load: &Arc<RealLoad>,
+        control: &Control,
+        mut running: JoinHandle<()>,
+        facts: &Facts,
+        start: Instant,
+    ) -> anyhow::Result<Ending> {
+        let shutdown = &self.context.shutdown;
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let progress = self.progress();
+        let mut count = 0_u32;
+        let mut ending = Ending::Planned;
+        let mut abort_at: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut running => {
+                    progress.finish_and_clear();
+                    return ended.map(|()| ending).map_err(|error| Failure::caused(Exit::Bug, "the load came to an unplanned end", error).into());
+                }
+                () = shutdown.drain.cancelled(), if ending == Ending::Planned => {
+                    ending = Ending::Told;
+                    control.drain.cancel();
+                    abort_at = Some(Instant::now() + self.context.grace().mul_f64(GRACE_SHARE));
+                    if let Err(error) = self.publication.update(|record| record.state = State::Draining) {
+                        tracing::warn!(%error, "Cannot tell that the bench drains");
+                    }
+                }
+                () = shutdown.stop.cancelled(), if !control.abort.is_cancelled() => control.abort.cancel(),
+                _ = ticks.tick() => {
+                    count += 1;
+                    progress.set_position(start.elapsed().as_secs());
+                    if abort_at.is_some_and(|at| Instant::now() >= at) {
+                        control.abort.cancel();
+                    }
+                    if ending == Ending::Planned && let Some(what) = self.lost(load).await {
+                        tracing::error!(what, "The service is lost");
+                        ending = Ending::Lost(what);
+                        control.drain.cancel();
+                        control.abort.cancel();
+                    }
+                    if count.is_multiple_of(CHECKPOINT) {
+                        self.checkpoint(load, facts, start);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Is the service gone? Asked only when connections are refused: one refusal is an error of a request.
+    async fn lost(&self, load: &RealLoad) -> Option<String> {
+        let exporter: &Exporter = load.observer();
+        if exporter.refused_in_a_row.load(Ordering::Relaxed) < REFUSED {
+            return None;
+        }
+        if self.service.records.is_empty() {
+            return Some("connections are refused".to_owned());
+        }
+        let seen = Watch::new(&self.context.store).refresh().await;
+        let serves = |seen: &Seen| {
+            let record = &seen.record;
+            record.kind == Kind::Server
+                && record.state == State::Ready
+                && seen.liveness != Liveness::Dead
+                && self.service.facts.instances.contains(&record.instance_id)
+        };
+        // an engine that is being started again is not lost
+        let restarting = |seen: &Seen| {
+            seen.liveness == Liveness::Alive
+                && seen.record.state == State::Starting
+                && self
+                    .service
+                    .facts
+                    .instances
+                    .contains(&seen.record.instance_id)
+        };
+        (!seen.iter().any(|seen| serves(seen) || restarting(seen)))
+            .then(|| "connections are refused and its record is gone".to_owned())
+    }
+
+    /// Writes what there is, marked as running: a bench that is killed leaves that.
+    fn checkpoint(&self, load: &RealLoad, facts: &Facts, start: Instant) {
+        let samples = load.samples();
+        let elapsed = start.elapsed();
+        match outcome::assemble(facts, &self.config.plan, &samples, elapsed) {
+            Ok(results) => {
+                tracing::info!(
+                    seconds = elapsed.as_secs(),
+                    ended = samples.len(),
+                    in_flight = load.in_flight(),
+                    errors = results.errors,
+                    requests_per_second = results.throughput_req_per_sec,
+                    "Loading"
+                );
+                if let Err(error) =
+                    crate::files::write_json(&self.folder.join("results.json"), &results)
+                {
+                    tracing::warn!(%error, "Cannot write a checkpoint of the results");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "Cannot make a checkpoint of the results"),
+        }
+    }
+
+    /// A bar on a terminal; where there is none, the log has a line at each checkpoint.
+    fn progress(&self) -> ProgressBar {
+        let plan = &self.config.plan;
+        let Some(duration) = plan.duration.filter(|_| terminal::interactive()) else {
+            return ProgressBar::hidden();
+        };
+        let bar = ProgressBar::new((plan.warmup + duration).as_secs());
+        let style = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} s");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.with_message(plan.name.clone())
+    }
+}
