@@ -181,6 +181,11 @@ impl Store {
         Ok(path)
     }
 
+    /// Writes the record of a service that is not ours: nobody renews it.
+    pub fn add_static(&self, record: &Record) -> Result<(), Error> {
+        self.write(record, Durability::Synced)
+    }
+
     /// Writes a record into its file, which is nobody else's to write.
     pub(super) fn write(&self, record: &Record, durability: Durability) -> Result<(), Error> {
         check_name("service", &record.service_name)?;

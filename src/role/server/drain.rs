@@ -82,6 +82,8 @@ async fn in_flight(parts: &Parts<'_>) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use Liveness::{Alive, Dead};
+
     use super::*;
     use crate::registry::Record;
 
@@ -92,7 +94,7 @@ mod tests {
             record.state = state;
             needs_engine(&Seen { record, liveness }, "ours", released)
         };
-        use Liveness::{Alive, Dead};
+
         let cases = [
             (needs(Kind::Bench, State::Ready, "ours", Alive, false), true),
             (

@@ -111,7 +111,9 @@ impl Engine {
                 "the engine cannot be started".to_owned()
             })?;
         parts.shared.started(child.pid());
-        tracing::info!(pid = child.pid(), port, argv = ?spec.argv, "Started the engine");
+        tracing::info!(pid = child.pid(), port, log = %spec.log.display(), "Started the engine");
+        // not for everybody's log: a recipe may hold what its author should not have written there
+        tracing::debug!(argv = ?spec.argv, "The engine's command line");
         let start = Instant::now();
         let probe = Probe::new(parts, &child, port);
         let timeout = parts.plan.readiness.timeout;

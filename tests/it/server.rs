@@ -1,0 +1,413 @@
+//! The server role with real child processes: readiness proven, endings clean, errors that say what happened.
+//!
+//! The engine is this test binary itself, started again as [`as_engine`]: a small HTTP server that behaves as the
+//! recipe's environment tells it.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    time::Duration,
+};
+
+use aif::env::Env;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::lab::{Lab, Started, now, wait_until};
+
+/// Not a test: the engine. Listens on `PORT`, and does what `TOY` says.
+#[test]
+#[ignore = "started by the other tests as an engine"]
+fn as_engine() {
+    let env = Env::of_process();
+    let Some(mode) = env.get("TOY") else { return };
+    let listen = |port: u16| TcpListener::bind(("127.0.0.1", port)).expect("a port");
+    match mode {
+        "die" => {
+            println!("loading the model\nOSError: [Errno 98] Address already in use, or so");
+            #[expect(
+                clippy::exit,
+                clippy::disallowed_methods,
+                reason = "an engine that fails"
+            )]
+            std::process::exit(3);
+        }
+        "elsewhere" => serve(&listen(0), &env),
+        mode => {
+            println!("listening");
+            if mode == "crash" {
+                std::thread::spawn(|| {
+                    std::thread::sleep(Duration::from_millis(700));
+                    println!("CUDA out of memory");
+                    #[expect(
+                        clippy::exit,
+                        clippy::disallowed_methods,
+                        reason = "an engine that crashes"
+                    )]
+                    std::process::exit(139);
+                });
+            }
+            serve(&listen(env.number("PORT").expect("PORT is set")), &env);
+        }
+    }
+}
+
+fn serve(listener: &TcpListener, env: &Env) {
+    let key = env
+        .path("LLAMA_ARG_API_KEY_FILE")
+        .map(|file| std::fs::read_to_string(file).expect("the key file"));
+    for stream in listener.incoming() {
+        let mut stream = stream.expect("a client");
+        let mut lines = BufReader::new(stream.try_clone().expect("a stream")).lines();
+        let request = lines.next().and_then(Result::ok).unwrap_or_default();
+        let head: Vec<String> = lines
+            .map_while(Result::ok)
+            .take_while(|l| !l.is_empty())
+            .collect();
+        let path = request.split(' ').nth(1).unwrap_or("/");
+        let admitted = key.as_ref().is_none_or(|key| {
+            head.iter()
+                .any(|line| line.eq_ignore_ascii_case(&format!("authorization: bearer {key}")))
+        });
+        let (status, body) = match path {
+            "/health" if env.get("TOY") == Some("never") => ("503 Busy", "loading"),
+            "/" | "/health" => ("200 OK", "ok"),
+            _ if !admitted => ("401 Unauthorized", "no"),
+            "/metrics" => (
+                "200 OK",
+                "llamacpp:requests_processing 0\nllamacpp:requests_deferred 0\n",
+            ),
+            "/v1/models" => ("200 OK", r#"{"data": [{"id": "toy-model"}]}"#),
+            "/props" => ("200 OK", r#"{"build_info": "b42"}"#),
+            _ => ("404 Not Found", ""),
+        };
+        let _ = write!(
+            stream,
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+    }
+}
+
+fn engine_program() -> String {
+    let own = std::env::current_exe().expect("this binary");
+    format!(
+        "{} --exact server::as_engine --ignored --nocapture",
+        own.display()
+    )
+}
+
+/// A recipe whose program is the engine, in this mode; `more` are further lines of `service`.
+fn recipe(lab: &Lab, engine: &str, mode: &str, more: &str) -> String {
+    let words: Vec<String> = engine_program()
+        .split(' ')
+        .map(|w| format!("{w:?}"))
+        .collect();
+    let text = format!(
+        "name: toy-server\nservice_name: toy\nengine: {engine}\nservice:\n  program: [{}]\n  env: {{TOY: {mode}}}\n{more}",
+        words.join(", ")
+    );
+    lab.file("toy.yaml", &text).display().to_string()
+}
+
+fn wait_ready(lab: &Lab) -> Value {
+    let ended = lab.run(&["wait", "toy", "--timeout", "20s", "--json"]);
+    ended.assert_exit(0);
+    let records: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    records[0].clone()
+}
+
+fn get(url: &str, key: Option<&str>) -> String {
+    let rest = url.strip_prefix("http://").expect("a URL");
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let mut stream = TcpStream::connect(authority).expect("it listens");
+    let bearer = key.map_or_else(String::new, |key| {
+        format!("Authorization: Bearer {key}\r\n")
+    });
+    write!(
+        stream,
+        "GET /{path} HTTP/1.1\r\nHost: {authority}\r\n{bearer}Connection: close\r\n\r\n"
+    )
+    .expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
+}
+
+fn read(path: PathBuf) -> String {
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn wait_for_log(lab: &Lab, words: &str) {
+    wait_until(Duration::from_secs(10), words, || {
+        let logs = lab.path().join("results");
+        walk(&logs)
+            .iter()
+            .any(|file| std::fs::read_to_string(file).is_ok_and(|t| t.contains(words)))
+    });
+}
+
+fn walk(folder: &std::path::Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .flat_map(|entry| {
+            let path = entry.path();
+            if path.is_dir() {
+                walk(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn it_serves_until_it_is_told_to_end_and_leaves_nothing() {
+    let lab = Lab::new();
+    let path = recipe(&lab, "llamacpp", "ok", "  ports: [auto]\n  auth: key\n");
+    let server = lab.start(&["server", &path]);
+    let record = wait_ready(&lab);
+    assert_eq!(record["kind"], "server");
+    assert_eq!(record["proof"], "strong");
+    assert_eq!(record["model"], "toy-model");
+    let api = text(&record["endpoints"]["api"]).to_owned();
+    assert!(get(&format!("{api}/health"), None).contains("200 OK"));
+
+    // the engine's key is in a file of its owner, and nowhere else
+    let key = read(PathBuf::from(text(&record["auth"]["key_file"])));
+    assert!(get(&format!("{api}/v1/models"), None).contains("401"));
+    assert!(get(&format!("{api}/v1/models"), Some(&key)).contains("200 OK"));
+    for file in walk(&lab.path().join("results")) {
+        assert!(
+            !read(file.clone()).contains(&key),
+            "{} holds the key",
+            file.display()
+        );
+    }
+
+    // Prometheus needs the one key of all agents, not the engine's
+    let registry = lab.path().join(".ubenchai/discover");
+    let bearer = read(registry.join("scrape.key"));
+    let metrics = text(&record["endpoints"]["metrics"]);
+    assert!(get(metrics, Some(&bearer)).contains("llamacpp:requests_processing 0"));
+    assert!(get(metrics, None).contains("401"));
+    let agent = text(&record["endpoints"]["agent"]);
+    let own = get(&format!("{agent}/metrics"), Some(&bearer));
+    assert!(own.contains("aif_server_state{state=\"ready\"} 1"), "{own}");
+    assert!(own.contains("aif_server_child_memory_bytes"), "{own}");
+    let newest: Value = serde_json::from_str(&read(registry.join("toy.json"))).expect("JSON");
+    assert_eq!(newest["instance_id"], record["instance_id"]);
+
+    server.signal(Signal::SIGTERM);
+    server.end().assert_exit(0);
+    lab.assert_nothing_left();
+    assert!(
+        !registry
+            .join(".keys")
+            .join(text(&record["instance_id"]))
+            .exists()
+    );
+    let step = lab.json("steps/server.json");
+    assert_eq!(step["exit"], "done");
+    assert_eq!(step["facts"]["engine_version"], "b42");
+    assert!(step["ready_at"].is_string());
+}
+
+#[test]
+fn an_engine_that_dies_before_it_is_ready_is_told_at_once() {
+    let lab = Lab::new();
+    let path = recipe(&lab, "http", "die", "  ports: [auto]\n");
+    let start = now();
+    let ended = lab.run(&["server", &path]);
+    ended.assert_exit(69);
+    assert!(
+        start.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        start.elapsed()
+    );
+    for words in ["exit code 3", "Errno 98", "use `ports: [auto]`"] {
+        assert!(
+            ended.stderr.contains(words),
+            "{words} is not in:\n{}",
+            ended.stderr
+        );
+    }
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn an_engine_that_is_never_ready_is_given_up() {
+    let lab = Lab::new();
+    let path = recipe(
+        &lab,
+        "llamacpp",
+        "never",
+        "  ports: [auto]\n  readiness: {timeout: 1s}\n",
+    );
+    let ended = lab.run(&["server", &path]);
+    ended.assert_exit(69);
+    assert!(
+        ended.stderr.contains("not ready within 1.0 s"),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.contains("503"), "{}", ended.stderr);
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn a_fixed_port_that_is_taken_is_reported_with_its_holder() {
+    let lab = Lab::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its number").port();
+    let path = recipe(&lab, "http", "ok", &format!("  ports: [{port}]\n"));
+    let ended = lab.run(&["server", &path]);
+    ended.assert_exit(69);
+    let holder = format!(
+        "port {port} of the recipe is taken: it is held by process {}",
+        std::process::id()
+    );
+    assert!(ended.stderr.contains(&holder), "{}", ended.stderr);
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn told_to_end_before_it_is_ready_is_no_success() {
+    let lab = Lab::new();
+    let path = recipe(&lab, "llamacpp", "never", "  ports: [auto]\n");
+    let server = lab.start(&["server", &path]);
+    wait_for_log(&lab, "listening");
+    server.signal(Signal::SIGTERM);
+    server.end().assert_exit(143);
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn a_killed_role_takes_its_engine_along() {
+    let lab = Lab::new();
+    let path = recipe(&lab, "http", "ok", "  ports: [auto]\n");
+    let server = lab.start(&["server", &path]);
+    wait_ready(&lab);
+    server.signal(Signal::SIGKILL);
+    server.end().assert_exit(137);
+    wait_until(Duration::from_secs(3), "the guard ended the engine", || {
+        lab.leftovers().is_empty()
+    });
+    // what it could not remove is seen to be dead, and cleared
+    let listed = lab.run(&["services"]);
+    assert!(listed.stdout.contains("dead"), "{}", listed.stdout);
+    lab.run(&["services", "clear"]).assert_exit(0);
+    assert!(lab.records().is_empty(), "{:?}", lab.records());
+}
+
+#[test]
+fn the_port_that_a_command_really_listens_on_is_taken() {
+    let lab = Lab::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let free = taken.local_addr().expect("its number").port();
+    drop(taken);
+    let text = format!(
+        "name: toy-server\nservice_name: toy\nengine: http\nservice:\n  command: |\n    #!/bin/bash\n    echo \"ports $PORT $ACTUAL_PORT\"\n    export TOY=elsewhere\n    {}\n  ports: [{free}]\n",
+        engine_program()
+    );
+    let path = lab.file("toy.yaml", &text).display().to_string();
+    let server = lab.start(&["server", &path]);
+    let record = wait_ready(&lab);
+    let port = record["ports"][0].as_u64().expect("a port");
+    assert_ne!(port, u64::from(free));
+    assert!(get(text_of_api(&record), None).contains("200 OK"));
+    wait_for_log(&lab, &format!("ports {free} {free}"));
+    let left = |lab: &Lab| {
+        walk(lab.path()).iter().any(|file| {
+            file.extension().is_some_and(|e| e == "sh")
+                && file.to_string_lossy().contains("aif-server-")
+        })
+    };
+    assert!(
+        left(&lab),
+        "the script lies on the node's disk while it runs"
+    );
+    server.signal(Signal::SIGTERM);
+    server.end().assert_exit(0);
+    assert!(!left(&lab), "the script is removed");
+    lab.assert_nothing_left();
+}
+
+fn text_of_api(record: &Value) -> &str {
+    text(&record["endpoints"]["api"])
+}
+
+#[test]
+fn an_engine_that_crashes_is_started_again_as_often_as_allowed() {
+    let lab = Lab::new();
+    let path = recipe(
+        &lab,
+        "http",
+        "crash",
+        "  ports: [auto]\n  restart: {max: 1, backoff: 100ms}\n",
+    );
+    let ended = lab.run(&["server", &path]);
+    ended.assert_exit(69);
+    for words in [
+        "ended after it was ready: exit code 139 (SIGSEGV)",
+        "does not fit on the GPU",
+    ] {
+        assert!(
+            ended.stderr.contains(words),
+            "{words} is not in:\n{}",
+            ended.stderr
+        );
+    }
+    let log = walk(&lab.path().join("results"));
+    let engine = log
+        .iter()
+        .find(|file| file.to_string_lossy().contains("engine-"))
+        .expect("its log");
+    assert_eq!(
+        read(engine.clone()).matches("listening").count(),
+        2,
+        "started twice"
+    );
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn a_missing_image_ends_before_anything_starts() {
+    let lab = Lab::new();
+    let text = "name: toy-server\nservice_name: toy\nengine: http\nservice:\n  container: {image: /nowhere/llamacpp.sif, args: [x]}\n  ports: [auto]\n";
+    let path = lab.file("toy.yaml", text).display().to_string();
+    let ended = lab.run(&["server", &path]);
+    ended.assert_exit(66);
+    assert!(
+        ended.stderr.contains("sbatch/image-llamacpp.sh"),
+        "{}",
+        ended.stderr
+    );
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn two_servers_of_one_service_are_a_question_to_the_user() {
+    let lab = Lab::new();
+    let path = recipe(&lab, "http", "ok", "  ports: [auto]\n");
+    let servers: Vec<Started> = (0..2).map(|_| lab.start(&["server", &path])).collect();
+    wait_until(Duration::from_secs(15), "both are ready", || {
+        let listed = lab.run(&["services", "--json"]).stdout;
+        listed.matches("\"state\": \"ready\"").count() == 2
+    });
+    let ended = lab.run(&["wait", "toy", "--timeout", "5s"]);
+    ended.assert_exit(69);
+    assert!(ended.stderr.contains("--job ID"), "{}", ended.stderr);
+    for server in &servers {
+        server.signal(Signal::SIGTERM);
+    }
+    for server in servers {
+        server.end().assert_exit(0);
+    }
+    lab.assert_nothing_left();
+}
