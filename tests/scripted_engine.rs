@@ -1,11 +1,11 @@
-//! An engine that does what its flags say: answers in OpenAI's form at times that are known, and fails when told to.
+//! An engine that does what its flags say: answers in the form of `OpenAI` at times that are known, and fails when told to.
 //!
 //! It stands where llama-server stands in tests of the load generator and of the roles: its figures are known before the
 //! measurement, so a measurement can be wrong. It takes llama-server's flags and ignores those that it does not know.
 
 use std::{
-    ffi::OsString,
     convert::Infallible,
+    ffi::OsString,
     io::Write as _,
     path::PathBuf,
     pin::Pin,
@@ -88,7 +88,7 @@ struct Flags {
     /// … for this long.
     #[arg(long, default_value_t = 0)]
     stall_for_ms: u64,
-    /// File with the keys, one a line; else LLAMA_ARG_API_KEY_FILE tells it.
+    /// File with the keys, one a line; else `LLAMA_ARG_API_KEY_FILE` tells it.
     #[arg(long)]
     api_key_file: Option<PathBuf>,
     /// Name of the model.
@@ -202,7 +202,10 @@ impl Drop for InFlight {
 }
 
 /// A slot being held.
-struct Slot(Arc<Engine>, #[expect(dead_code, reason = "held")] Option<OwnedSemaphorePermit>);
+struct Slot(
+    Arc<Engine>,
+    #[expect(dead_code, reason = "held")] Option<OwnedSemaphorePermit>,
+);
 
 impl Drop for Slot {
     fn drop(&mut self) {
@@ -286,10 +289,18 @@ impl Engine {
         let path = request.uri().path().to_owned();
         let is_open = path == "/health" || path == "/stats";
         if !is_open && !self.keys.is_empty() && !self.lets_in(&request) {
-            return failure(StatusCode::UNAUTHORIZED, "Invalid API Key", "authentication_error");
+            return failure(
+                StatusCode::UNAUTHORIZED,
+                "Invalid API Key",
+                "authentication_error",
+            );
         }
         if path != "/stats" && !self.is_ready() {
-            return failure(StatusCode::SERVICE_UNAVAILABLE, "Loading model", "unavailable_error");
+            return failure(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Loading model",
+                "unavailable_error",
+            );
         }
         match (request.method().clone(), path.as_str()) {
             (Method::GET, "/health") => as_json(StatusCode::OK, &json!({"status": "ok"})),
@@ -298,14 +309,19 @@ impl Engine {
                 whole(StatusCode::OK, "text/plain; version=0.0.4", self.metrics())
             }
             (Method::GET, "/v1/models") => {
-                let model = json!({"id": self.flags.model, "object": "model", "owned_by": "scripted"});
+                let model =
+                    json!({"id": self.flags.model, "object": "model", "owned_by": "scripted"});
                 as_json(StatusCode::OK, &json!({"object": "list", "data": [model]}))
             }
             (Method::POST, "/tokenize" | "/v1/completions" | "/v1/chat/completions") => {
                 let body = match request.into_body().collect().await {
                     Ok(body) => body.to_bytes(),
                     Err(error) => {
-                        return failure(StatusCode::BAD_REQUEST, &error.to_string(), "invalid_request_error");
+                        return failure(
+                            StatusCode::BAD_REQUEST,
+                            &error.to_string(),
+                            "invalid_request_error",
+                        );
                     }
                 };
                 let Ok(body) = serde_json::from_slice::<Value>(&body) else {
@@ -335,20 +351,32 @@ impl Engine {
         let percent = self.flags.fail_percent;
         // spread evenly: the part is exact over any hundred
         if (number + 1) * percent / 100 > number * percent / 100 {
-            return failure(StatusCode::SERVICE_UNAVAILABLE, "told to fail", "unavailable_error");
+            return failure(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "told to fail",
+                "unavailable_error",
+            );
         }
         let asked = Asked {
             chat,
             usage: body.pointer("/stream_options/include_usage") == Some(&Value::Bool(true)),
-            prompt: words(body.get(if chat { "messages" } else { "prompt" })) + if chat { 8 } else { 0 },
+            prompt: words(body.get(if chat { "messages" } else { "prompt" }))
+                + if chat { 8 } else { 0 },
             output: body.get("max_tokens").and_then(Value::as_u64).unwrap_or(16),
         };
         let in_flight = InFlight::new(&self);
         if body.get("stream") != Some(&Value::Bool(true)) {
             let _slot = self.slot().await;
-            let steps = asked.output.div_ceil(self.flags.tokens_per_chunk.max(1)).saturating_sub(1);
-            let latency = self.flags.latency_ms.unwrap_or(self.flags.ttft_ms + self.flags.gap_ms * steps as f64);
-            self.wait_until(Instant::now() + milliseconds(latency)).await;
+            let steps = asked
+                .output
+                .div_ceil(self.flags.tokens_per_chunk.max(1))
+                .saturating_sub(1);
+            let latency = self
+                .flags
+                .latency_ms
+                .unwrap_or(self.flags.ttft_ms + self.flags.gap_ms * steps as f64);
+            self.wait_until(Instant::now() + milliseconds(latency))
+                .await;
             self.count(asked);
             let text = vec!["word"; usize::try_from(asked.output).unwrap_or(0)].join(" ");
             let mut choice = json!({"index": 0, "finish_reason": "length"});
@@ -357,7 +385,8 @@ impl Engine {
             } else {
                 choice["text"] = json!(text);
             }
-            let answer = json!({"choices": [choice], "model": self.flags.model, "usage": asked.usage()});
+            let answer =
+                json!({"choices": [choice], "model": self.flags.model, "usage": asked.usage()});
             return as_json(StatusCode::OK, &answer);
         }
         let (sender, receiver) = mpsc::channel(64);
@@ -407,17 +436,28 @@ impl Engine {
         for chunk in 0..chunks {
             at += patiently(Box::pin(self.wait_until(at))).await;
             if dropped == Some(chunk) {
-                let _ = sender.send(Err(std::io::Error::other("told to break"))).await;
+                let _ = sender
+                    .send(Err(std::io::Error::other("told to break")))
+                    .await;
                 return;
             }
             let tokens = per_chunk.min(asked.output - chunk * per_chunk);
             let text = " word".repeat(usize::try_from(tokens).unwrap_or(0));
             let mut events = String::new();
             if chunk == 0 && asked.chat {
-                events = self.event(asked, json!({"role": "assistant", "content": null}), None, None);
+                events = self.event(
+                    asked,
+                    &json!({"role": "assistant", "content": null}),
+                    None,
+                    None,
+                );
             }
-            let content = if asked.chat { json!({"content": text}) } else { json!(text) };
-            events.push_str(&self.event(asked, content, None, None));
+            let content = if asked.chat {
+                json!({"content": text})
+            } else {
+                json!(text)
+            };
+            events.push_str(&self.event(asked, &content, None, None));
             send(events).await;
             at += milliseconds(self.flags.gap_ms);
         }
@@ -426,19 +466,26 @@ impl Engine {
         drop(slot);
         let finish = Some("length");
         if asked.chat {
-            let mut events = self.event(asked, json!({}), finish, None);
+            let mut events = self.event(asked, &json!({}), finish, None);
             if asked.usage {
-                let usage = json!({"choices": [], "model": self.flags.model, "usage": asked.usage()});
-                events.push_str(&format!("data: {usage}\n\n"));
+                let usage =
+                    json!({"choices": [], "model": self.flags.model, "usage": asked.usage()});
+                events = format!("{events}data: {usage}\n\n");
             }
             send(events).await;
         } else {
-            send(self.event(asked, json!(""), finish, Some(asked.usage()))).await;
+            send(self.event(asked, &json!(""), finish, Some(asked.usage()))).await;
         }
         send("data: [DONE]\n\n".to_owned()).await;
     }
 
-    fn event(&self, asked: Asked, content: Value, finish: Option<&str>, usage: Option<Value>) -> String {
+    fn event(
+        &self,
+        asked: Asked,
+        content: &Value,
+        finish: Option<&str>,
+        usage: Option<Value>,
+    ) -> String {
         let key = if asked.chat { "delta" } else { "text" };
         let mut event = json!({
             "choices": [{"finish_reason": finish, "index": 0, key: content}],
@@ -479,7 +526,10 @@ impl Engine {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let mut flags = Flags::parse_from(known_only(std::env::args_os()));
-    #[expect(clippy::disallowed_methods, reason = "llama-server takes it so, and no part of aif runs here")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "llama-server takes it so, and no part of aif runs here"
+    )]
     let file = std::env::var_os("LLAMA_ARG_API_KEY_FILE").map(PathBuf::from);
     flags.api_key_file = flags.api_key_file.or(file);
     let keys = match &flags.api_key_file {
@@ -491,7 +541,11 @@ async fn main() -> anyhow::Result<ExitCode> {
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let listener = TcpListener::bind((flags.host.as_str(), flags.port)).await?;
-    writeln!(std::io::stdout(), "listening on {}", listener.local_addr()?.port())?;
+    writeln!(
+        std::io::stdout(),
+        "listening on {}",
+        listener.local_addr()?.port()
+    )?;
     std::io::stdout().flush()?;
 
     let exit = flags.exit_after_ms.map(Duration::from_millis);
