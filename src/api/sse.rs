@@ -19,8 +19,6 @@ pub struct Scanner {
     after_return: bool,
     /// The event has grown too large and is thrown away up to its end.
     dropping: bool,
-    /// Has the current line bytes, be they thrown away?
-    line_begun: bool,
     overflowed: bool,
 }
 
@@ -58,14 +56,18 @@ impl Scanner {
     }
 
     fn take(&mut self, part: &[u8]) {
-        self.line_begun |= !part.is_empty();
+        if part.is_empty() {
+            return;
+        }
         if self.dropping {
+            // stands for what is thrown away: the line is not blank
+            self.line = vec![b':'];
             return;
         }
         if self.line.len() + self.data.as_ref().map_or(0, Vec::len) + part.len() > LIMIT {
             self.overflowed = true;
             self.dropping = true;
-            self.line = Vec::new();
+            self.line = vec![b':'];
             self.data = None;
             return;
         }
@@ -73,8 +75,7 @@ impl Scanner {
     }
 
     fn end_line(&mut self, each: &mut dyn FnMut(&str)) {
-        let is_blank = !std::mem::take(&mut self.line_begun);
-        if is_blank {
+        if self.line.is_empty() {
             if let Some(data) = self.data.take() {
                 each(&String::from_utf8_lossy(&data));
             }

@@ -15,7 +15,7 @@ use super::arrival;
 use crate::recipe::{ClientPlan, LoadModel};
 
 /// Words at the start of a prompt that are drawn apart from the rest.
-const NONCE_WORDS: usize = 4;
+const NONCE_WORDS: u32 = 4;
 
 /// A prime that does not divide the number of words.
 const MIXER: u64 = 15_485_863;
@@ -54,7 +54,7 @@ impl Prompts {
             if position > 0 {
                 text.push(' ');
             }
-            let word = if position < NONCE_WORDS {
+            let word = if position < NONCE_WORDS as usize {
                 let digit = nonce % WORDS.len() as u64;
                 nonce /= WORDS.len() as u64;
                 usize::try_from(digit).expect("below the number of words")
@@ -69,7 +69,7 @@ impl Prompts {
     /// A number below `WORDS` to the power of [`NONCE_WORDS`] that no other prompt of the seed has: drawn ones would
     /// come out alike for some pair of 10^5 prompts.
     fn nonce(&self, index: u64) -> u64 {
-        let size = u128::from((WORDS.len() as u64).pow(NONCE_WORDS as u32));
+        let size = u128::from((WORDS.len() as u64).pow(NONCE_WORDS));
         let mut random = ChaCha12Rng::seed_from_u64(self.seed);
         random.set_stream(u64::MAX);
         let shift = u128::from(random.random::<u64>());
@@ -217,7 +217,7 @@ mod tests {
             name: "a".to_owned(),
             service_name: "s".to_owned(),
             api: Api::Chat,
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
             load: LoadModel::OpenLoop {
                 requests_per_second: 10.0,
                 arrival: Arrival::Poisson,
