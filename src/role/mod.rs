@@ -7,16 +7,17 @@ pub mod monitor;
 pub mod server;
 pub mod stack;
 
+mod note;
+
+pub use note::StepNote;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::{
     clock,
     env::Env,
-    exit::{Exit, Failure, OrExit as _},
-    files,
-    launch::cpus,
     registry::Store,
-    run::{self, Manifest, RunDir, StepFile},
+    run::{self, Manifest, RunDir},
     shutdown::Shutdown,
     site::Site,
     slurm::job_env::JobEnv,
@@ -93,67 +94,6 @@ impl Context {
             instances: Vec::new(),
             stimulus_sha256: BTreeMap::new(),
             accounting: None,
-        }
-    }
-}
-
-/// A role's step file, kept while it runs: its first act, and what it says of itself on the way.
-#[derive(Debug)]
-pub struct StepNote {
-    path: PathBuf,
-    step: StepFile,
-}
-
-impl StepNote {
-    /// Writes the file: the first act of a role, by which the stack knows that the step has started.
-    pub fn begin(role: &str, recipe: &str, context: &Context) -> Result<Self, Failure> {
-        let job = context.job.as_ref();
-        let note = Self {
-            path: context.run.step(role),
-            step: StepFile {
-                schema: run::SCHEMA,
-                role: role.to_owned(),
-                recipe: recipe.to_owned(),
-                job: job.map(|job| job.job_id.clone()),
-                step: job.and_then(|job| job.step_id.clone()),
-                pid: std::process::id(),
-                restart: job.map_or(0, |job| job.restart_count),
-                node: context.node(),
-                cpus: cpus::allowed(),
-                started_at: clock::now(),
-                ready_at: None,
-                ended_at: None,
-                exit: None,
-                error: None,
-                facts: BTreeMap::new(),
-            },
-        };
-        files::create_folder(note.path.parent().unwrap_or(&context.run.path), 0o755)
-            .and_then(|()| files::write_json(&note.path, &note.step))
-            .or_exit(Exit::CannotCreate, || {
-                "the run folder cannot be written".to_owned()
-            })?;
-        Ok(note)
-    }
-
-    /// Says that the role is ready.
-    pub fn ready(&mut self) {
-        self.step.ready_at.get_or_insert_with(clock::now);
-        self.write();
-    }
-
-    /// Adds facts for the manifest.
-    pub fn facts<const N: usize>(&mut self, facts: [(&str, serde_json::Value); N]) {
-        self.step
-            .facts
-            .extend(facts.map(|(name, value)| (name.to_owned(), value)));
-        self.write();
-    }
-
-    /// The file matters less than the run: what cannot be written now is told and forgotten.
-    fn write(&self) {
-        if let Err(error) = files::write_json(&self.path, &self.step) {
-            tracing::warn!(%error, "Cannot write the step file");
         }
     }
 }

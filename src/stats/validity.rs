@@ -1,1 +1,317 @@
-//! To be written.
+//! The verdict: how far a result can be trusted, and why not further.
+//!
+//! A load generator that was late, dropped requests or missed its rate measured itself and not the service, and no
+//! statistics mend that afterwards. So every result carries a verdict with reasons in sentences. Pure; nothing can fail.
+
+use super::results::{Validity, Verdict};
+
+/// Largest deviation of the rate sent from the rate asked, as a share of the latter.
+pub const RATE_TOLERANCE: f64 = 0.02;
+/// Largest share of requests that may be dropped at `max_in_flight`.
+pub const DROP_TOLERANCE: f64 = 0.001;
+/// p99 lateness as a share of the median TTFT, over which numbers must not be used.
+pub const LATENESS_INVALID: f64 = 0.5;
+/// p99 lateness as a share of the median TTFT, over which numbers are to be used with care.
+pub const LATENESS_DEGRADED: f64 = 0.1;
+/// Successes under which percentiles mean little.
+pub const MIN_SAMPLES: u64 = 100;
+
+/// What the verdict is made of; all about the measured window.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not states"
+)]
+pub struct Facts {
+    /// Requests that ended well.
+    pub successes: u64,
+    /// Requests offered.
+    pub total: u64,
+    /// Rate asked for; `None` for a closed loop.
+    pub requested_rate: Option<f64>,
+    /// Rate sent.
+    pub achieved_rate: f64,
+    /// Requests that the schedule holds in the window.
+    pub expected_in_window: Option<u64>,
+    /// Requests dropped at `max_in_flight`.
+    pub dropped: u64,
+    /// 99th percentile of sent − intended.
+    pub lateness_p99_ms: f64,
+    /// Median time to first token.
+    pub ttft_p50_ms: Option<f64>,
+    /// Were chunks counted in place of tokens?
+    pub counted_by_chunks: bool,
+    /// Did the generator share CPUs with the engine?
+    pub cores_shared: bool,
+    /// Is it known which CPUs both had?
+    pub cores_known: bool,
+    /// Did the monitor end, or lose samples, while the load ran?
+    pub monitor_lost: bool,
+    /// Was the load told to end before its time?
+    pub interrupted: bool,
+    /// Are arrivals random? Then their count varies by nature, and only the schedule's own count can be held against it.
+    pub poisson: bool,
+}
+
+/// The verdict on a result.
+pub fn judge(facts: &Facts) -> Validity {
+    let mut validity = Validity {
+        verdict: Verdict::Valid,
+        reasons: Vec::new(),
+    };
+    let mut add = |verdict: Verdict, reason: String| {
+        validity.verdict = validity.verdict.max(verdict);
+        validity.reasons.push(reason);
+    };
+    if facts.successes == 0 {
+        add(
+            Verdict::Invalid,
+            format!("None of {} requests succeeded.", facts.total),
+        );
+    }
+    if let Some(reason) = rate(facts) {
+        add(Verdict::Invalid, reason);
+    }
+    if facts.dropped as f64 > DROP_TOLERANCE * facts.total as f64 {
+        add(
+            Verdict::Invalid,
+            format!(
+                "{} of {} requests were dropped at max_in_flight, which is more than {} %.",
+                facts.dropped,
+                facts.total,
+                DROP_TOLERANCE * 100.0
+            ),
+        );
+    }
+    if let Some((verdict, reason)) = lateness(facts) {
+        add(verdict, reason);
+    }
+    if facts.successes > 0 && facts.successes < MIN_SAMPLES {
+        add(
+            Verdict::Degraded,
+            format!(
+                "Only {} requests succeeded: percentiles want at least {MIN_SAMPLES}.",
+                facts.successes
+            ),
+        );
+    }
+    if facts.counted_by_chunks {
+        add(
+            Verdict::Degraded,
+            "The service gave no token counts (usage): chunks were counted as tokens.".to_owned(),
+        );
+    }
+    if facts.cores_shared {
+        add(
+            Verdict::Degraded,
+            "The load generator shared CPU cores with the engine.".to_owned(),
+        );
+    } else if !facts.cores_known {
+        add(
+            Verdict::Degraded,
+            "It is not known whether the load generator shared CPU cores with the engine."
+                .to_owned(),
+        );
+    }
+    if facts.monitor_lost {
+        add(
+            Verdict::Degraded,
+            "The monitor was lost while the load ran.".to_owned(),
+        );
+    }
+    if facts.interrupted {
+        add(
+            Verdict::Degraded,
+            format!(
+                "The load was interrupted before its planned end, after {} requests of the measured window.",
+                facts.total
+            ),
+        );
+    }
+    validity
+}
+
+/// Was the rate missed?
+fn rate(facts: &Facts) -> Option<String> {
+    let requested = facts.requested_rate?;
+    let percent = RATE_TOLERANCE * 100.0;
+    if facts.poisson {
+        let expected = facts.expected_in_window?;
+        let sent = facts.total.saturating_sub(facts.dropped);
+        let off = sent.abs_diff(expected);
+        // one request at the edge of the window is no fault of the generator
+        return (off > 1 && off as f64 > RATE_TOLERANCE * expected as f64).then(|| {
+            format!(
+                "{sent} requests were sent where the schedule has {expected}, which is off by more than {percent} %."
+            )
+        });
+    }
+    // as above: in a short window a single request is more than the tolerance
+    let one = facts
+        .expected_in_window
+        .filter(|expected| *expected > 0)
+        .map_or(0.0, |expected| requested / expected as f64 * 1.000_001);
+    let off = (facts.achieved_rate - requested).abs();
+    (off > (RATE_TOLERANCE * requested).max(one)).then(|| {
+        format!(
+            "{:.3} requests/s were sent where {requested:.3} were asked for, which is off by more than {percent} %.",
+            facts.achieved_rate
+        )
+    })
+}
+
+/// Did requests leave too late?
+fn lateness(facts: &Facts) -> Option<(Verdict, String)> {
+    let ttft = facts.ttft_p50_ms?;
+    let late = facts.lateness_p99_ms;
+    let (verdict, share) = if late > LATENESS_INVALID * ttft {
+        (Verdict::Invalid, LATENESS_INVALID)
+    } else if late > LATENESS_DEGRADED * ttft {
+        (Verdict::Degraded, LATENESS_DEGRADED)
+    } else {
+        return None;
+    };
+    Some((
+        verdict,
+        format!(
+            "1 % of requests were sent {late:.3} ms or more after their time, which is over {:.0} % of the median time to first token ({ttft:.3} ms).",
+            share * 100.0
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Facts {
+        Facts {
+            successes: 1000,
+            total: 1000,
+            requested_rate: Some(10.0),
+            achieved_rate: 10.0,
+            expected_in_window: Some(1000),
+            dropped: 0,
+            lateness_p99_ms: 1.0,
+            ttft_p50_ms: Some(100.0),
+            counted_by_chunks: false,
+            cores_shared: false,
+            cores_known: true,
+            monitor_lost: false,
+            interrupted: false,
+            poisson: false,
+        }
+    }
+
+    #[test]
+    fn a_good_load_needs_no_reason() {
+        assert_eq!(
+            judge(&good()),
+            Validity {
+                verdict: Verdict::Valid,
+                reasons: vec![]
+            }
+        );
+    }
+
+    #[test]
+    fn each_rule_has_its_verdict() {
+        type Change = fn(&mut Facts);
+        let cases: &[(&str, Change, Verdict)] = &[
+            ("no success", |f| f.successes = 0, Verdict::Invalid),
+            (
+                "rate within 2 %",
+                |f| f.achieved_rate = 9.81,
+                Verdict::Valid,
+            ),
+            ("rate too low", |f| f.achieved_rate = 9.79, Verdict::Invalid),
+            (
+                "rate too high",
+                |f| f.achieved_rate = 10.21,
+                Verdict::Invalid,
+            ),
+            (
+                "one of ten missing",
+                |f| {
+                    (f.achieved_rate, f.expected_in_window) = (9.0, Some(10));
+                },
+                Verdict::Valid,
+            ),
+            (
+                "two of ten missing",
+                |f| {
+                    (f.achieved_rate, f.expected_in_window) = (8.0, Some(10));
+                },
+                Verdict::Invalid,
+            ),
+            (
+                "closed loop has no rate",
+                |f| {
+                    (f.requested_rate, f.achieved_rate) = (None, 3.0);
+                },
+                Verdict::Valid,
+            ),
+            (
+                "poisson varies",
+                |f| {
+                    (f.poisson, f.achieved_rate) = (true, 11.0);
+                },
+                Verdict::Valid,
+            ),
+            (
+                "poisson off its schedule",
+                |f| {
+                    (f.poisson, f.expected_in_window) = (true, Some(1030));
+                },
+                Verdict::Invalid,
+            ),
+            ("1 of 1000 dropped", |f| f.dropped = 1, Verdict::Valid),
+            ("2 of 1000 dropped", |f| f.dropped = 2, Verdict::Invalid),
+            ("late", |f| f.lateness_p99_ms = 10.5, Verdict::Degraded),
+            ("very late", |f| f.lateness_p99_ms = 50.5, Verdict::Invalid),
+            (
+                "no first token known",
+                |f| {
+                    (f.lateness_p99_ms, f.ttft_p50_ms) = (50.5, None);
+                },
+                Verdict::Valid,
+            ),
+            ("99 successes", |f| f.successes = 99, Verdict::Degraded),
+            ("chunks", |f| f.counted_by_chunks = true, Verdict::Degraded),
+            ("shared", |f| f.cores_shared = true, Verdict::Degraded),
+            ("unknown", |f| f.cores_known = false, Verdict::Degraded),
+            ("monitor", |f| f.monitor_lost = true, Verdict::Degraded),
+            ("interrupted", |f| f.interrupted = true, Verdict::Degraded),
+        ];
+        for (name, change, verdict) in cases {
+            let mut facts = good();
+            change(&mut facts);
+            let judged = judge(&facts);
+            assert_eq!(judged.verdict, *verdict, "{name}");
+            assert_eq!(
+                judged.reasons.len(),
+                usize::from(*verdict != Verdict::Valid),
+                "{name}: {:?}",
+                judged.reasons
+            );
+        }
+    }
+
+    #[test]
+    fn the_worst_counts_and_all_are_told() {
+        let judged = judge(&Facts {
+            successes: 5,
+            dropped: 7,
+            achieved_rate: 9.0,
+            lateness_p99_ms: 60.0,
+            ..good()
+        });
+        assert_eq!(judged.verdict, Verdict::Invalid);
+        insta::assert_snapshot!(judged.reasons.join("\n"), @r"
+        9.000 requests/s were sent where 10.000 were asked for, which is off by more than 2 %.
+        7 of 1000 requests were dropped at max_in_flight, which is more than 0.1 %.
+        1 % of requests were sent 60.000 ms or more after their time, which is over 50 % of the median time to first token (100.000 ms).
+        Only 5 requests succeeded: percentiles want at least 100.
+        ");
+    }
+}

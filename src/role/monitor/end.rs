@@ -50,7 +50,7 @@ impl Monitor {
             Ok(packed) => {
                 let path = packed.path.display().to_string();
                 tracing::info!(path, bytes = packed.bytes, "Archived the metrics");
-                let _ = self.parts.step.facts([
+                self.parts.step.facts([
                     ("archive_sha256", packed.sha256.clone().into()),
                     ("archive_bytes", packed.bytes.into()),
                 ]);

@@ -20,7 +20,7 @@ mod supervise;
 use crate::{
     exit::{Exit, OrExit as _},
     recipe::MonitorPlan,
-    role::Context,
+    role::{Context, StepNote},
     run::RecipeEntry,
 };
 
@@ -35,7 +35,7 @@ pub struct Config {
 
 /// Runs Prometheus until it is told to end, and archives what it measured.
 pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
-    let step = setup::StepNote::begin(&config.plan, context)?;
+    let step = StepNote::begin("monitor", &config.plan.name, context)?;
     if !config.plan.enabled {
         tracing::info!("The recipe says prometheus.enabled: false; there is nothing to monitor");
         return Ok(Exit::Done);

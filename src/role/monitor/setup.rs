@@ -14,7 +14,6 @@ use tokio::net::TcpListener;
 use super::{metrics::Metrics, scope::Scope, supervise::Monitor, written};
 use crate::{
     api::client::Access,
-    clock,
     exit::{Exit, OrExit as _},
     files::{self, Durability},
     launch::cpus,
@@ -25,8 +24,7 @@ use crate::{
     },
     recipe::{MonitorPlan, PortChoice},
     registry::{Kind, Publication, Record, record::LOCAL},
-    role::Context,
-    run::{SCHEMA, StepFile},
+    role::{Context, StepNote},
     telemetry::{
         agent::{Agent, Serving},
         host,
@@ -39,71 +37,11 @@ const INTERVAL_IN_STACK: Duration = Duration::from_secs(2);
 /// Interval alone where the recipe leaves it open.
 const INTERVAL_ALONE: Duration = Duration::from_secs(15);
 
-/// The role's step file, and how it is added to.
-#[derive(Debug)]
-pub(super) struct StepNote {
-    file: std::path::PathBuf,
-    step: StepFile,
-}
-
-impl StepNote {
-    /// Writes it: the role's first act.
-    pub(super) fn begin(plan: &MonitorPlan, context: &Context) -> anyhow::Result<Self> {
-        let job = context.job.as_ref();
-        let note = Self {
-            file: context.run.step("monitor"),
-            step: StepFile {
-                schema: SCHEMA,
-                role: "monitor".to_owned(),
-                recipe: plan.name.clone(),
-                job: job.map(|job| job.job_id.clone()),
-                step: job.and_then(|job| job.step_id.clone()),
-                pid: std::process::id(),
-                restart: job.map_or(0, |job| job.restart_count),
-                node: context.node(),
-                cpus: cpus::allowed(),
-                started_at: clock::now(),
-                ready_at: None,
-                ended_at: None,
-                exit: None,
-                error: None,
-                facts: std::collections::BTreeMap::new(),
-            },
-        };
-        if let Some(folder) = note.file.parent() {
-            written(files::create_folder(folder, 0o755), "the run folder")?;
-        }
-        note.write()?;
-        Ok(note)
-    }
-
-    fn write(&self) -> anyhow::Result<()> {
-        written(files::write_json(&self.file, &self.step), "the step file")
-    }
-
-    /// Says that Prometheus is ready.
-    pub(super) fn ready(&mut self) -> anyhow::Result<()> {
-        self.step.ready_at.get_or_insert_with(clock::now);
-        self.write()
-    }
-
-    /// Adds facts.
-    pub(super) fn facts<const N: usize>(
-        &mut self,
-        facts: [(&str, serde_json::Value); N],
-    ) -> anyhow::Result<()> {
-        self.step
-            .facts
-            .extend(facts.map(|(name, value)| (name.to_owned(), value)));
-        self.write()
-    }
-}
-
 /// Makes everything but Prometheus itself.
 pub(super) async fn start(
     plan: &MonitorPlan,
     context: &Context,
-    mut step: StepNote,
+    step: StepNote,
 ) -> anyhow::Result<Monitor> {
     let job = context.job.as_ref();
     let binary = Binary::find(&context.env, plan.image.as_deref())
@@ -119,6 +57,7 @@ pub(super) async fn start(
         job,
         Some(&context.run.id),
     );
+    record.job_id = context.job_id();
     record.cpus = cpus::allowed();
     let folder = data_folder(context, &record)?;
     let listen: IpAddr = match job {
@@ -182,7 +121,7 @@ pub(super) async fn start(
         ("url", record.endpoints.api.clone().into()),
         ("tsdb_folder", options.data.display().to_string().into()),
         ("scrape_interval_seconds", interval.as_secs_f64().into()),
-    ])?;
+    ]);
 
     let scope = if context.in_stack {
         Scope::Run(context.run.id.clone())

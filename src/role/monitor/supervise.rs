@@ -9,7 +9,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::{
     metrics::{Healths, Metrics},
     scope::{self, Idle, Scope},
-    setup::StepNote,
     written,
 };
 use crate::{
@@ -21,7 +20,7 @@ use crate::{
     },
     recipe::{PortChoice, Target},
     registry::{Publication, Seen, State, Watch},
-    role::Context,
+    role::{Context, StepNote},
     shutdown::Cause,
     telemetry::agent::Serving,
 };
@@ -145,8 +144,9 @@ impl Monitor {
             ("prometheus_version", version.into()),
             ("port", port.into()),
             ("url", url.into()),
-        ])?;
-        self.parts.step.ready()
+        ]);
+        self.parts.step.ready();
+        Ok(())
     }
 
     /// Follows the registry until there is a reason to end.

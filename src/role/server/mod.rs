@@ -22,13 +22,13 @@ use crate::{
     exit::{Exit, Failure},
     recipe::ServerPlan,
     registry::State,
-    role::Context,
+    role::{Context, StepNote},
     run::RecipeEntry,
     shutdown::Cause,
 };
 
 use engine::{Engine, Failed};
-use setup::{Parts, StepNote};
+use setup::Parts;
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub struct Config {
 
 /// Runs an engine until it is told to end, or until the engine ends for good.
 pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
-    let step = StepNote::begin(&config.plan, context)?;
+    let step = StepNote::begin("server", &config.plan.name, context)?;
     nix::sys::prctl::set_child_subreaper(true)?;
     let parts = setup::start(&config.plan, context, step).await?;
     let ended = serve(&parts).await;

@@ -1,9 +1,6 @@
 //! All that a server makes before its engine starts: step file, key, agent, record; and how it tells what changes.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
@@ -21,8 +18,7 @@ use crate::{
     process::{child::Ended, tree},
     recipe::{Launch, ServerPlan},
     registry::{Kind, Publication, Record, State},
-    role::Context,
-    run::{SCHEMA, StepFile},
+    role::{Context, StepNote},
     shutdown::Cause,
     telemetry::{
         agent::{Agent, Serving, Upstream},
@@ -37,61 +33,6 @@ const LAST_LINES: usize = 20;
 
 /// Ended children that the engine lost are taken away this often.
 const REAPING: std::time::Duration = std::time::Duration::from_secs(10);
-
-/// The role's step file, and how it is added to. Cloning shares it.
-#[derive(Debug, Clone)]
-pub(super) struct StepNote {
-    file: PathBuf,
-    step: Arc<Mutex<StepFile>>,
-}
-
-impl StepNote {
-    /// Writes it: the role's first act.
-    pub(super) fn begin(plan: &ServerPlan, context: &Context) -> anyhow::Result<Self> {
-        let job = context.job.as_ref();
-        let step = StepFile {
-            schema: SCHEMA,
-            role: "server".to_owned(),
-            recipe: plan.name.clone(),
-            job: job.map(|job| job.job_id.clone()),
-            step: job.and_then(|job| job.step_id.clone()),
-            pid: std::process::id(),
-            restart: job.map_or(0, |job| job.restart_count),
-            node: context.node(),
-            cpus: cpus::allowed(),
-            started_at: clock::now(),
-            ready_at: None,
-            ended_at: None,
-            exit: None,
-            error: None,
-            facts: std::collections::BTreeMap::new(),
-        };
-        let note = Self {
-            file: context.run.step("server"),
-            step: Arc::new(Mutex::new(step)),
-        };
-        let folder = note.file.parent().unwrap_or(&context.run.path);
-        files::create_folder(folder, 0o755)
-            .and_then(|()| note.write(|_| ()))
-            .or_exit(Exit::CannotCreate, || {
-                "the run folder cannot be written".to_owned()
-            })?;
-        Ok(note)
-    }
-
-    fn write(&self, change: impl FnOnce(&mut StepFile)) -> Result<(), files::Error> {
-        let mut step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut step);
-        files::write_json(&self.file, &*step)
-    }
-
-    /// Adds to it; what cannot be written is told, and nothing ends by it.
-    pub(super) fn add(&self, change: impl FnOnce(&mut StepFile)) {
-        if let Err(error) = self.write(change) {
-            tracing::warn!(%error, "Cannot write the step file");
-        }
-    }
-}
 
 /// The key of this instance.
 pub(super) struct Key {
@@ -129,6 +70,7 @@ pub(super) async fn start<'a>(
         job,
         Some(&context.run.id),
     );
+    record.job_id = context.job_id();
     let instance = record.instance_id.clone();
     let log = context.run.log(&format!("engine-{}", record.short_id()));
     record.engine = Some(plan.engine.name().to_owned());

@@ -1,0 +1,236 @@
+//! A distribution of observations: exact sums beside a histogram.
+//!
+//! Percentiles come from an `HdrHistogram`, for those of several tasks can be merged, which percentiles cannot. Mean and
+//! deviation are kept apart as integer sums: they are exact, and a merge gives the same whatever the order. Nothing can
+//! fail: the histogram grows as needed.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::results::Metric;
+
+/// Significant figures of percentiles.
+const FIGURES: u8 = 3;
+
+/// Observations of one kind: durations, or counts.
+///
+/// Values are held in thousandths of the histogram's unit: a duration in ns over units of 1 µs, a count in thousandths.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Distribution {
+    histogram: Histogram<u64>,
+    count: u64,
+    sum: u128,
+    squares: u128,
+    min: u64,
+    max: u64,
+}
+
+impl Default for Distribution {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Distribution {
+    /// Without observations.
+    pub fn new() -> Self {
+        Self {
+            histogram: Histogram::new(FIGURES).expect("three figures are allowed"),
+            count: 0,
+            sum: 0,
+            squares: 0,
+            min: u64::MAX,
+            max: 0,
+        }
+    }
+
+    /// Adds a duration.
+    pub fn record(&mut self, value: Duration) {
+        self.record_n(value, 1);
+    }
+
+    /// Adds a duration that was observed `n` times.
+    pub fn record_n(&mut self, value: Duration, n: u64) {
+        self.add(u64::try_from(value.as_nanos()).unwrap_or(u64::MAX), n);
+    }
+
+    /// Adds a count, such as tokens of an answer. A distribution holds counts or durations, never both.
+    pub fn record_count(&mut self, value: u64) {
+        self.add(value.saturating_mul(1000), 1);
+    }
+
+    fn add(&mut self, thousandths: u64, n: u64) {
+        if n == 0 {
+            return;
+        }
+        let unit = thousandths / 1000 + u64::from(thousandths % 1000 >= 500);
+        self.histogram
+            .record_n(unit, n)
+            .expect("a histogram that grows takes any value");
+        let value = u128::from(thousandths);
+        self.count += n;
+        self.sum += value * u128::from(n);
+        self.squares = self
+            .squares
+            .saturating_add((value * value).saturating_mul(u128::from(n)));
+        self.min = self.min.min(thousandths);
+        self.max = self.max.max(thousandths);
+    }
+
+    /// Adds the observations of another: the same as recording all of them here.
+    pub fn merge(&mut self, other: &Self) {
+        self.histogram
+            .add(&other.histogram)
+            .expect("a histogram that grows takes any other");
+        self.count += other.count;
+        self.sum += other.sum;
+        self.squares = self.squares.saturating_add(other.squares);
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+    }
+
+    /// How many observations?
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// A quantile of durations, in ms; 0 without any.
+    pub fn quantile_ms(&self, quantile: f64) -> f64 {
+        self.quantile(quantile) / 1e6
+    }
+
+    /// Mean of durations, in ms; 0 without any.
+    pub fn mean_ms(&self) -> f64 {
+        self.mean() / 1e6
+    }
+
+    /// Smallest duration, in ms; 0 without any.
+    pub fn min_ms(&self) -> f64 {
+        if self.count == 0 {
+            return 0.0;
+        }
+        self.min as f64 / 1e6
+    }
+
+    /// Largest duration, in ms; 0 without any.
+    pub fn max_ms(&self) -> f64 {
+        self.max as f64 / 1e6
+    }
+
+    /// The metric: durations for `ms`, counts for any other unit; `None` without observations.
+    pub fn to_metric(&self, unit: &str) -> Option<Metric> {
+        if self.count == 0 {
+            return None;
+        }
+        let scale = if unit == "ms" { 1e6 } else { 1e3 };
+        let at = |quantile| Some(self.quantile(quantile) / scale);
+        Some(Metric {
+            unit: unit.to_owned(),
+            avg: self.mean() / scale,
+            min: Some(self.min as f64 / scale),
+            max: Some(self.max as f64 / scale),
+            std: Some(self.deviation() / scale),
+            p50: at(0.5),
+            p90: at(0.9),
+            p95: at(0.95),
+            p99: at(0.99),
+            p999: at(0.999),
+            count: Some(self.count),
+        })
+    }
+
+    fn mean(&self) -> f64 {
+        if self.count == 0 {
+            return 0.0;
+        }
+        self.sum as f64 / self.count as f64
+    }
+
+    /// Of the population. The difference is taken in integers: in floats it would drown in the size of both terms.
+    fn deviation(&self) -> f64 {
+        let count = u128::from(self.count);
+        let (whole, rest) = (self.sum / count, self.sum % count);
+        let product =
+            (whole.saturating_mul(self.sum)).saturating_add(rest.saturating_mul(self.sum) / count);
+        (self.squares.saturating_sub(product) as f64 / self.count as f64).sqrt()
+    }
+
+    /// In thousandths. A bucket of the histogram is wider than what was observed in it, so the ends are kept exact.
+    fn quantile(&self, quantile: f64) -> f64 {
+        if self.count == 0 {
+            return 0.0;
+        }
+        let value = self.histogram.value_at_quantile(quantile) as f64 * 1000.0;
+        value.clamp(self.min as f64, self.max as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(values: &[(u64, u64)]) -> Distribution {
+        let mut all = Distribution::new();
+        for &(micros, n) in values {
+            all.record_n(Duration::from_micros(micros), n);
+        }
+        all
+    }
+
+    #[test]
+    fn sums_are_exact() {
+        let metric = of(&[(2000, 1), (4000, 3), (5000, 2), (7000, 1), (9000, 1)])
+            .to_metric("ms")
+            .expect("observed");
+        // the text-book set 2 4 4 4 5 5 7 9: mean 5, deviation of the population 2
+        assert_eq!((metric.avg, metric.std), (5.0, Some(2.0)));
+        assert_eq!((metric.min, metric.max), (Some(2.0), Some(9.0)));
+        assert_eq!(metric.count, Some(8));
+        let p50 = metric.p50.expect("observed");
+        assert!((p50 - 4.0).abs() < 0.004, "{p50}");
+        assert_eq!(metric.p999, Some(9.0));
+    }
+
+    #[test]
+    fn counts_are_not_durations() {
+        let mut all = Distribution::new();
+        all.record_count(3);
+        all.record_count(5);
+        let metric = all.to_metric("tokens").expect("observed");
+        assert_eq!((metric.avg, metric.std), (4.0, Some(1.0)));
+        assert_eq!((metric.p50, metric.p99), (Some(3.0), Some(5.0)));
+    }
+
+    #[test]
+    fn nothing_observed_is_no_metric() {
+        assert_eq!(Distribution::new().to_metric("ms"), None);
+        assert_eq!(Distribution::new().min_ms().to_bits(), 0);
+        assert_eq!(Distribution::new().quantile_ms(0.5).to_bits(), 0);
+    }
+
+    #[test]
+    fn extremes_are_held() {
+        let mut all = Distribution::new();
+        all.record(Duration::ZERO);
+        all.record(Duration::MAX);
+        assert_eq!(all.count(), 2);
+        assert!(all.to_metric("ms").is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn a_merge_is_the_histogram_of_the_concatenation(
+            one in prop::collection::vec((0_u64..100_000_000, 1_u64..5), 0..40),
+            two in prop::collection::vec((0_u64..100_000_000, 1_u64..5), 0..40),
+        ) {
+            let mut merged = of(&one);
+            merged.merge(&of(&two));
+            let whole = of(&[one, two].concat());
+            prop_assert_eq!(merged.to_metric("ms"), whole.to_metric("ms"));
+            prop_assert_eq!(merged, whole);
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Samples small enough to compute by hand.
+
+use super::*;
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+const WINDOW: Window = Window {
+    start: Duration::from_secs(1),
+    end: Duration::from_secs(3),
+};
+
+/// A success: intended, sent, chunks (all in ms), prompt and output tokens.
+fn success(intended: u64, sent: u64, chunks: &[u64], tokens: Option<u64>) -> Sample {
+    Sample {
+        index: intended,
+        intended: ms(intended),
+        sent: Some(ms(sent)),
+        connect: None,
+        first_byte: None,
+        chunks: chunks.iter().map(|at| Chunk { at: ms(*at) }).collect(),
+        end: ms(chunks.last().copied().unwrap_or(sent) + 1),
+        outcome: Outcome::Success,
+        prompt_tokens: Some(10),
+        output_tokens: tokens,
+        dropped: false,
+    }
+}
+
+fn failure(intended: u64, outcome: Outcome) -> Sample {
+    let sent = (outcome != Outcome::NeverSent).then_some(ms(intended));
+    Sample {
+        sent,
+        end: ms(intended + 50),
+        outcome,
+        prompt_tokens: None,
+        ..success(intended, intended, &[], None)
+    }
+}
+
+fn avg(metrics: &BTreeMap<String, Metric>, name: &str) -> f64 {
+    let avg = metrics.get(name).unwrap_or_else(|| panic!("no {name}")).avg;
+    (avg * 1e6).round() / 1e6
+}
+
+#[test]
+fn latencies_by_hand() {
+    // 7 tokens in 3 chunks: 2, 2, 3
+    let samples = [success(1000, 1010, &[1110, 1150, 1210], Some(7))];
+    let metrics = metrics(&samples, WINDOW, &Slo::default());
+    let cases = [
+        ("time_to_first_token", 100.0),
+        ("time_to_first_token_scheduled", 110.0),
+        ("inter_chunk_latency", 50.0),
+        // 2 x 20 ms, 3 x 20 ms
+        ("inter_token_latency", 20.0),
+        ("time_per_output_token", 16.666_666),
+        ("request_latency", 200.0),
+        ("request_latency_scheduled", 210.0),
+        ("dispatch_delay", 10.0),
+        ("input_sequence_length", 10.0),
+        ("output_sequence_length", 7.0),
+        ("request_throughput", 0.5),
+        ("output_token_throughput", 3.5),
+        ("total_token_throughput", 8.5),
+    ];
+    for (name, value) in cases {
+        assert_eq!(avg(&metrics, name).to_bits(), f64::to_bits(value), "{name}");
+    }
+    assert_eq!(metrics["inter_token_latency"].count, Some(5));
+    assert_eq!(metrics["inter_chunk_latency"].count, Some(2));
+    assert_eq!(metrics.len(), cases.len(), "{:?}", metrics.keys());
+}
+
+#[test]
+fn fewer_tokens_than_chunks() {
+    // 2 tokens in 4 chunks: the last two have them; the first of these waited since the first chunk
+    let samples = [success(1000, 1000, &[1100, 1110, 1140, 1150], Some(2))];
+    let gaps = &metrics(&samples, WINDOW, &Slo::default())["inter_token_latency"];
+    assert_eq!(
+        (gaps.count, gaps.min, gaps.max),
+        (Some(2), Some(10.0), Some(40.0))
+    );
+}
+
+#[test]
+fn one_token_or_one_chunk_has_no_time_between() {
+    let samples = [
+        success(1000, 1000, &[1100], Some(1)),
+        success(1000, 1000, &[1100], Some(20)),
+        success(1000, 1000, &[], Some(0)),
+    ];
+    let metrics = metrics(&samples, WINDOW, &Slo::default());
+    for name in [
+        "time_per_output_token",
+        "inter_token_latency",
+        "inter_chunk_latency",
+        "connect_time",
+    ] {
+        assert!(!metrics.contains_key(name), "{name}");
+    }
+    assert_eq!(metrics["time_to_first_token"].count, Some(2));
+    assert_eq!(metrics["request_latency"].count, Some(3));
+}
+
+#[test]
+fn the_window_owns_by_intended_time_and_counts_events_by_theirs() {
+    let samples = [
+        // warm-up, ends in the window: no latency, but throughput
+        success(900, 900, &[950, 1050], Some(2)),
+        // of the window, ends in the drain: the other way round
+        success(2900, 2900, &[2950, 3050], Some(2)),
+        // drain
+        success(3000, 3000, &[3100], Some(1)),
+    ];
+    let metrics = metrics(&samples, WINDOW, &Slo::default());
+    assert_eq!(metrics["request_latency"].count, Some(1));
+    assert_eq!(
+        avg(&metrics, "request_latency").to_bits(),
+        150_f64.to_bits()
+    );
+    assert_eq!(
+        avg(&metrics, "request_throughput").to_bits(),
+        0.5_f64.to_bits()
+    );
+    assert_eq!(
+        avg(&metrics, "output_token_throughput").to_bits(),
+        1_f64.to_bits()
+    );
+    assert_eq!(
+        avg(&metrics, "total_token_throughput").to_bits(),
+        6_f64.to_bits()
+    );
+    assert_eq!(counts(&samples, WINDOW).total, 1);
+    assert_eq!(sent_rate(&samples, WINDOW).to_bits(), 0.5_f64.to_bits());
+}
+
+#[test]
+fn goodput_is_of_what_was_offered() {
+    let samples = [
+        success(1000, 1000, &[1050, 1100], Some(2)),
+        success(1100, 1100, &[1300, 1310], Some(2)),
+        success(1200, 1200, &[1250, 1400], Some(2)),
+        success(1300, 1300, &[1350], Some(1)),
+        failure(1400, Outcome::Timeout),
+    ];
+    let slo = Slo {
+        ttft_ms: Some(50.0),
+        tpot_ms: Some(60.0),
+        e2e_ms: None,
+    };
+    let with = metrics(&samples, WINDOW, &slo);
+    assert_eq!(avg(&with, "goodput").to_bits(), 1_f64.to_bits());
+    assert_eq!(avg(&with, "slo_attainment").to_bits(), 0.4_f64.to_bits());
+    let without = metrics(&samples, WINDOW, &Slo::default());
+    assert!(!without.contains_key("goodput") && !without.contains_key("slo_attainment"));
+}
+
+#[test]
+fn counts_by_class_and_first_messages() {
+    let error = |at, message: &str| failure(at, Outcome::Error("http_503".into(), message.into()));
+    let mut dropped = failure(1900, Outcome::NeverSent);
+    dropped.dropped = true;
+    let mut samples = vec![
+        success(1000, 1000, &[1100], Some(1)),
+        success(1000, 1000, &[1300], Some(1)),
+        error(1100, "busy"),
+        error(1200, "busy"),
+        failure(1300, Outcome::Timeout),
+        dropped,
+        error(500, "warm-up"),
+    ];
+    samples.extend((0..9).map(|n| error(2000 + n, &n.to_string())));
+    let counts = counts(&samples, WINDOW);
+    assert_eq!((counts.total, counts.successes, counts.errors), (15, 2, 13));
+    let classes: Vec<_> = counts
+        .by_class
+        .iter()
+        .map(|(c, n)| (c.as_str(), *n))
+        .collect();
+    assert_eq!(
+        classes,
+        [("http_503", 11), ("never_sent", 1), ("timeout", 1)]
+    );
+    assert_eq!(
+        counts.error_samples,
+        [
+            "http_503: busy",
+            "http_503: 0",
+            "http_503: 1",
+            "http_503: 2",
+            "http_503: 3"
+        ]
+    );
+    let latency = (
+        counts.avg_latency_ms,
+        counts.min_latency_ms,
+        counts.max_latency_ms,
+    );
+    assert_eq!(latency, (200.0, 100.0, 300.0));
+}
+
+#[test]
+fn nothing_is_nothing() {
+    assert!(
+        metrics(
+            &[],
+            Window {
+                end: WINDOW.start,
+                ..WINDOW
+            },
+            &Slo::default()
+        )
+        .is_empty()
+    );
+    assert_eq!(counts(&[], WINDOW), Counts::default());
+    assert_eq!(lateness(&[], WINDOW), Lateness::default());
+    assert!(slices(&[], Duration::ZERO).is_empty());
+    assert_eq!(slices(&[], ms(2500)).len(), 3);
+}
+
+#[test]
+fn seconds_of_the_load() {
+    let samples = [
+        success(0, 0, &[500, 1500], Some(4)),
+        success(100, 100, &[300, 900], None),
+        failure(1900, Outcome::Timeout),
+        failure(2100, Outcome::NeverSent),
+    ];
+    let slices = slices(&samples, ms(2150));
+    let told: Vec<_> = slices
+        .iter()
+        .map(|s| (s.sent, s.completed, s.errors, s.output_tokens, s.in_flight))
+        .collect();
+    assert_eq!(told, [(2, 1, 0, 4, 1), (1, 1, 1, 2, 0), (0, 0, 1, 0, 0)]);
+    assert_eq!(slices[0].ttft_p50_ms, Some(350.0));
+    assert_eq!(slices[0].ttft_max_ms, Some(500.0));
+    assert_eq!(
+        (slices[1].t.to_bits(), slices[1].ttft_p50_ms),
+        (1_f64.to_bits(), None)
+    );
+}
+
+#[test]
+fn lateness_of_what_was_sent() {
+    let samples: Vec<_> = (0..100)
+        .map(|n| success(1000 + n, 1000 + n + u64::from(n == 7) * 40, &[], None))
+        .chain([failure(1500, Outcome::NeverSent)])
+        .collect();
+    let late = lateness(&samples, WINDOW);
+    assert_eq!((late.p50_ms, late.p99_ms, late.max_ms), (0.0, 0.0, 40.0));
+}
