@@ -97,7 +97,7 @@ pub fn human_duration(duration: Duration) -> String {
 /// A duration in the form that Prometheus's configuration takes (`15s`, `500ms`).
 pub fn prometheus_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
-    if milliseconds % 1000 == 0 {
+    if milliseconds.is_multiple_of(1000) {
         format!("{}s", milliseconds / 1000)
     } else {
         format!("{milliseconds}ms")

@@ -1,4 +1,4 @@
-//! Requests and answers of `OpenAI`'s two text APIs, as llama.cpp and vLLM speak them.
+//! Requests and answers of the two text APIs of `OpenAI`, as llama.cpp and vLLM speak them.
 //!
 //! Pure: bytes in, bytes out. Answers are read on the load path, once for each token, so only what is measured is
 //! looked at and no text is kept: that there is content is a measurement, what it says is not. Unknown keys are ignored,
@@ -246,7 +246,7 @@ impl<'de> Deserialize<'de> for Filled {
     }
 }
 
-/// What an error answer says: in `OpenAI`'s form, in vLLM's, or as plain text; one line, 300 characters at the most.
+/// What an error answer says: in the form of `OpenAI`, in vLLM's, or as plain text; one line, 300 characters at the most.
 pub fn error_message(body: &[u8]) -> String {
     match serde_json::from_slice::<Value>(body) {
         Ok(value) => message_of(&value),
@@ -334,7 +334,8 @@ mod tests {
             // (chunks with content, prompt, output, cached)
             ("llama.chat_stream", Api::Chat, 8, 37, 8, Some(0)),
             ("llama.compl_stream", Api::Completions, 5, 4, 5, Some(0)),
-            ("vllm.chat_stream", Api::Chat, 8, 26, 8, None),
+            // a token that is part of a character waits for the others: 8 tokens, 5 chunks
+            ("vllm.chat_stream", Api::Chat, 5, 26, 8, None),
             ("vllm.compl_stream", Api::Completions, 5, 6, 5, None),
         ];
         for (name, api, chunks, prompt_tokens, completion_tokens, cached_tokens) in table {

@@ -13,16 +13,12 @@ const LIMIT: usize = 16 << 20;
 pub struct Scanner {
     /// The line that has not ended yet.
     line: Vec<u8>,
-    /// Data of the event that has not ended yet.
-    data: Vec<u8>,
-    /// Has the event a `data` line, be it empty?
-    has_data: bool,
+    /// Data of the event that has not ended yet; `None` until a `data` line, be it empty.
+    data: Option<Vec<u8>>,
     /// Was the last byte a carriage return, so that a line feed now belongs to it?
     after_return: bool,
     /// The event has grown too large and is thrown away up to its end.
     dropping: bool,
-    /// Has the current line bytes, be they thrown away?
-    line_begun: bool,
     overflowed: bool,
 }
 
@@ -60,35 +56,38 @@ impl Scanner {
     }
 
     fn take(&mut self, part: &[u8]) {
-        self.line_begun |= !part.is_empty();
-        if self.dropping {
+        if part.is_empty() {
             return;
         }
-        if self.line.len() + self.data.len() + part.len() > LIMIT {
+        if self.dropping {
+            // stands for what is thrown away: the line is not blank
+            self.line = vec![b':'];
+            return;
+        }
+        if self.line.len() + self.data.as_ref().map_or(0, Vec::len) + part.len() > LIMIT {
             self.overflowed = true;
             self.dropping = true;
-            self.line = Vec::new();
-            self.data = Vec::new();
-            self.has_data = false;
+            self.line = vec![b':'];
+            self.data = None;
             return;
         }
         self.line.extend_from_slice(part);
     }
 
     fn end_line(&mut self, each: &mut dyn FnMut(&str)) {
-        let is_blank = !std::mem::take(&mut self.line_begun);
-        if is_blank {
-            if std::mem::take(&mut self.has_data) {
-                each(&String::from_utf8_lossy(&self.data));
-                self.data.clear();
+        if self.line.is_empty() {
+            if let Some(data) = self.data.take() {
+                each(&String::from_utf8_lossy(&data));
             }
             self.dropping = false;
         } else if let Some(value) = value_of_data(&self.line) {
-            if self.has_data {
-                self.data.push(b'\n');
+            match &mut self.data {
+                Some(data) => {
+                    data.push(b'\n');
+                    data.extend_from_slice(value);
+                }
+                None => self.data = Some(value.to_vec()),
             }
-            self.data.extend_from_slice(value);
-            self.has_data = true;
         }
         self.line.clear();
     }

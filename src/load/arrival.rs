@@ -63,7 +63,7 @@ mod tests {
         let times: Vec<_> = schedule(Arrival::Poisson, 10.0, 7).take(100_000).collect();
         let gaps: Vec<f64> = times
             .windows(2)
-            .map(|pair| (pair[1] - pair[0]).as_secs_f64())
+            .map(|pair| pair[1].as_secs_f64() - pair[0].as_secs_f64())
             .collect();
         let n = gaps.len() as f64;
         let mean = gaps.iter().sum::<f64>() / n;

@@ -15,7 +15,10 @@ use super::arrival;
 use crate::recipe::{ClientPlan, LoadModel};
 
 /// Words at the start of a prompt that are drawn apart from the rest.
-const NONCE_WORDS: usize = 4;
+const NONCE_WORDS: u32 = 4;
+
+/// A prime that does not divide the number of words.
+const MIXER: u64 = 15_485_863;
 
 /// Prompts and arrivals that go into the hash of a stimulus.
 const HASHED: usize = 1000;
@@ -46,15 +49,14 @@ impl Prompts {
         // a stream of its own for each prompt, and word positions that depend on no other prompt
         random.set_stream(index);
         let mut text = String::with_capacity(words * 6);
-        // four words can come out the same for two of some 10^5 prompts; digits of the number in base 400 cannot
-        let mut number = index.wrapping_add(self.seed);
+        let mut nonce = self.nonce(index);
         for position in 0..words {
             if position > 0 {
                 text.push(' ');
             }
-            let word = if position < NONCE_WORDS {
-                let digit = number % WORDS.len() as u64;
-                number /= WORDS.len() as u64;
+            let word = if position < NONCE_WORDS as usize {
+                let digit = nonce % WORDS.len() as u64;
+                nonce /= WORDS.len() as u64;
                 usize::try_from(digit).expect("below the number of words")
             } else {
                 random.random_range(0..WORDS.len())
@@ -62,6 +64,18 @@ impl Prompts {
             text.push_str(WORDS[word]);
         }
         text
+    }
+
+    /// A number below `WORDS` to the power of [`NONCE_WORDS`] that no other prompt of the seed has: drawn ones would
+    /// come out alike for some pair of 10^5 prompts.
+    fn nonce(&self, index: u64) -> u64 {
+        let size = u128::from((WORDS.len() as u64).pow(NONCE_WORDS));
+        let mut random = ChaCha12Rng::seed_from_u64(self.seed);
+        random.set_stream(u64::MAX);
+        let shift = u128::from(random.random::<u64>());
+        // a factor without a common divisor with the size only changes the order
+        let mixed = (u128::from(index) % size * u128::from(MIXER) + shift) % size;
+        u64::try_from(mixed).expect("below the size")
     }
 }
 
@@ -203,7 +217,7 @@ mod tests {
             name: "a".to_owned(),
             service_name: "s".to_owned(),
             api: Api::Chat,
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
             load: LoadModel::OpenLoop {
                 requests_per_second: 10.0,
                 arrival: Arrival::Poisson,
@@ -274,7 +288,7 @@ mod tests {
     }
 
     /// Asks a tokenizer until calibration is content.
-    fn calibrate(target: u32, tokens_of: impl Fn(usize) -> u64) -> Vec<(usize, u64)> {
+    fn calibrate(target: u32, mut tokens_of: impl FnMut(usize) -> u64) -> Vec<(usize, u64)> {
         let mut seen = Vec::new();
         while let Some(words) = next_guess(target, &seen) {
             seen.push((words, tokens_of(words)));

@@ -66,7 +66,7 @@ impl StepNote {
     pub fn facts<const N: usize>(&self, facts: [(&str, serde_json::Value); N]) {
         self.add(|step| {
             step.facts
-                .extend(facts.map(|(name, value)| (name.to_owned(), value)))
+                .extend(facts.map(|(name, value)| (name.to_owned(), value)));
         });
     }
 

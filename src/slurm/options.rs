@@ -94,7 +94,7 @@ mod tests {
             cpu_cores: Some(8),
             memory_gb: Some(64.0),
             gpu_count: 1,
-            time_limit: Some(Duration::from_secs(4 * 3600)),
+            time_limit: Some(Duration::from_hours(4)),
         };
         let defaults = Defaults {
             account: Some("p200981".to_owned()),
@@ -109,13 +109,13 @@ mod tests {
 
     #[test]
     fn a_short_job_takes_the_short_queue() {
-        let short = [("dev".to_owned(), Duration::from_secs(1800))];
+        let short = [("dev".to_owned(), Duration::from_mins(30))];
         assert_eq!(
-            qos_for(Some(Duration::from_secs(600)), &short, Some("default")).as_deref(),
+            qos_for(Some(Duration::from_mins(10)), &short, Some("default")).as_deref(),
             Some("dev")
         );
         assert_eq!(
-            qos_for(Some(Duration::from_secs(7200)), &short, Some("default")).as_deref(),
+            qos_for(Some(Duration::from_hours(2)), &short, Some("default")).as_deref(),
             Some("default")
         );
         assert_eq!(qos_for(None, &short, None), None);

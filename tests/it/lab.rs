@@ -19,7 +19,8 @@ impl Lab {
         let folder = TempDir::with_prefix("aif-lab-").expect("a temporary folder");
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
         for name in ["recipes", "sbatch", "jobs"] {
-            std::os::unix::fs::symlink(project.join(name), folder.path().join(name)).expect("a link");
+            std::os::unix::fs::symlink(project.join(name), folder.path().join(name))
+                .expect("a link");
         }
         Self { folder }
     }
@@ -62,7 +63,12 @@ impl Lab {
 
     /// Starts it.
     pub(crate) fn start(&self, arguments: &[&str]) -> Started {
-        let child = self.aif(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("aif starts");
+        let child = self
+            .aif(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("aif starts");
         Started { child: Some(child) }
     }
 
@@ -79,7 +85,8 @@ impl Lab {
     /// A JSON file below the run folder.
     pub(crate) fn json(&self, name: &str) -> serde_json::Value {
         let path = self.run_folder().join(name);
-        let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text =
+            std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
@@ -105,26 +112,48 @@ impl Lab {
         let mark = format!("HOME={}", self.path().display());
         std::fs::read_dir("/proc")
             .expect("/proc")
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.parse::<u32>().ok())
+            .filter_map(|entry| {
+                entry
+                    .ok()?
+                    .file_name()
+                    .into_string()
+                    .ok()?
+                    .parse::<u32>()
+                    .ok()
+            })
             .filter(|pid| {
                 let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-                environ.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+                environ
+                    .split(|byte| *byte == 0)
+                    .any(|variable| variable == mark.as_bytes())
             })
-            .map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " "))
+            .map(|pid| {
+                std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                    .unwrap_or_default()
+                    .replace('\0', " ")
+            })
             .filter(|command| !command.is_empty())
             .collect()
     }
 
     /// Waits until nothing of this laboratory runs any more.
     pub(crate) fn assert_nothing_left(&self) {
-        wait_until(Duration::from_secs(5), "no process is left", || self.leftovers().is_empty());
-        assert!(self.records().is_empty(), "records left: {:?}", self.records());
+        wait_until(Duration::from_secs(5), "no process is left", || {
+            self.leftovers().is_empty()
+        });
+        assert!(
+            self.records().is_empty(),
+            "records left: {:?}",
+            self.records()
+        );
     }
 }
 
 /// Path of the scripted engine that stands in for a real one.
 pub(crate) fn scripted_engine() -> PathBuf {
-    let folder = Path::new(env!("CARGO_BIN_EXE_aif")).parent().expect("the folder of the binary");
+    let folder = Path::new(env!("CARGO_BIN_EXE_aif"))
+        .parent()
+        .expect("the folder of the binary");
     folder.join("examples/scripted-engine")
 }
 
@@ -137,7 +166,10 @@ pub(crate) fn wait_until(limit: Duration, what: &str, mut done: impl FnMut() -> 
     }
 }
 
-#[expect(clippy::disallowed_types, reason = "real time of real processes, outside any runtime")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "real time of real processes, outside any runtime"
+)]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
@@ -154,7 +186,10 @@ impl Ended {
     fn of(output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt as _;
         Self {
-            code: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+            code: output
+                .status
+                .code()
+                .unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
@@ -163,7 +198,11 @@ impl Ended {
     /// Fails with everything that it said where it did not end so.
     #[track_caller]
     pub(crate) fn assert_exit(&self, code: i32) -> &Self {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, code,
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout, self.stderr
+        );
         self
     }
 }
@@ -186,7 +225,13 @@ impl Started {
 
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ended {
-        Ended::of(self.child.take().expect("it runs").wait_with_output().expect("its end"))
+        Ended::of(
+            self.child
+                .take()
+                .expect("it runs")
+                .wait_with_output()
+                .expect("its end"),
+        )
     }
 }
 

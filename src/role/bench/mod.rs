@@ -76,7 +76,7 @@ type RealLoad = Load<Tcp, Arc<Exporter>>;
 /// # Errors
 /// No service, or results that cannot be written.
 pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
-    let mut note = StepNote::begin(
+    let note = StepNote::begin(
         &format!("bench-{}", config.plan.name),
         &config.plan.name,
         context,
@@ -88,15 +88,15 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
     outcome::prepare(&folder)?;
     let exporter = Arc::new(Exporter::new());
     let (publication, agent, serving) = register(&config, context, &exporter).await?;
-    let ended = bench(
-        &config,
+    let bench = Bench {
+        config: &config,
         context,
-        &folder,
-        &exporter,
-        &publication,
-        &mut note,
-    )
-    .await;
+        folder,
+        exporter,
+        publication: &publication,
+        note,
+    };
+    let ended = bench.run().await;
     if ended.is_ok() {
         linger(context, &publication, &agent).await;
     }
@@ -162,97 +162,107 @@ async fn register(
     Ok((publication, agent, serving))
 }
 
-async fn bench(
-    config: &Config,
-    context: &Context,
-    folder: &std::path::Path,
-    exporter: &Arc<Exporter>,
-    publication: &Publication,
-    note: &mut StepNote,
-) -> anyhow::Result<Exit> {
-    let plan = &config.plan;
-    let service = Service::find(config, context).await?;
-    tracing::info!(service = plan.service_name, instances = ?service.facts.instances, model = service.model, "Found the service");
-    let prompts = Prompts::new(plan.workload.seed, plan.workload.num_prompts);
-    let mut content = Content {
-        api: plan.api,
-        model: service.model.clone(),
-        prompts,
-        words: plan.workload.prompt_length as usize,
-        workload: plan.workload.clone(),
-    };
-    let targets = service.targets(plan.api);
-    let calibration = calibrate::run(&targets[0], &content, plan, &context.shutdown).await?;
-    content.words = calibration.words;
-    let stimulus = workload::stimulus(plan, content.words, &content.prompts);
+/// A bench that is registered.
+struct Bench<'a> {
+    config: &'a Config,
+    context: &'a Context,
+    /// Where its results go.
+    folder: PathBuf,
+    exporter: Arc<Exporter>,
+    publication: &'a Publication,
+    note: StepNote,
+}
 
-    let control = Control {
-        until: service.ends_in(END_SLACK),
-        ..Control::default()
-    };
-    let counters = service.counters(context).await;
-    let cpu = outcome::cpu_seconds();
-    publication
-        .update(|record| {
-            record.state = State::Ready;
-            record.ready_at = Some(clock::now());
-        })
-        .or_exit(Exit::CannotCreate, || {
-            "the registry cannot be written".to_owned()
-        })?;
-    note.ready();
-    let load: Arc<RealLoad> = Arc::new(Load::new(
-        plan,
-        targets,
-        content,
-        control.clone(),
-        Arc::clone(exporter),
-    ));
-    let mut facts = Facts::new(config, context, &service, &calibration);
-    facts.stimulus = stimulus;
+impl Bench<'_> {
+    /// Finds the service, loads it, writes the results.
+    async fn run(&self) -> anyhow::Result<Exit> {
+        let (config, context, publication) = (self.config, self.context, self.publication);
+        let folder = self.folder.as_path();
+        let plan = &config.plan;
+        let service = Service::find(config, context).await?;
+        tracing::info!(service = plan.service_name, instances = ?service.facts.instances, model = service.model, "Found the service");
+        let prompts = Prompts::new(plan.workload.seed, plan.workload.num_prompts);
+        let mut content = Content {
+            api: plan.api,
+            model: service.model.clone(),
+            prompts,
+            words: plan.workload.prompt_length as usize,
+            workload: plan.workload.clone(),
+        };
+        let targets = service.targets(plan.api);
+        let calibration = calibrate::run(&targets[0], &content, plan, &context.shutdown).await?;
+        content.words = calibration.words;
+        let stimulus = workload::stimulus(plan, content.words, &content.prompts);
 
-    let start = Instant::now();
-    let running = context.shutdown.tasks.spawn({
-        let load = Arc::clone(&load);
-        async move { load.run(start).await }
-    });
-    let beside = watch::Beside {
-        config,
-        context,
-        service: &service,
-        folder,
-        publication,
-    };
-    let ending = beside
-        .until_end(&load, &control, running, &facts, start)
-        .await?;
+        let control = Control {
+            until: service.ends_in(END_SLACK),
+            ..Control::default()
+        };
+        let counters = service.counters(context).await;
+        let cpu = outcome::cpu_seconds();
+        publication
+            .update(|record| {
+                record.state = State::Ready;
+                record.ready_at = Some(clock::now());
+            })
+            .or_exit(Exit::CannotCreate, || {
+                "the registry cannot be written".to_owned()
+            })?;
+        self.note.ready();
+        let load: Arc<RealLoad> = Arc::new(Load::new(
+            plan,
+            targets,
+            content,
+            control.clone(),
+            Arc::clone(&self.exporter),
+        ));
+        let mut facts = Facts::new(config, context, &service, &calibration);
+        facts.stimulus = stimulus;
 
-    facts.completeness = match ending {
-        Ending::Planned if control.until.is_none_or(|until| start.elapsed() < until) => {
-            Completeness::Complete
+        let start = Instant::now();
+        let running = context.shutdown.tasks.spawn({
+            let load = Arc::clone(&load);
+            async move { load.run(start).await }
+        });
+        let beside = watch::Beside {
+            config,
+            context,
+            service: &service,
+            folder,
+            publication,
+            load: &load,
+            control: &control,
+            facts: &facts,
+            start,
+        };
+        let ending = beside.until_end(running).await?;
+
+        facts.completeness = match ending {
+            Ending::Planned if control.until.is_none_or(|until| start.elapsed() < until) => {
+                Completeness::Complete
+            }
+            _ => Completeness::Interrupted,
+        };
+        facts.look_for_monitor(context);
+        facts.cpu_seconds = outcome::cpu_seconds() - cpu;
+        let samples = load.samples();
+        facts.counted = service.counted(context, counters, &samples).await;
+        let results = outcome::write(folder, &facts, plan, &samples, start.elapsed())?;
+        publication
+            .update(|record| record.state = State::Done)
+            .or_exit(Exit::CannotCreate, || {
+                "the registry cannot be written".to_owned()
+            })?;
+        if config.json {
+            terminal::json(&results)?;
+        } else {
+            terminal::line(Headline::of(&context.run.id, &plan.name, Some(&results)))?;
         }
-        _ => Completeness::Interrupted,
-    };
-    facts.look_for_monitor(context);
-    facts.cpu_seconds = outcome::cpu_seconds() - cpu;
-    let samples = load.samples();
-    facts.counted = service.counted(context, counters, &samples).await;
-    let results = outcome::write(folder, &facts, plan, &samples, start.elapsed())?;
-    publication
-        .update(|record| record.state = State::Done)
-        .or_exit(Exit::CannotCreate, || {
-            "the registry cannot be written".to_owned()
-        })?;
-    if config.json {
-        terminal::json(&results)?;
-    } else {
-        terminal::line(Headline::of(&context.run.id, &plan.name, Some(&results)))?;
-    }
-    note.facts([(
-        "results",
-        folder.join("results.json").display().to_string().into(),
-    )]);
-    match ending {
+        self.note.facts([(
+            "results",
+            folder.join("results.json").display().to_string().into(),
+        )]);
+        match ending {
         Ending::Lost(what) => Err(Failure::new(
             Exit::Unavailable,
             format!("the service was lost while it was loaded ({what}); what was measured before is kept in {}", folder.display()),
@@ -261,6 +271,7 @@ async fn bench(
         Ending::Told => Ok(context.shutdown.cause().map_or(Exit::Terminated, crate::shutdown::Cause::exit)),
         Ending::Planned if results.validity.verdict == Verdict::Invalid && !config.allow_invalid => Ok(Exit::Invalid),
         Ending::Planned => Ok(Exit::Done),
+    }
     }
 }
 

@@ -53,18 +53,17 @@ pub(super) struct Beside<'a> {
     pub(super) service: &'a Service,
     pub(super) folder: &'a Path,
     pub(super) publication: &'a Publication,
+    pub(super) load: &'a Arc<RealLoad>,
+    pub(super) control: &'a Control,
+    pub(super) facts: &'a Facts,
+    /// The start of the load.
+    pub(super) start: Instant,
 }
 
 impl Beside<'_> {
     /// Waits for the end of the load, and ends it early where that has a reason.
-    pub(super) async fn until_end(
-        &self,
-        load: &Arc<RealLoad>,
-        control: &Control,
-        mut running: JoinHandle<()>,
-        facts: &Facts,
-        start: Instant,
-    ) -> anyhow::Result<Ending> {
+    pub(super) async fn until_end(&self, mut running: JoinHandle<()>) -> anyhow::Result<Ending> {
+        let (control, start) = (self.control, self.start);
         let shutdown = &self.context.shutdown;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -94,14 +93,14 @@ impl Beside<'_> {
                     if abort_at.is_some_and(|at| Instant::now() >= at) {
                         control.abort.cancel();
                     }
-                    if ending == Ending::Planned && let Some(what) = self.lost(load).await {
+                    if ending == Ending::Planned && let Some(what) = self.lost().await {
                         tracing::error!(what, "The service is lost");
                         ending = Ending::Lost(what);
                         control.drain.cancel();
                         control.abort.cancel();
                     }
                     if count.is_multiple_of(CHECKPOINT) {
-                        self.checkpoint(load, facts, start);
+                        self.checkpoint();
                     }
                 }
             }
@@ -109,8 +108,8 @@ impl Beside<'_> {
     }
 
     /// Is the service gone? Asked only when connections are refused: one refusal is an error of a request.
-    async fn lost(&self, load: &RealLoad) -> Option<String> {
-        let exporter: &Exporter = load.observer();
+    async fn lost(&self) -> Option<String> {
+        let exporter: &Exporter = self.load.observer();
         if exporter.refused_in_a_row.load(Ordering::Relaxed) < REFUSED {
             return None;
         }
@@ -140,15 +139,15 @@ impl Beside<'_> {
     }
 
     /// Writes what there is, marked as running: a bench that is killed leaves that.
-    fn checkpoint(&self, load: &RealLoad, facts: &Facts, start: Instant) {
-        let samples = load.samples();
-        let elapsed = start.elapsed();
-        match outcome::assemble(facts, &self.config.plan, &samples, elapsed) {
+    fn checkpoint(&self) {
+        let samples = self.load.samples();
+        let elapsed = self.start.elapsed();
+        match outcome::assemble(self.facts, &self.config.plan, &samples, elapsed) {
             Ok(results) => {
                 tracing::info!(
                     seconds = elapsed.as_secs(),
                     ended = samples.len(),
-                    in_flight = load.in_flight(),
+                    in_flight = self.load.in_flight(),
                     errors = results.errors,
                     requests_per_second = results.throughput_req_per_sec,
                     "Loading"

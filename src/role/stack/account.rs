@@ -50,7 +50,7 @@ pub(super) fn keep(manifest: &mut Manifest, context: &Context) {
 pub(super) async fn finish(manifest: &mut Manifest, context: &Context, exit: Exit) -> Exit {
     manifest.ended_at = Some(clock::now());
     manifest.exit = Some(exit);
-    manifest.state = state(exit, context.shutdown.cause()).to_owned();
+    state(exit, context.shutdown.cause()).clone_into(&mut manifest.state);
     if let Some(job) = &context.job
         && !context.shutdown.drain.is_cancelled()
     {

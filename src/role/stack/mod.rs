@@ -34,7 +34,7 @@ const MONITOR_READY: Duration = Duration::from_secs(30);
 /// A bench whose server is gone has this long to keep what it measured.
 const BENCH_AFTER_SERVER: Duration = Duration::from_secs(4);
 /// A role that was released may take this long.
-const RELEASED: Duration = Duration::from_secs(60);
+const RELEASED: Duration = Duration::from_mins(1);
 
 /// What a stack is made of.
 pub struct Config {
