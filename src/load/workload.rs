@@ -274,7 +274,7 @@ mod tests {
     }
 
     /// Asks a tokenizer until calibration is content.
-    fn calibrate(target: u32, tokens_of: impl Fn(usize) -> u64) -> Vec<(usize, u64)> {
+    fn calibrate(target: u32, mut tokens_of: impl FnMut(usize) -> u64) -> Vec<(usize, u64)> {
         let mut seen = Vec::new();
         while let Some(words) = next_guess(target, &seen) {
             seen.push((words, tokens_of(words)));

@@ -2,7 +2,7 @@
 
 mod lab;
 mod layers;
-mod registry;
 mod monitor;
+mod registry;
 mod report;
 mod server;

@@ -64,10 +64,12 @@ impl Stack {
             key: key.clone(),
             metrics,
             instance: Box::new(|| serde_json::Value::Null),
-            engine: Some(Upstream {
-                url: format!("{engine}/metrics"),
-                access: Access::Bearer(KEY.to_owned()),
-            }),
+            engine: Some(Box::new(move || {
+                Some(Upstream {
+                    url: format!("{engine}/metrics"),
+                    access: Access::Bearer(KEY.to_owned()),
+                })
+            })),
             scrapes: Arc::default(),
         };
         let listener = TcpListener::bind((HOST, 0)).await.unwrap();
