@@ -24,6 +24,7 @@ const GRACE: Duration = Duration::from_secs(10);
 ///
 /// Makes a runtime of its own, so call it before there is one.
 pub fn run(argv: Vec<String>) -> Exit {
+    let program = argv.first().cloned().unwrap_or_default();
     let code = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -36,7 +37,7 @@ pub fn run(argv: Vec<String>) -> Exit {
         )]
         Ok(code) => std::process::exit(code),
         Err(error) => {
-            crate::terminal::note(format_args!("aif: cannot start the program: {error}"));
+            crate::terminal::note(format_args!("aif: cannot start {program}: {error}"));
             Exit::of_io(&error)
         }
     }

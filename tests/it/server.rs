@@ -139,8 +139,9 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
 }
 
-fn read(path: PathBuf) -> String {
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+fn read(path: impl AsRef<std::path::Path>) -> String {
+    let path = path.as_ref();
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn wait_for_log(lab: &Lab, words: &str) {
@@ -179,12 +180,12 @@ fn it_serves_until_it_is_told_to_end_and_leaves_nothing() {
     assert!(get(&format!("{api}/health"), None).contains("200 OK"));
 
     // the engine's key is in a file of its owner, and nowhere else
-    let key = read(PathBuf::from(text(&record["auth"]["key_file"])));
+    let key = read(text(&record["auth"]["key_file"]));
     assert!(get(&format!("{api}/v1/models"), None).contains("401"));
     assert!(get(&format!("{api}/v1/models"), Some(&key)).contains("200 OK"));
     for file in walk(&lab.path().join("results")) {
         assert!(
-            !read(file.clone()).contains(&key),
+            !read(&file).contains(&key),
             "{} holds the key",
             file.display()
         );
@@ -369,7 +370,7 @@ fn an_engine_that_crashes_is_started_again_as_often_as_allowed() {
         .find(|file| file.to_string_lossy().contains("engine-"))
         .expect("its log");
     assert_eq!(
-        read(engine.clone()).matches("listening").count(),
+        read(engine).matches("listening").count(),
         2,
         "started twice"
     );

@@ -117,14 +117,12 @@ impl Engine {
         let start = Instant::now();
         let probe = Probe::new(parts, &child, port);
         let timeout = parts.plan.readiness.timeout;
-        let found = {
-            let mut searched = start;
-            wait_until_ready(
-                async || probe.ask(&mut searched).await,
-                child.ended(),
-                timeout,
-            )
-            .await
+        let mut searched = start;
+        let drain = &parts.context.shutdown.drain;
+        let found = tokio::select! {
+            biased;
+            found = wait_until_ready(async || probe.ask(&mut searched).await, child.ended(), timeout) => found,
+            () = drain.cancelled() => Err(NotReady::TimedOut("told to end".to_owned())),
         };
         let drawn = parts.plan.ports[0] == PortChoice::Auto;
         let (failure, port_lost) = match found {

@@ -58,12 +58,7 @@ async fn serve(parts: &Parts<'_>) -> Result<Exit, Failure> {
     let mut backoff = restart.backoff;
     let mut restarts = 0;
     loop {
-        let engine = tokio::select! {
-            biased;
-            engine = Engine::bring_up(parts) => engine,
-            () = shutdown.drain.cancelled() => return Ok(before_ready(parts)),
-        };
-        let failure = match engine {
+        let failure = match Engine::bring_up(parts).await {
             Ok(engine) => {
                 parts.announce(&engine).await?;
                 tokio::select! {
@@ -80,6 +75,7 @@ async fn serve(parts: &Parts<'_>) -> Result<Exit, Failure> {
                     }
                 }
             }
+            Err(_) if shutdown.drain.is_cancelled() => return Ok(before_ready(parts)),
             // what fails at the first start fails again: nobody waits for that
             Err(Failed { failure, .. }) if restarts == 0 => return Err(failure),
             Err(Failed { failure, .. }) => failure,

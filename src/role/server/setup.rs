@@ -99,6 +99,10 @@ pub(super) async fn start<'a>(
     let port = listener.local_addr().context("the agent's port")?.port();
     record.endpoints.agent = Some(format!("http://{}:{port}", record.address));
 
+    let bearer = context
+        .store
+        .scrape_key()
+        .context("the key of all agents")?;
     let publication = Publication::publish(&context.store, record, &context.shutdown)
         .context("the record cannot be published")?;
     let shared = Shared::default();
@@ -108,10 +112,7 @@ pub(super) async fn start<'a>(
     host::register(&mut metrics, &context.env);
     let (told, relayed) = (publication.clone(), shared.clone());
     let agent = Arc::new(Agent {
-        key: context
-            .store
-            .scrape_key()
-            .context("the key of all agents")?,
+        key: bearer,
         metrics,
         instance: Box::new(move || {
             serde_json::to_value(told.record()).unwrap_or(serde_json::Value::Null)
