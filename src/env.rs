@@ -55,6 +55,10 @@ pub struct Env {
 
 impl Env {
     /// The environment of this process. Variables that are not UTF-8 are left out.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the environment"
+    )]
     pub fn of_process() -> Self {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

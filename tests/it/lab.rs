@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -58,7 +58,7 @@ impl Lab {
 
     /// Runs it to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
-        Ended::of(self.aif(arguments).output().expect("aif starts"))
+        Ended::of(&self.aif(arguments).output().expect("aif starts"))
     }
 
     /// Starts it.
@@ -157,6 +157,24 @@ pub(crate) fn scripted_engine() -> PathBuf {
     folder.join("examples/scripted-engine")
 }
 
+/// A clock that a test reads.
+pub(crate) struct Clock(jiff::Timestamp);
+
+/// Starts a clock.
+pub(crate) fn now() -> Clock {
+    Clock(jiff::Timestamp::now())
+}
+
+impl Clock {
+    /// Time since its start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        jiff::Timestamp::now()
+            .duration_since(self.0)
+            .try_into()
+            .unwrap_or_default()
+    }
+}
+
 /// Waits for something, and says what it waited for when it does not come.
 pub(crate) fn wait_until(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
     let start = now();
@@ -164,14 +182,6 @@ pub(crate) fn wait_until(limit: Duration, what: &str, mut done: impl FnMut() -> 
         assert!(start.elapsed() < limit, "after {limit:?} still not: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-#[expect(
-    clippy::disallowed_types,
-    reason = "real time of real processes, outside any runtime"
-)]
-pub(crate) fn now() -> Instant {
-    Instant::now()
 }
 
 /// A process that has ended.
@@ -183,7 +193,7 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    fn of(output: Output) -> Self {
+    fn of(output: &Output) -> Self {
         use std::os::unix::process::ExitStatusExt as _;
         Self {
             code: output
@@ -226,7 +236,8 @@ impl Started {
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ended {
         Ended::of(
-            self.child
+            &self
+                .child
                 .take()
                 .expect("it runs")
                 .wait_with_output()
