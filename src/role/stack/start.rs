@@ -21,9 +21,7 @@ impl Stack<'_> {
         let context = self.context;
         let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         arguments.push(recipe.entry.path.clone());
-        for set in &recipe.entry.overrides {
-            arguments.extend(["--set".to_owned(), set.clone()]);
-        }
+        arguments.extend(recipe.set_arguments()?);
         let mut variables = vec![
             (
                 "AIF_RUN_DIR".to_owned(),
