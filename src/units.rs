@@ -51,13 +51,18 @@ fn parse_slurm(text: &str) -> Option<Duration> {
         .map(str::parse::<u64>)
         .collect::<Result<Vec<_>, _>>()
         .ok()?;
-    let seconds = match parts[..] {
-        [hours, minutes] if text.contains('-') => hours * 3600 + minutes * 60,
-        [minutes, seconds] => minutes * 60 + seconds,
-        [hours, minutes, seconds] => hours * 3600 + minutes * 60 + seconds,
+    let (hours, minutes, seconds) = match parts[..] {
+        [hours, minutes] if text.contains('-') => (hours, minutes, 0),
+        [minutes, seconds] => (0, minutes, seconds),
+        [hours, minutes, seconds] => (hours, minutes, seconds),
         _ => return None,
     };
-    Some(Duration::from_secs(days * 86400 + seconds))
+    [(days, 86400), (hours, 3600), (minutes, 60), (seconds, 1)]
+        .into_iter()
+        .try_fold(0_u64, |total, (count, unit)| {
+            total.checked_add(count.checked_mul(unit)?)
+        })
+        .map(Duration::from_secs)
 }
 
 /// A duration in Slurm's own form, for `--time`: `[D-]HH:MM:SS`, rounded up to a second.
@@ -127,6 +132,9 @@ mod tests {
             ("3 parsecs", None),
             ("-1", None),
             ("12:", None),
+            ("18446744073709551615:00", None),
+            ("9999999999999999-00:00:00", None),
+            ("99999999999999999999d", None),
         ];
         for (text, seconds) in cases {
             assert_eq!(
@@ -146,6 +154,11 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in ".{0,20}") {
+            let _ = parse_duration(&text);
+        }
+
+        #[test]
+        fn no_number_is_too_long(text in "([0-9]{1,25}-)?[0-9]{1,25}(:[0-9]{1,25}){0,3}[a-z]{0,2}") {
             let _ = parse_duration(&text);
         }
     }

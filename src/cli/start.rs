@@ -284,6 +284,10 @@ async fn stack(args: StackArgs, shell: &Shell) -> anyhow::Result<Exit> {
         .map(|name| resolve(name, Kind::Client, &client_sets, shell))
         .collect::<anyhow::Result<Vec<_>>>()?;
 
+    // asked before anything is made: each recipe is handed to a step as arguments
+    for recipe in server.iter().chain(&monitor).chain(&benches) {
+        recipe.set_arguments()?;
+    }
     let first = server
         .iter()
         .chain(&benches)

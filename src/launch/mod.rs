@@ -2,10 +2,13 @@
 //!
 //! Either way a role is one child process of the stack: its exit is an event, and `SIGUSR1` to it means "you are done".
 //! `srun` forwards that to its task in milliseconds without the controller. (TERM to `srun` would kill the task at once.)
+//!
+//! [`submission`] stands before all that: how the job itself is handed to `sbatch`.
 
 pub mod cpus;
 pub mod local;
 pub mod srun;
+pub mod submission;
 
 use std::{fs::File, os::unix::process::ExitStatusExt as _, path::PathBuf, process::Stdio};
 

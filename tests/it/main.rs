@@ -3,6 +3,7 @@
 mod lab;
 mod layers;
 mod monitor;
+mod reference;
 mod registry;
 mod report;
 mod server;
