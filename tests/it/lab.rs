@@ -1,8 +1,11 @@
 //! A laboratory for whole runs: a scrubbed environment, a registry and a home of its own, and the real binary.
 
 use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -155,6 +158,74 @@ pub(crate) fn scripted_engine() -> PathBuf {
         .parent()
         .expect("the folder of the binary");
     folder.join("examples/scripted-engine")
+}
+
+/// The scripted engine as a process of its own; it is killed when the test forgets it.
+pub(crate) struct Engine {
+    child: std::process::Child,
+    port: u16,
+}
+
+impl Engine {
+    /// Starts it with these flags.
+    pub(crate) fn start(flags: &[&str]) -> Self {
+        let mut child = Command::new(scripted_engine())
+            .args(flags)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the engine starts");
+        let mut said = String::new();
+        BufReader::new(child.stdout.as_mut().expect("its output"))
+            .read_line(&mut said)
+            .expect("its first line");
+        let port = said.trim().rsplit(' ').next().unwrap_or_default();
+        Self {
+            port: port.parse().unwrap_or_else(|_| panic!("no port: {said}")),
+            child,
+        }
+    }
+
+    /// Its base URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// What it counted.
+    pub(crate) fn stats(&self) -> serde_json::Value {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        stream
+            .write_all(b"GET /stats HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")
+            .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        serde_json::from_str(body).expect("JSON")
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Held by tests that measure rates, one at a time: two loads on two cores would measure each other.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Within so many parts of a hundred.
+#[track_caller]
+pub(crate) fn assert_near(what: &str, found: f64, wanted: f64, percent: f64) {
+    assert!(
+        (found - wanted).abs() <= wanted * percent / 100.0,
+        "{what}: {found}, not {wanted} within {percent} %"
+    );
 }
 
 /// A clock that a test reads.

@@ -1,5 +1,6 @@
 //! Tests of the whole binary.
 
+mod bench;
 mod lab;
 mod layers;
 mod monitor;
