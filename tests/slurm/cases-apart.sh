@@ -30,8 +30,8 @@ apart() { # FIRST SECOND
   as_user bin/aif stop --job "$monitor"
   assert_eq "exit code of the monitor" 0 "$(wait_job "$monitor" 60)"
   run=$(find "$T/results" -mindepth 1 -maxdepth 1 -type d -name "*-monitor-$monitor.*")
-  assert_archived "$run" 'count_over_time({__name__=~"llamacpp:.*"}[1h])'
-  assert_archived "$run" 'count_over_time({__name__=~"aif_bench_.*"}[1h])'
+  assert_archived "$run" 'count(last_over_time({__name__=~"llamacpp:.*"}[1h]))'
+  assert_archived "$run" 'count(last_over_time({__name__=~"aif_bench_.*"}[1h]))'
   as_user bin/aif stop --job "$server"
   assert_eq "exit code of the server" 0 "$(wait_job "$server" 60)"
   assert_clean

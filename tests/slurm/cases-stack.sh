@@ -20,9 +20,9 @@ check_run() { # RUN BENCH
   assert_json "$run/bench/$bench/vllm.json" 'has("request_throughput") and has("mean_ttft_ms") and has("completed")' true
 }
 check_archive() { # RUN
-  assert_archived "$1" 'count_over_time({__name__=~"llamacpp:.*"}[1h])'
-  assert_archived "$1" 'count_over_time({__name__=~"aif_bench_.*"}[1h])'
-  assert_archived "$1" 'count_over_time({__name__=~"aif_node_.*"}[1h])'
+  assert_archived "$1" 'count(last_over_time({__name__=~"llamacpp:.*"}[1h]))'
+  assert_archived "$1" 'count(last_over_time({__name__=~"aif_bench_.*"}[1h]))'
+  assert_archived "$1" 'count(last_over_time({__name__=~"aif_node_.*"}[1h]))'
 }
 
 # a. The main job.
