@@ -145,6 +145,22 @@ case_time_limit() {
   assert_clean
 }
 
+# The time limit without a word before: Slurm tells all roles at once, twice, and kills after KillWait (30 s).
+TIMEOUT_time_limit_untold=240
+case_time_limit_untold() {
+  local job run results
+  sed '/^#SBATCH --signal/d' "$T/jobs/llamacpp-stack.sh" >"$T/jobs/tests-untold.sh"
+  job=$(submit --time=1 jobs/tests-untold.sh "${LONG[@]}")
+  wait_job "$job" 200 >/dev/null
+  assert_eq "state of the job" TIMEOUT "$(job_state "$job")"
+  run=$(run_of "$job"); results=$run/bench/$BENCH/results.json
+  assert_file "$results" "$run"/{manifest.json,report.html,report.md}
+  assert_json "$results" '.completeness' '"interrupted"'
+  assert_json "$run/manifest.json" '[.state, .exit]' '["interrupted","time_limit"]'
+  check_archive "$run"
+  assert_clean
+}
+
 # An engine that dies in the middle of a bench ends the run; what was measured is kept.
 case_engine_killed() {
   local job run results node pid t0
