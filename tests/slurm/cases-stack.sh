@@ -134,7 +134,7 @@ case_local() {
 TIMEOUT_time_limit=200
 case_time_limit() {
   local job run results
-  job=$(submit --time=1 --signal=B:TERM@30 jobs/llamacpp-stack.sh "${LONG[@]}")
+  job=$(submit --time=2 --signal=B:TERM@60 jobs/llamacpp-stack.sh "${LONG[@]}")
   assert_eq "exit code" 124 "$(wait_job "$job" 150)"
   run=$(run_of "$job"); results=$run/bench/$BENCH/results.json
   assert_file "$results" "$run"/{manifest.json,report.html,report.md}
@@ -145,14 +145,13 @@ case_time_limit() {
   assert_clean
 }
 
-# The time limit without a word before: Slurm tells all roles at once, twice, and kills after KillWait (30 s).
-TIMEOUT_time_limit_untold=240
+# Nobody tells of the time limit: the bench stops while the engine can still end what is in flight.
+TIMEOUT_time_limit_untold=200
 case_time_limit_untold() {
   local job run results
   sed '/^#SBATCH --signal/d' "$T/jobs/llamacpp-stack.sh" >"$T/jobs/tests-untold.sh"
   job=$(submit --time=1 jobs/tests-untold.sh "${LONG[@]}")
-  wait_job "$job" 200 >/dev/null
-  assert_eq "state of the job" TIMEOUT "$(job_state "$job")"
+  assert_eq "exit code" 124 "$(wait_job "$job" 150)"
   run=$(run_of "$job"); results=$run/bench/$BENCH/results.json
   assert_file "$results" "$run"/{manifest.json,report.html,report.md}
   assert_json "$results" '.completeness' '"interrupted"'
