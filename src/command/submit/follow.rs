@@ -25,6 +25,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const ASK: [u64; 4] = [1, 2, 5, 10];
 /// Files that tell nothing for so long mean that the job may be gone.
 const SILENCE: Duration = Duration::from_mins(1);
+/// The same for a job that has told nothing yet: most often it refused its recipe, and was over before anybody looked.
+const FIRST_NEWS: Duration = Duration::from_secs(5);
 
 /// Follows the job; ends with its code.
 pub(super) async fn to_the_end(
@@ -69,7 +71,12 @@ pub(super) async fn to_the_end(
                 news = Instant::now();
             }
         }
-        if news.elapsed() > SILENCE {
+        let patience = if told.lines.is_empty() {
+            FIRST_NEWS
+        } else {
+            SILENCE
+        };
+        if news.elapsed() > patience {
             news = Instant::now();
             if client::squeue(None, Some(id))
                 .await
