@@ -7,3 +7,4 @@ mod monitor;
 mod registry;
 mod report;
 mod server;
+mod stack;
