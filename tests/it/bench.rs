@@ -63,7 +63,7 @@ fn twenty_users_are_twenty() {
     );
     ended.assert_exit(0);
     let results = results(&lab);
-    assert_eq!(number(&engine.stats(), "/max_in_flight"), 20.0);
+    assert_eq!(engine.stats()["max_in_flight"], 20);
     assert_near(
         "throughput",
         number(&results, "/throughput_req_per_sec"),
@@ -199,7 +199,7 @@ fn prompts_have_the_length_that_the_engine_counts() {
             let length = number(&results, &format!("/metrics/input_sequence_length/{of}"));
             assert_near(api, length, 1024.0, 5.0);
         }
-        assert_eq!(number(&results, "/metrics/output_sequence_length/avg"), 4.0);
+        assert_eq!(results["metrics"]["output_sequence_length"]["avg"], 4.0);
         assert_eq!(results["tokens"]["counted_by"], "usage");
     }
 }
@@ -225,10 +225,11 @@ fn an_invalid_result_is_a_failure_unless_it_is_allowed() {
     let results = results(&lab);
     assert_eq!(results["validity"]["verdict"], "invalid");
     assert!(number(&results, "/generator/dropped") > 10.0, "{results:#}");
-    assert_eq!(
+    assert_near(
+        "requests, without those that were dropped",
         number(&engine.stats(), "/requests"),
         number(&results, "/successes") + probes(&results),
-        "what was dropped was not sent"
+        0.0,
     );
     let mut allowed = arguments.to_vec();
     allowed.push("--allow-invalid");
@@ -251,7 +252,7 @@ fn without_a_stream_there_is_one_chunk_at_the_end() {
         results["target"]["model"], "scripted",
         "asked of the engine"
     );
-    assert_eq!(number(&results, "/metrics/output_sequence_length/avg"), 5.0);
+    assert_eq!(results["metrics"]["output_sequence_length"]["avg"], 5.0);
     assert!(results["metrics"].get("inter_token_latency").is_none());
 }
 
@@ -278,7 +279,7 @@ fn errors_are_counted_by_what_they_are() {
     bench(&lab, &engine, &[&recipe]).assert_exit(0);
     let results = results(&lab);
     let total = number(&results, "/successes") + number(&results, "/errors");
-    assert_eq!(total, 100.0);
+    assert_near("all", total, 100.0, 0.0);
     assert_near(
         "503",
         number(&results, "/errors_by_class/http_503"),
@@ -351,7 +352,7 @@ fn flags_that_are_saved_as_a_recipe_ask_the_same() {
     for key in ["stimulus_sha256", "load", "workload"] {
         assert_eq!(first[key], second[key], "{key}");
     }
-    assert_eq!(number(&second, "/metrics/slo_attainment/avg"), 1.0);
+    assert_eq!(second["metrics"]["slo_attainment"]["avg"], 1.0);
 }
 
 #[test]

@@ -110,33 +110,39 @@ impl Lab {
         found
     }
 
-    /// Processes whose environment names this laboratory: whatever a run left behind.
-    pub(crate) fn leftovers(&self) -> Vec<String> {
+    /// Processes whose environment names this laboratory, with their command lines.
+    fn processes(&self) -> Vec<(i32, String)> {
         let mark = format!("HOME={}", self.path().display());
-        std::fs::read_dir("/proc")
-            .expect("/proc")
-            .filter_map(|entry| {
-                entry
-                    .ok()?
-                    .file_name()
-                    .into_string()
-                    .ok()?
-                    .parse::<u32>()
-                    .ok()
-            })
-            .filter(|pid| {
+        let pids = std::fs::read_dir("/proc").expect("/proc").flatten();
+        pids.filter_map(|entry| entry.file_name().into_string().ok()?.parse().ok())
+            .filter(|pid: &i32| {
                 let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
                 environ
                     .split(|byte| *byte == 0)
                     .any(|variable| variable == mark.as_bytes())
             })
             .map(|pid| {
-                std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                    .unwrap_or_default()
-                    .replace('\0', " ")
+                let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+                (pid, command.unwrap_or_default().replace('\0', " "))
             })
-            .filter(|command| !command.is_empty())
+            .filter(|(_, command)| !command.is_empty())
             .collect()
+    }
+
+    /// Whatever a run left behind.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let left = self.processes().into_iter();
+        left.map(|(_, command)| command).collect()
+    }
+
+    /// The process of this laboratory whose command begins so (without the program's folder), if it runs.
+    pub(crate) fn pid_of(&self, words: &str) -> Option<i32> {
+        let found = self.processes().into_iter().find(|(_, command)| {
+            let first = command.split(' ').next().unwrap_or_default();
+            let folder = first.rfind('/').map_or(0, |at| at + 1);
+            command[folder..].starts_with(&format!("{words} "))
+        });
+        found.map(|(pid, _)| pid)
     }
 
     /// Waits until nothing of this laboratory runs any more.

@@ -8,3 +8,4 @@ mod reference;
 mod registry;
 mod report;
 mod server;
+mod stack;
