@@ -64,16 +64,16 @@ pub fn run(cli: Cli, env: Env) -> anyhow::Result<Exit> {
 }
 
 async fn dispatch(cli: Cli, env: Env) -> anyhow::Result<Exit> {
+    let env = match &cli.site {
+        Some(site) => env.with("AIF_SITE", site),
+        None => env,
+    };
     let home = env
         .path("AIF_HOME")
         .or_else(|| env.path("SLURM_SUBMIT_DIR"))
         .or_else(|| std::env::current_dir().ok())
         .unwrap_or_else(|| PathBuf::from("."));
-    let shell = Shell {
-        env,
-        home,
-        site_name: cli.site,
-    };
+    let shell = Shell { env, home };
     match cli.command {
         Command::Stack(args) => stack(args, &shell).await,
         Command::Server(args) => server(args, &shell).await,
