@@ -6,9 +6,15 @@
 
 use std::time::Duration;
 
-/// Reads a duration; `None` where the text is none.
+/// A hundred years: a longer time is a slip, and no instant could be computed with it.
+const LONGEST: Duration = Duration::from_hours(24 * 36_525);
+
+/// Reads a duration; `None` where the text is none, or means more than a hundred years.
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
+    parse(text.trim()).filter(|duration| *duration <= LONGEST)
+}
+
+fn parse(text: &str) -> Option<Duration> {
     if text.is_empty() {
         return None;
     }
@@ -135,6 +141,9 @@ mod tests {
             ("18446744073709551615:00", None),
             ("9999999999999999-00:00:00", None),
             ("99999999999999999999d", None),
+            ("36525d", Some(3_155_760_000.0)),
+            ("36526d", None),
+            ("1e19", None),
         ];
         for (text, seconds) in cases {
             assert_eq!(

@@ -381,7 +381,6 @@ mod tests {
                 .into_iter()
                 .collect(),
             home: home.to_owned(),
-            site_name: None,
         };
         let line = Line::try_parse_from(["recipes"].iter().chain(words)).unwrap();
         run(line.args, &shell)

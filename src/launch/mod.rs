@@ -18,7 +18,7 @@ use nix::{
 };
 use tokio::process::{Child, Command};
 
-use crate::files;
+use crate::{exit::Exit, files};
 
 /// Why a role could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -125,15 +125,10 @@ impl Running {
             Ok(status) => status
                 .code()
                 .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
-            Err(_) => 70,
+            Err(_) => i32::from(Exit::Bug.code()),
         };
         self.ended = Some(code);
         code
-    }
-
-    /// Its code, if it has ended.
-    pub fn ended(&self) -> Option<i32> {
-        self.ended
     }
 
     /// Tells it that it is done.

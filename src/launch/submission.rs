@@ -2,7 +2,7 @@
 //!
 //! sbatch's options come from recipe and site; they win over the `#SBATCH` lines of the script, so the script is handed
 //! over as it is. `aif submit` runs the command, `aif recipes show --script` prints it. What can fail: a recipe or
-//! script that is not there, a site whose times are none, a secret among the overrides.
+//! script that is not there, a secret among the overrides.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,6 @@ use crate::{
     recipe::{Plan, Resources},
     site::Site,
     slurm::options::{self, Defaults},
-    units,
 };
 
 /// What is to be submitted.
@@ -87,7 +86,7 @@ fn of_script(request: &Request<'_>, site: &Site, home: &Path) -> Result<Submissi
             );
             Failure::new(Exit::NoInput, message)
         })?;
-    let words = options::common(&defaults(site, &Resources::default())?);
+    let words = options::common(&defaults(site, &Resources::default()));
     Ok(finish(request, words, &script))
 }
 
@@ -103,7 +102,7 @@ fn of_recipe(
         Plan::Monitor(plan) => ("monitor.sh", plan.resources, None),
         Plan::Client(plan) => ("bench.sh", plan.resources, None),
     };
-    let mut words = options::for_recipe(&resources, &defaults(site, &resources)?);
+    let mut words = options::for_recipe(&resources, &defaults(site, &resources));
     let name = request.what.rsplit('/').next().unwrap_or_default();
     words.push(format!("--job-name={}", name.trim_end_matches(".yaml")));
     let mut submission = finish(request, words, &home.join("jobs").join(script));
@@ -151,31 +150,17 @@ fn file_name(script: &Path) -> String {
         .into_owned()
 }
 
-fn defaults(site: &Site, resources: &Resources) -> Result<Defaults, Failure> {
-    let short = site.short_qos.iter().map(|(name, longest)| {
-        let longest = units::parse_duration(longest).ok_or_else(|| {
-            Failure::new(
-                Exit::Site,
-                format!(
-                    "site {}: short_qos {name} takes a time, not {longest}",
-                    site.name
-                ),
-            )
-        })?;
-        Ok((name.clone(), longest))
-    });
-    let short = short.collect::<Result<Vec<_>, Failure>>()?;
-    let partition = resources
-        .partition
-        .as_ref()
-        .map(|name| site.partitions.get(name).unwrap_or(name).clone());
-    Ok(Defaults {
+fn defaults(site: &Site, resources: &Resources) -> Defaults {
+    Defaults {
         account: site.account.clone(),
-        qos: options::qos_for(resources.time_limit, &short, site.qos.as_deref()),
+        qos: site.qos_for(resources.time_limit).map(str::to_owned),
         gpu_request: site.gpu_request.clone(),
-        partition,
+        partition: resources
+            .partition
+            .as_deref()
+            .map(|name| site.partition(name).to_owned()),
         further: site.sbatch_options.clone(),
-    })
+    }
 }
 
 /// Words as a shell would take them back.

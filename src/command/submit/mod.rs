@@ -55,7 +55,9 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
         terminal::line(submission.command())?;
         return Ok(Exit::Done);
     }
-    let id = client::sbatch(&submission.words, &shell.home)
+    // the job must not choose another site than the options of sbatch were made for
+    let site_variable = shell.env.get("AIF_SITE").map(|name| ("AIF_SITE", name));
+    let id = client::sbatch(&submission.words, &shell.home, site_variable.as_slice())
         .await
         .or_exit(Exit::Unavailable, || {
             format!("{} was not submitted", args.what)

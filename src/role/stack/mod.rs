@@ -21,7 +21,6 @@ use crate::{
     exit::{Exit, Failure},
     launch::{Launch, Running},
     library::Resolved,
-    recipe::Plan,
     role::Context,
     run::Manifest,
     terminal,
@@ -116,7 +115,7 @@ impl Stack<'_> {
             return Ok(false);
         }
         let recipe = &self.config.benches[index];
-        let name = format!("bench-{}", recipe_name(recipe));
+        let name = format!("bench-{}", recipe.plan.name());
         let mut words = vec!["bench"];
         if self.config.allow_invalid {
             words.push("--allow-invalid");
@@ -200,12 +199,7 @@ impl Stack<'_> {
 
     fn server_lost(&mut self, code: i32, when: &str) {
         self.server = None;
-        // a server that ends by itself is lost whatever it says
-        self.codes.server = Some(if code == 0 {
-            i32::from(Exit::Unavailable.code())
-        } else {
-            code
-        });
+        self.codes.server = Some(lost(code));
         if self.context.shutdown.drain.is_cancelled() {
             return;
         }
@@ -232,11 +226,7 @@ impl Stack<'_> {
             }
         }
         if self.monitor.is_none() {
-            self.codes.monitor = Some(if code == 0 {
-                i32::from(Exit::Unavailable.code())
-            } else {
-                code
-            });
+            self.codes.monitor = Some(lost(code));
         }
     }
 
@@ -275,10 +265,11 @@ impl Stack<'_> {
     }
 }
 
-fn recipe_name(recipe: &Resolved) -> String {
-    match &recipe.plan {
-        Plan::Server(plan) => plan.name.clone(),
-        Plan::Monitor(plan) => plan.name.clone(),
-        Plan::Client(plan) => plan.name.clone(),
+/// The code of a role that ended by itself: it is lost whatever it says.
+fn lost(code: i32) -> i32 {
+    if code == 0 {
+        i32::from(Exit::Unavailable.code())
+    } else {
+        code
     }
 }
