@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 #
-# common.sh - what the scripts that are run by hand share (cluster.sh, image-llamacpp.sh,
+# common.sh - what the scripts that are run by hand share (cluster.sh, image-*.sh,
 # stage.sh, jobs/quickstart.sh, tests/). Job scripts source prelude.sh instead.
 #
 # Sourced, never run: the caller sets `set -euo pipefail` and may set ME, its name in messages.
@@ -113,3 +113,96 @@ install_apptainer() {
 
 # root's containers ask for all capabilities, which fails where root itself lacks one
 tune_apptainer() { sed -i 's/^root default capabilities = .*/root default capabilities = no/' "$1"; }
+
+# -------------------------------------------------------------- images ----
+# What image-*.sh share: an image is made as a plain tree, packed by Apptainer, and put in place in one step.
+
+# Sets DIR, absolute, to the folder that images are kept in.
+image_folder() {
+  DIR=$1
+  { mkdir -p "$DIR" 2>/dev/null && [ -w "$DIR" ]; } || die $EX_CANTCREATE "cannot write to $DIR"
+  DIR=$(cd "$DIR" && pwd)
+}
+
+# Is $DIR/IMAGE there, with the sum that stands beside it?
+image_is_whole() { (cd "$DIR" && [ -s "$1" ] && sha256sum --quiet -c "$1.sha256" >/dev/null 2>&1); }
+
+# Sets PYTHON to one that has pip.
+find_pip() {
+  local python; PYTHON=""
+  for python in python3 /usr/bin/python3; do
+    ! "$python" -m pip --version >/dev/null 2>&1 || { PYTHON=$python; return 0; }
+  done
+  apt_install python3-pip; PYTHON=/usr/bin/python3
+}
+
+# Sets BUILDER, WORK (a folder where it can pack) and NEW (where IMAGE grows, next to its place); both are removed at the end.
+# Without BUILDER the Apptainer of the cluster packs, as root, in the cluster's root file system.
+image_begin() { # IMAGE
+  local place=$DIR
+  BUILDER=$(command -v apptainer || command -v singularity || true)
+  if [ -z "$BUILDER" ]; then
+    { is_root && [ -e "$CLUSTER_ROOT/.complete" ]; } ||
+      die $EX_MISSING "no apptainer or singularity on the PATH (as root, '$(dirname "$SELF")/cluster.sh install' brings one)"
+    place=$CLUSTER_ROOT/var/tmp
+  fi
+  WORK=$(mktemp -d "$place/.aif-image.XXXXXX")
+  NEW=$(mktemp "$DIR/.$1.XXXXXX")
+  trap 'rm -rf --one-file-system "$WORK"; rm -f "$NEW"' EXIT
+}
+
+# $WORK/root, a plain tree of Debian SUITE with these packages. No device nodes: a build without root cannot pack them.
+image_debian() { # SUITE PACKAGE[,PACKAGE...]
+  local mode=unshare; ! is_root || mode=root
+  # a mirror that is a snapshot serves an expired suite, hence Check-Valid-Until
+  mmdebstrap --mode=$mode --variant=essential --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Check-Valid-Until "false"' \
+    --include="$2" --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' "$1" "$WORK/root.tar" "deb $(debian_mirror) $1 main" >"$WORK/log" 2>&1 ||
+    { tail "$WORK/log" >&2; die $EX_UNAVAILABLE "could not make the image's root file system"; }
+  mkdir "$WORK/root"
+  tar -x --no-same-owner --exclude='./dev/*' -C "$WORK/root" -f "$WORK/root.tar"; rm "$WORK/root.tar"
+}
+
+# Runs a command inside $WORK/root, as what will be root there.
+image_run() {
+  local options=(--mount --pid --fork --kill-child); is_root || options+=(--map-root-user)
+  # shellcheck disable=SC2016  # expanded by the inner shell
+  unshare "${options[@]}" bash -ec 'mount -t proc proc "$1/proc"; mount --rbind /dev "$1/dev"; exec chroot "$@"' run "$WORK/root" "$@"
+}
+
+# Runs Apptainer; paths below $WORK are to be given by image_path.
+apptainer_run() {
+  if [ -n "$BUILDER" ]; then "$BUILDER" "$@"; return; fi
+  # pivot_root, not chroot: Apptainer wants its root to be a mount
+  # shellcheck disable=SC2016  # expanded by the inner shell
+  unshare --mount bash -ec 'cd "$1"; shift; mount --rbind . .; cd "$PWD"; mount -t proc proc proc; mount --rbind /dev dev
+    mkdir -p mnt; pivot_root . mnt; cd /; umount -l /mnt; exec "$@"' pack "$CLUSTER_ROOT" apptainer "$@"
+}
+image_path() { if [ -n "$BUILDER" ]; then echo "$1"; else echo "${1#"$CLUSTER_ROOT"}"; fi; }
+
+# Packs $WORK/root as $WORK/IMAGE.
+image_pack() { # IMAGE
+  say "packing"
+  # level 1: about as small, in a fraction of the time; models do not compress anyway
+  apptainer_run build --mksquashfs-args "-comp zstd -Xcompression-level 1" "$(image_path "$WORK/$1")" "$(image_path "$WORK/root")" \
+    >"$WORK/log" 2>&1 || { tail "$WORK/log" >&2; die $EX_UNAVAILABLE "apptainer could not pack the image"; }
+}
+
+# Puts $WORK/IMAGE into $DIR, and its sum beside it.
+image_publish() { # IMAGE
+  local sum
+  cp "$WORK/$1" "$NEW"
+  chmod 644 "$NEW"
+  sum=$(sha256sum "$NEW" | cut -d' ' -f1)
+  # the sum goes last: it is what says that the image is whole
+  rm -f "$DIR/$1.sha256"
+  mv "$NEW" "$DIR/$1"
+  echo "$sum  $1" >"$WORK/sum"; cp "$WORK/sum" "$DIR/.$1.sum"; mv "$DIR/.$1.sum" "$DIR/$1.sha256"
+  ! is_root || chown --reference="$DIR" "$DIR/$1" "$DIR/$1.sha256"
+  say "$DIR/$1: $(($(stat -c %s "$DIR/$1") / 1000000)) MB, sha256 $sum, made in $SECONDS s"
+}
+
+# Prints the usage, which is the head of the script, where an option is given that there is not.
+image_usage() {
+  case ${1:-} in -*) sed -n '3,/^set -/p' "$SELF" | grep '^#' | sed 's/^# \{0,1\}//' >&2; exit $EX_USAGE ;; esac
+}
