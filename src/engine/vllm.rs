@@ -4,7 +4,8 @@
 //! - `VLLM_API_KEY` guards `/v1/*` only: `/metrics` and `/health` stay open, and so does `/invocations`, by which one can
 //!   still get answers. A key keeps mistakes out, not attackers.
 //! - On TERM, `--shutdown-timeout 0` (its default) kills the engine under running requests; recipes set a value below
-//!   the grace. `/health` stays 200 while it drains.
+//!   the grace, and one that does not is warned of. `/health` stays 200 while it drains.
+//! - Metrics were renamed between generations; both names are served (`aliases`).
 
 use super::{KeyBy, Profile};
 use crate::recipe::EngineKind;
@@ -20,6 +21,22 @@ pub(super) const PROFILE: Profile = Profile {
     output_tokens: &["vllm:generation_tokens_total"],
     running: &["vllm:num_requests_running"],
     waiting: &["vllm:num_requests_waiting"],
+    aliases: &[
+        ("vllm:gpu_cache_usage_perc", "vllm:kv_cache_usage_perc"),
+        (
+            "vllm:time_per_output_token_seconds",
+            "vllm:inter_token_latency_seconds",
+        ),
+        ("vllm:gpu_prefix_cache_queries", "vllm:prefix_cache_queries"),
+        ("vllm:gpu_prefix_cache_hits", "vllm:prefix_cache_hits"),
+    ],
+    // HF_HOME is not among them: weights are to be kept, and whoever binds a folder of weights knows where.
+    caches: &[
+        ("VLLM_CACHE_ROOT", "vllm"),
+        ("OUTLINES_CACHE_DIR", "outlines"),
+        ("TRITON_CACHE_DIR", "triton"),
+        ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
+    ],
     hints: &[
         (
             "less than desired CPU memory utilization",

@@ -71,6 +71,12 @@ pub fn model(launch: &Launch, engine: EngineKind) -> Option<String> {
     }
 }
 
+/// Is this option among the words of the launch?
+pub fn mentions(launch: &Launch, option: &str) -> bool {
+    let is_option = |word: &String| word.split('=').next() == Some(option);
+    words_of(launch).iter().any(is_option)
+}
+
 fn words_of(launch: &Launch) -> Vec<String> {
     match launch {
         Launch::Command(script) => assigned(&words(script)),

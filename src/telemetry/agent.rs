@@ -39,6 +39,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::aliases;
 use crate::{
     api::client::{self, Access},
     process::port,
@@ -85,6 +86,8 @@ pub struct Upstream {
     pub url: String,
     /// How one gets in.
     pub access: Access,
+    /// Two names of the same metric, of which both are served whichever the engine has.
+    pub aliases: &'static [(&'static str, &'static str)],
 }
 
 /// What an agent serves.
@@ -247,7 +250,10 @@ async fn relay(upstream: &Upstream) -> Response<Full<Bytes>> {
     match client::get(&upstream.url, &upstream.access, UPSTREAM_LIMIT).await {
         Ok(answer) if answer.status == StatusCode::OK => {
             let content_type = answer.content_type.as_deref().unwrap_or(PLAIN_METRICS_TYPE);
-            with_type(StatusCode::OK, content_type, answer.body)
+            match aliases::complete(&answer.text(), upstream.aliases) {
+                Some(text) => with_type(StatusCode::OK, content_type, text),
+                None => with_type(StatusCode::OK, content_type, answer.body),
+            }
         }
         Ok(answer) => sentence(
             StatusCode::BAD_GATEWAY,
@@ -359,13 +365,16 @@ mod tests {
         let (base, _serving, ..) = start(Some(Upstream {
             url: format!("{engine}/metrics"),
             access: bearer(),
+            aliases: &[("aif_test_pies", "aif_test_cakes")],
         }))
         .await;
         let answer = client::get(&format!("{base}/engine/metrics"), &bearer(), SECOND)
             .await
             .unwrap();
         assert_eq!(answer.content_type.as_deref(), Some(METRICS_TYPE));
-        assert!(answer.text().contains("aif_test_cakes_total"));
+        assert!(answer.text().contains("aif_test_cakes_total 1"));
+        assert!(answer.text().contains("aif_test_pies_total 1"));
+        assert!(answer.text().ends_with("# EOF\n"));
 
         for (url, told) in [
             (format!("{engine}/nothing"), "the engine answered 404"),
@@ -377,6 +386,7 @@ mod tests {
             let (base, _serving, ..) = start(Some(Upstream {
                 url,
                 access: bearer(),
+                aliases: &[],
             }))
             .await;
             let answer = client::get(&format!("{base}/engine/metrics"), &bearer(), SECOND)

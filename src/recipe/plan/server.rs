@@ -31,6 +31,17 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ServerPlan> {
         Some(_) => EngineKind::Http,
         None => infer::engine(&launch),
     };
+    if engine == EngineKind::Vllm && !infer::mentions(&launch, "--shutdown-timeout") {
+        let at = service
+            .get("command")
+            .or_else(|| service.find("container.args"))
+            .map_or(service.at, |node| node.at);
+        findings.warn(
+            at,
+            "without --shutdown-timeout vLLM breaks off the requests under way when it is told to end; \
+             add `--shutdown-timeout 20` where this vLLM knows it",
+        );
+    }
     Some(ServerPlan {
         name: text(root, "name")?,
         service_name: text(root, "service_name")?,

@@ -3,7 +3,11 @@
 //! No secret is in an argument. A script is handed as written, by a file that only its owner reads, to a login shell,
 //! which is where sites define `module`; without Slurm a guard stands between, which ends the engine when we are killed.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     apptainer::command,
@@ -100,16 +104,56 @@ pub(super) fn spec(parts: &Parts<'_>, port: u16) -> Result<(Spec, Option<Script>
         } else {
             argv
         },
-        env: command::environment(&variables(parts, port)),
+        env: environment(parts, port)?,
         folder,
         log: parts.log.clone(),
     };
     Ok((spec, script))
 }
 
-/// Variables of the engine: the recipe's, ours, and the key in the way that it takes it.
+/// The engine's environment: its variables, in the forms that reach into a container, and its caches' folder, made and
+/// shown to the container.
+fn environment(parts: &Parts<'_>, port: u16) -> Result<BTreeMap<String, String>, Failure> {
+    let variables = variables(parts, port);
+    let mut all = command::environment(&variables);
+    let used = |value: &String| Path::new(value).starts_with(&parts.caches);
+    if variables.values().any(used) {
+        files::create_folder(&parts.caches, 0o700).or_exit(Exit::CannotCreate, || {
+            "the engine's caches cannot be put on the node's disk".to_owned()
+        })?;
+        let env = &parts.context.env;
+        // these three are shown without asking
+        let shown = [PathBuf::from("/tmp"), PathBuf::from("/var/tmp"), env.home()];
+        if !shown.iter().any(|shown| parts.caches.starts_with(shown)) {
+            for name in ["APPTAINER_BIND", "SINGULARITY_BIND"] {
+                let before = variables.get(name).map(String::as_str).or(env.get(name));
+                let binds: Vec<String> = before
+                    .map(str::to_owned)
+                    .into_iter()
+                    .chain([parts.caches.display().to_string()])
+                    .collect();
+                all.insert(name.to_owned(), binds.join(","));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Variables of the engine: a script's folders of the site and the caches, which give way to what the user exports; above them the
+/// recipe's, ours, and the key in the way that it takes it.
 fn variables(parts: &Parts<'_>, port: u16) -> BTreeMap<String, String> {
-    let mut variables = parts.plan.env.clone();
+    let context = parts.context;
+    let mut variables = match parts.plan.launch {
+        Launch::Command(_) => context.site.variables(&context.env),
+        // theirs are filled in already
+        Launch::Container(_) | Launch::Program(_) => BTreeMap::new(),
+    };
+    for (name, folder) in parts.profile.caches {
+        let folder = parts.caches.join(folder).display().to_string();
+        variables.insert((*name).to_owned(), folder);
+    }
+    variables.retain(|name, _| context.env.get(name).is_none());
+    variables.extend(parts.plan.env.clone());
     let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
     set(proof::MARK, parts.instance.clone());
     set("PORT", port.to_string());
@@ -142,16 +186,30 @@ fn shell(
             "the command of the recipe cannot be put on the node's disk".to_owned()
         })?;
     let file = path.display().to_string();
+    Ok((Script(path), login_shell(&file, text, modules)))
+}
+
+/// A login shell that runs the script, after it has loaded the site's modules. A script made for a site with modules
+/// runs on one without them: what it loads is then passed over, and said so.
+fn login_shell(file: &str, text: &str, modules: &[String]) -> Vec<String> {
+    const STUB: &str = r#"type -t module >/dev/null || module() { echo "aif: there is no module command here: 'module $*' does nothing" >&2; }; "#;
     let mut argv: Vec<String> = ["bash", "-l"].map(str::to_owned).to_vec();
-    if modules.is_empty() {
-        argv.push(file);
-    } else {
-        // in the same shell: what modules define is not always passed on
+    let wants_modules = text
+        .split(|c: char| c.is_whitespace() || ";&|".contains(c))
+        .any(|word| word == "module");
+    // in the same shell: what modules define is not always passed on
+    if !modules.is_empty() {
         argv.extend(["-c", r#"module load "${@:2}"; . "$1""#, "aif"].map(str::to_owned));
-        argv.push(file);
-        argv.extend_from_slice(modules);
+    } else if wants_modules {
+        argv.extend([
+            "-c".to_owned(),
+            format!(r#"{STUB}. "$1""#),
+            "aif".to_owned(),
+        ]);
     }
-    Ok((Script(path), argv))
+    argv.push(file.to_owned());
+    argv.extend_from_slice(modules);
+    argv
 }
 
 /// A program that needs the site's modules is started by a login shell, which then becomes it.
@@ -199,6 +257,30 @@ mod tests {
         ] {
             assert_eq!(blanks.fill(argument), filled);
         }
+    }
+
+    #[test]
+    fn a_script_that_loads_modules_runs_where_there_are_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("script");
+        let run = |text: &str| {
+            files::write_atomic(&file, text.as_bytes(), 0o600, Durability::Fast).unwrap();
+            let argv = login_shell(&file.display().to_string(), text, &[]);
+            let output = std::process::Command::new(&argv[0])
+                .args(&argv[1..])
+                .env("HOME", folder.path())
+                .output()
+                .unwrap();
+            let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+            (told(&output.stdout), told(&output.stderr))
+        };
+        assert_eq!(run("echo plain"), ("plain".to_owned(), String::new()));
+        let (out, err) = run("set -e\nmodule load Apptainer/1.3\necho served");
+        assert_eq!(out, "served");
+        assert!(
+            err.ends_with("'module load Apptainer/1.3' does nothing"),
+            "{err}"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! All that a server makes before its engine starts: step file, key, agent, record; and how it tells what changes.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{fs, io, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
@@ -48,6 +48,8 @@ pub(super) struct Parts<'a> {
     pub(super) key: Option<Key>,
     /// The engine's log.
     pub(super) log: PathBuf,
+    /// Its caches on the node's own disk, which are there for as long as the instance is.
+    pub(super) caches: PathBuf,
     pub(super) shared: Shared,
     pub(super) publication: Publication,
     step: StepNote,
@@ -72,6 +74,10 @@ pub(super) async fn start<'a>(
     record.job_id = context.job_id();
     let instance = record.instance_id.clone();
     let log = context.run.log(&format!("engine-{}", record.short_id()));
+    let caches = context
+        .site
+        .local_folder(&context.env)
+        .join(format!("aif-{instance}-cache"));
     record.engine = Some(plan.engine.name().to_owned());
     record.model.clone_from(&plan.model);
     record.cpus = cpus::allowed();
@@ -129,6 +135,7 @@ pub(super) async fn start<'a>(
         agent,
         over: CancellationToken::new(),
         log,
+        caches,
     };
     parts.reap_adopted();
     let log = parts.log.strip_prefix(&parts.context.run.path);
@@ -230,6 +237,7 @@ impl Parts<'_> {
         let metrics = self.profile.metrics_path.map(|path| Upstream {
             url: format!("{base}{path}"),
             access: self.access(),
+            aliases: self.profile.aliases,
         });
         let has_metrics = metrics.is_some();
         let seconds = engine.seconds_to_ready;
@@ -340,5 +348,11 @@ impl Parts<'_> {
         self.over.cancel();
         self.publication.withdraw();
         self.agent.stop();
+        // most engines never make it
+        if let Err(error) = fs::remove_dir_all(&self.caches)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, folder = %self.caches.display(), "Cannot remove the engine's caches");
+        }
     }
 }

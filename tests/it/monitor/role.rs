@@ -68,6 +68,7 @@ impl Stack {
                 Some(Upstream {
                     url: format!("{engine}/metrics"),
                     access: Access::Bearer(KEY.to_owned()),
+                    aliases: &[],
                 })
             })),
             scrapes: Arc::default(),
