@@ -149,6 +149,21 @@ fn every_shipped_recipe_checks_clean() {
 }
 
 #[test]
+fn a_vllm_that_would_break_off_requests_is_told_how_not_to() {
+    let recipe = |more: &str| {
+        let args = format!("[vllm, serve, m, --port, \"{{port}}\"{more}]");
+        format!(
+            "name: v\nservice_name: v\nservice:\n  container: {{image: /i.sif, args: {args}}}\n"
+        )
+    };
+    let planned = read(&recipe("")).unwrap();
+    insta::assert_snapshot!(warnings(&planned), @"recipes/x.yaml:4:36: without --shutdown-timeout vLLM breaks off the requests under way when it is told to end; add `--shutdown-timeout 20` where this vLLM knows it");
+    for form in [", --shutdown-timeout, \"20\"", ", --shutdown-timeout=20"] {
+        assert_eq!(warnings(&read(&recipe(form)).unwrap()), "", "{form}");
+    }
+}
+
+#[test]
 fn every_fault_is_told_at_once() {
     let text = "\
 name: c
@@ -402,6 +417,7 @@ resources: {cpu_cores: 8, memory_gb: 64GB, gpu_count: 1, disk_gb: 100, nodes: 1,
     insta::assert_snapshot!(warnings(&planned), @r##"
 old.yaml:1:7: no `service_name`: taken from the name; write `service_name: vllm`
 old.yaml:2:1: `image` is an older form; write `service: {container: {image: ${CONTAINER_DIR}/vllm-openai_v0.5.4.sif, args: [PROGRAM, …]}}`
+old.yaml:3:10: without --shutdown-timeout vLLM breaks off the requests under way when it is told to end; add `--shutdown-timeout 20` where this vLLM knows it
 old.yaml:4:1: `environment` at the top is an older form; write it as `service.env`
 old.yaml:5:1: `volumes` at the top is an older form; write it as `service.container.binds`
 old.yaml:7:1: `ports` at the top is an older form; write it as `service.ports`

@@ -31,13 +31,14 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ServerPlan> {
         Some(_) => EngineKind::Http,
         None => infer::engine(&launch),
     };
-    if engine == EngineKind::Vllm && !infer::mentions(&launch, "--shutdown-timeout") {
-        let at = service
-            .get("command")
-            .or_else(|| service.find("container.args"))
-            .map_or(service.at, |node| node.at);
+    // a script stays as its author wrote it, and may be for a vLLM that does not know the option
+    let words = service.find("container.args").or(service.get("program"));
+    if let Some(words) = words
+        && engine == EngineKind::Vllm
+        && !infer::mentions(&launch, "--shutdown-timeout")
+    {
         findings.warn(
-            at,
+            words.at,
             "without --shutdown-timeout vLLM breaks off the requests under way when it is told to end; \
              add `--shutdown-timeout 20` where this vLLM knows it",
         );
