@@ -15,7 +15,7 @@
 #   switches no hub is asked, 1 GiB of KV cache, no compilation at start (there is no compiler in it)
 # Needs Debian's mmdebstrap, python3-pip, gcc and binutils, and Apptainer or Singularity: as root the packages are installed, and the
 # Apptainer of cluster.sh is used where the machine has none. As an ordinary user they have to be there.
-# @COST@
+# It takes 1 to 4 minutes (downloads 0.9 GB; 215 s on two busy cores) and, while it works, 6 GB of disk; the image has 1.1 GB.
 #
 set -euo pipefail
 
@@ -33,12 +33,11 @@ PYTHON_VERSION=3.13                      # of Debian trixie; packages.lock is fo
 image_usage "$@"
 image_folder "${1:-$(dirname "$(dirname "$SELF")")/containers}"
 
-# The second name. One that is there is the site's own, or ours already.
+# The second name, a link. An image of that name is the site's own, and stays.
 second_name() {
   [ ! -e "$DIR/$ALIAS" ] || return 0
-  ln "$DIR/$IMAGE" "$DIR/$ALIAS" 2>/dev/null || ln -s $IMAGE "$DIR/$ALIAS"
-  sed "s/$IMAGE\$/$ALIAS/" "$DIR/$IMAGE.sha256" >"$DIR/$ALIAS.sha256"
-  ! is_root || chown --no-dereference --reference="$DIR" "$DIR/$ALIAS" "$DIR/$ALIAS.sha256"
+  ln -sfn $IMAGE "$DIR/$ALIAS"
+  ! is_root || chown --no-dereference --reference="$DIR" "$DIR/$ALIAS"
 }
 
 if image_is_whole $IMAGE; then second_name; say "$DIR/$IMAGE is there"; exit 0; fi

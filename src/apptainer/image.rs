@@ -142,6 +142,7 @@ pub async fn ensure(
 fn mend_of(image: &Path) -> String {
     match image.file_name().and_then(|name| name.to_str()) {
         Some("llamacpp.sif") => "make it with: sbatch/image-llamacpp.sh".to_owned(),
+        Some("vllm-cpu.sif") => "make it with: sbatch/image-vllm.sh".to_owned(),
         _ => {
             "put it there, or give the recipe a service.container.source to pull it from".to_owned()
         }
