@@ -7,3 +7,4 @@ mod reference;
 mod registry;
 mod report;
 mod server;
+mod site;
