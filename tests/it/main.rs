@@ -1,5 +1,6 @@
 //! Tests of the whole binary.
 
+mod bench;
 mod lab;
 mod layers;
 mod monitor;
@@ -8,3 +9,4 @@ mod registry;
 mod report;
 mod server;
 mod site;
+mod stack;

@@ -53,7 +53,7 @@ struct Stack<'a> {
     manifest: Manifest,
     server: Option<Running>,
     monitor: Option<Running>,
-    monitor_restarts: u32,
+    monitor_restarted: bool,
     codes: Codes,
     started: Instant,
 }
@@ -70,7 +70,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         manifest,
         server: None,
         monitor: None,
-        monitor_restarts: 0,
+        monitor_restarted: false,
         codes: Codes::default(),
         started: Instant::now(),
     };
@@ -215,8 +215,11 @@ impl Stack<'_> {
         }
         let detail = self.error_of("monitor");
         self.problem(format!("the monitor ended by itself (exit {code}){detail}"));
-        self.monitor_restarts += 1;
-        if self.monitor_restarts <= 1 {
+        // a monitor that ends by a code of ours has tried again itself, and has archived what it had: another one would
+        // write over that
+        let was_killed = Exit::from_code(code).is_none();
+        if was_killed && !self.monitor_restarted {
+            self.monitor_restarted = true;
             match self.start_monitor() {
                 Ok(monitor) => self.monitor = monitor,
                 Err(failure) => self.problem(failure.to_string()),

@@ -54,7 +54,7 @@ impl Stack<'_> {
             log: context.run.log(name),
         };
         tracing::info!(
-            role = name,
+            step = name,
             launcher = self.config.launcher.name(),
             "Starting a role"
         );
