@@ -147,7 +147,7 @@ fn shell(
         argv.push(file);
     } else {
         // in the same shell: what modules define is not always passed on
-        argv.extend(["-c", r#"module load "${@:2}"; . "$1""#, "aif"].map(str::to_owned));
+        argv.extend(["-c", r#"module load "${@:2}" || exit; . "$1""#, "aif"].map(str::to_owned));
         argv.push(file);
         argv.extend_from_slice(modules);
     }
