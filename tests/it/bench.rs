@@ -150,7 +150,6 @@ fn each_limit_of_a_closed_loop_holds() {
     let engine = Engine::start(&["--latency-ms", "100", "--gap-ms", "0"]);
     let params = "model_name: m, prompt_length: 16, max_tokens: 2";
     let loops = "pattern: closed-loop, concurrent_users: 3";
-    let _alone = alone();
     let per_user = recipe(&lab, &format!("{loops}, requests_per_user: 4"), params);
     bench(&lab, &engine, &[&per_user]).assert_exit(0);
     assert_eq!(results(&lab)["total_requests"], 12);
