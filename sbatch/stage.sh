@@ -4,6 +4,7 @@
 #
 # Compute nodes see a user's home, and perhaps not the folder of this checkout, which a user may not even be allowed to read.
 # FOLDER gets bin/aif, jobs/, recipes/ and sbatch/, all owned by USER; what else lies there (results, images) is kept.
+# The binary is the release build, or the one that AIF_BINARY names.
 #
 set -euo pipefail
 
@@ -15,8 +16,7 @@ ME=stage.sh
 [ $# -eq 2 ] || die $EX_USAGE "usage: stage.sh USER FOLDER"
 USER_NAME=$1 FOLDER=$2
 SOURCE=$(dirname "$(dirname "$SELF")")
-BINARY=$SOURCE/target/release/aif
-[ -z "${CARGO_TARGET_DIR:-}" ] || BINARY=$CARGO_TARGET_DIR/release/aif
+BINARY=${AIF_BINARY:-${CARGO_TARGET_DIR:-$SOURCE/target}/release/aif}
 [ -x "$BINARY" ] || die $EX_MISSING "no $BINARY: run 'cargo build --release --locked' first"
 id "$USER_NAME" >/dev/null 2>&1 || die $EX_USAGE "no user $USER_NAME"
 

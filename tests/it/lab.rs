@@ -158,12 +158,23 @@ impl Lab {
     }
 }
 
-/// Path of the scripted engine that stands in for a real one.
-pub(crate) fn scripted_engine() -> PathBuf {
+/// Path of a program of `tests/` that stands in for a real one; cargo builds it with the tests.
+pub(crate) fn example(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_aif"))
         .parent()
         .expect("the folder of the binary");
-    folder.join("examples/scripted-engine")
+    let path = folder.join("examples").join(name);
+    // a whole `cargo test` builds it; `cargo test --test it` does not
+    assert!(
+        path.exists(),
+        "build it first: cargo build --example {name}"
+    );
+    path
+}
+
+/// Path of the scripted engine that stands in for a real one.
+pub(crate) fn scripted_engine() -> PathBuf {
+    example("scripted-engine")
 }
 
 /// The scripted engine as a process of its own; it is killed when the test forgets it.

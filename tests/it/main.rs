@@ -4,6 +4,7 @@ mod bench;
 mod lab;
 mod layers;
 mod monitor;
+mod reference;
 mod registry;
 mod report;
 mod server;

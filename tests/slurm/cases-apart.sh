@@ -1,15 +1,17 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2153,SC2154
 # Server, monitor and bench as three jobs on three nodes that know nothing of each other but the service's name.
 
-# b. The bench and the monitor are submitted when the server is not ready, in either order.
-apart() { # FIRST SECOND
+# b. In any order; the others may be submitted, and run, when there is no server yet.
+apart() { # ROLE...
   local server role bench monitor run results records
-  server=$(submit -p gpu -w node1 jobs/server.sh "$SERVER")
   for role; do
     case $role in
+      server) server=$(submit -p gpu -w node1 jobs/server.sh "$SERVER") ;;
       bench) bench=$(submit -p gpu -w node2 jobs/bench.sh "$BENCH") ;;
       monitor) monitor=$(submit -p gpu -w node3 jobs/monitor.sh "$MONITOR") ;;
     esac
+    # the first of them has to wait for the server, for longer than a look at the registry takes
+    [ "$role" = server ] || sleep 3
   done
   assert_eq "exit code of the bench" 0 "$(wait_job "$bench" 200)"
   assert_eq "state of the server after the bench" RUNNING "$(job_state "$server")"
@@ -30,15 +32,37 @@ apart() { # FIRST SECOND
   as_user bin/aif stop --job "$monitor"
   assert_eq "exit code of the monitor" 0 "$(wait_job "$monitor" 60)"
   run=$(find "$T/results" -mindepth 1 -maxdepth 1 -type d -name "*-monitor-$monitor.*")
-  assert_archived "$run" 'count_over_time({__name__=~"llamacpp:.*"}[1h])'
-  assert_archived "$run" 'count_over_time({__name__=~"aif_bench_.*"}[1h])'
+  assert_archived "$run" 'count(last_over_time({__name__=~"llamacpp:.*"}[1h]))'
+  assert_archived "$run" 'count(last_over_time({__name__=~"aif_bench_.*"}[1h]))'
   as_user bin/aif stop --job "$server"
   assert_eq "exit code of the server" 0 "$(wait_job "$server" 60)"
   assert_clean
 }
 
 TIMEOUT_apart=400
-case_apart() { apart bench monitor; }
+case_apart() { apart server bench monitor; }
 
-TIMEOUT_apart_monitor_first=400
-case_apart_monitor_first() { apart monitor bench; }
+TIMEOUT_apart_server_last=400
+case_apart_server_last() { apart monitor bench server; }
+
+# From a recipe's name to a service and back, as a user types it.
+case_submit() {
+  local out=$LOGS/submit.out job service; service=$(service)
+  as_user bin/aif submit "$SERVER" | tee "$out"
+  job=$(sed -n "s/^job \([0-9]*\) submitted: $SERVER$/\1/p" "$out")
+  [ -n "$job" ] || fail "aif submit names no job: $(<"$out")"
+  assert_contains "$out" "aif wait $service"
+  assert_contains "$out" "aif stop --job $job"
+  as_user bin/aif wait "$service" --timeout 60s | tee "$out"
+  assert_contains "$out" "^$service is ready at http://node[0-9]:[0-9]+ .*, job $job\)"
+  as_user bin/aif services --json >"$out"
+  assert_json "$out" 'map([.liveness, .record.kind, .record.state, .record.job_id])' "[[\"alive\",\"server\",\"ready\",\"$job\"]]"
+  as_user bin/aif status | tee "$out"
+  assert_contains "$out" "^job $job .*RUNNING .*on node"
+  assert_contains "$out" "server +$service +ready +alive"
+  as_user bin/aif stop "$service" | tee "$out"
+  assert_contains "$out" "job $job is told to end"
+  assert_eq "exit code" 0 "$(wait_job "$job" 45)"
+  assert_eq "state of the job" COMPLETED "$(job_state "$job")"
+  assert_clean
+}

@@ -8,6 +8,12 @@ case_job_without_recipe() {
     assert_eq "exit code of jobs/$script.sh without a recipe" 64 "$(wait_job "$job" 30)"
     assert_contains "$(output_of "$job")" "usage: sbatch jobs/$script.sh RECIPE"
   done
+  # who follows such a job hears of its end soon, and why
+  local out=$LOGS/without-recipe.out rc=0 t0=$SECONDS
+  as_user bin/aif submit --wait jobs/server.sh >"$out" 2>&1 || rc=$?
+  assert_eq "exit code of aif submit --wait" 69 $rc
+  assert_number "seconds until that is told" $((SECONDS - t0)) "<" 15
+  assert_contains "$out" "usage: sbatch jobs/server.sh RECIPE"
 }
 
 case_job_outside_the_project() {

@@ -20,9 +20,33 @@ check_run() { # RUN BENCH
   assert_json "$run/bench/$bench/vllm.json" 'has("request_throughput") and has("mean_ttft_ms") and has("completed")' true
 }
 check_archive() { # RUN
-  assert_archived "$1" 'count_over_time({__name__=~"llamacpp:.*"}[1h])'
-  assert_archived "$1" 'count_over_time({__name__=~"aif_bench_.*"}[1h])'
-  assert_archived "$1" 'count_over_time({__name__=~"aif_node_.*"}[1h])'
+  assert_archived "$1" 'count(last_over_time({__name__=~"llamacpp:.*"}[1h]))'
+  assert_archived "$1" 'count(last_over_time({__name__=~"aif_bench_.*"}[1h]))'
+  assert_archived "$1" 'count(last_over_time({__name__=~"aif_node_.*"}[1h]))'
+}
+
+# A bench that would go on for longer than any case waits for it.
+LONG=(--set workload.duration_seconds=600)
+wait_for_bench() { # JOB
+  wait_until 90 "the bench to send" bash -c "jq -e '.ready_at' '$T'/results/*-$1/steps/bench-$BENCH.json"
+}
+
+# Every key that is there while a job runs, one a line, in a file that only root can read.
+keep_secrets() {
+  (umask 077; cat "$REGISTRY/scrape.key" "$REGISTRY"/.keys/* | awk 1 >"$LOGS/secrets")
+  assert_number "keys" "$(grep -c . "$LOGS/secrets")" ">=" 2
+}
+assert_no_secret_in_arguments() {
+  local node; for node in head "${NODES[@]}"; do
+    ! on_node "$node" ps -eo args= | grep -F -f "$LOGS/secrets" || fail "a key is in an argument on $node"
+  done
+}
+assert_no_secret_kept() { # JOB RUN
+  local submitted; submitted=$(as_user sacct -n -P -o SubmitLine -j "$1")
+  assert_number "lines of sacct" "$(wc -l <<<"$submitted")" ">=" 4
+  ! grep -F -f "$LOGS/secrets" <<<"$submitted" || fail "a key is in what was submitted"
+  ! grep -rlF -f "$LOGS/secrets" "$2" "$(output_of "$1")" || fail "a key is in these files"
+  rm "$LOGS/secrets"
 }
 
 # a. The main job.
@@ -36,6 +60,9 @@ case_stack() {
     chmod 755 "$shims/$name"
   done
   job=$(as_user env PATH="$shims:/usr/local/bin:/usr/bin:/bin" /usr/bin/sbatch --parsable jobs/llamacpp-stack.sh)
+  wait_for_bench "$job"
+  keep_secrets
+  assert_no_secret_in_arguments
   assert_eq "exit code of the job" 0 "$(wait_job "$job" 400)"
   run=$(run_of "$job")
   check_run "$run" "$BENCH"
@@ -50,6 +77,7 @@ case_stack() {
   assert_json <(jq -s 'map(.job) | unique' "$run"/steps/*.json) . "[\"$job\"]"
   assert_json <(jq -s 'map(.step) | unique | length' "$run"/steps/*.json) . 3
   assert_contains "$(output_of "$job")" "report\.html"
+  assert_no_secret_kept "$job" "$run"
   assert_clean
 }
 
@@ -57,8 +85,8 @@ case_stack() {
 TIMEOUT_scancel=180
 case_scancel() {
   local job run results t0
-  job=$(submit jobs/llamacpp-stack.sh --set workload.duration_seconds=120 --set workload.requests_per_user=100000)
-  wait_until 90 "the bench to send" bash -c "jq -e '.ready_at' '$T'/results/*-$job/steps/bench-$BENCH.json"
+  job=$(submit jobs/llamacpp-stack.sh "${LONG[@]}")
+  wait_for_bench "$job"
   sleep 8
   t0=$SECONDS
   as_user scancel "$job"
@@ -99,5 +127,87 @@ case_local() {
   run=$(find "$T/results" -mindepth 1 -maxdepth 1 -type d -name '*-local-*')
   check_run "$run" "$BENCH"
   check_archive "$run"
+  assert_clean
+}
+
+# The time limit, told by --signal: the run is closed before Slurm would kill it.
+TIMEOUT_time_limit=200
+case_time_limit() {
+  local job run results
+  job=$(submit --time=2 --signal=B:TERM@60 jobs/llamacpp-stack.sh "${LONG[@]}")
+  assert_eq "exit code" 124 "$(wait_job "$job" 150)"
+  run=$(run_of "$job"); results=$run/bench/$BENCH/results.json
+  assert_file "$results" "$run"/{manifest.json,report.html,report.md}
+  assert_json "$results" '.completeness' '"interrupted"'
+  assert_json "$results" '.successes > 0' true
+  assert_json "$run/manifest.json" '[.state, .exit]' '["interrupted","time_limit"]'
+  check_archive "$run"
+  assert_clean
+}
+
+# Nobody tells of the time limit: the bench stops while the engine can still end what is in flight.
+TIMEOUT_time_limit_untold=200
+case_time_limit_untold() {
+  local job run results
+  sed '/^#SBATCH --signal/d' "$T/jobs/llamacpp-stack.sh" >"$T/jobs/tests-untold.sh"
+  job=$(submit --time=1 jobs/tests-untold.sh "${LONG[@]}")
+  assert_eq "exit code" 124 "$(wait_job "$job" 150)"
+  run=$(run_of "$job"); results=$run/bench/$BENCH/results.json
+  assert_file "$results" "$run"/{manifest.json,report.html,report.md}
+  assert_json "$results" '.completeness' '"interrupted"'
+  assert_json "$run/manifest.json" '[.state, .exit]' '["interrupted","time_limit"]'
+  check_archive "$run"
+  assert_clean
+}
+
+# An engine that dies in the middle of a bench ends the run; what was measured is kept.
+case_engine_killed() {
+  local job run results node pid t0
+  job=$(submit jobs/llamacpp-stack.sh "${LONG[@]}")
+  wait_for_bench "$job"
+  sleep 8
+  node=$(job_field "$job" BatchHost)
+  pid=$(on_node "$node" pgrep -u "$CLUSTER_USER" -x llama-server)
+  t0=$SECONDS
+  on_node "$node" kill -KILL "$pid"
+  assert_eq "exit code" 69 "$(wait_job "$job" 60)"
+  assert_number "seconds from the engine's end to the job's" $((SECONDS - t0)) "<" 15
+  run=$(run_of "$job"); results=$run/bench/$BENCH/results.json
+  assert_file "$results" "$run"/{manifest.json,report.html}
+  assert_json "$results" '.successes > 0' true
+  assert_json "$results" '.completeness != "complete"' true
+  assert_contains "$(output_of "$job")" "the engine ended after it was ready"
+  check_archive "$run"
+  assert_clean
+}
+
+# What the agents cost while a bench runs, without their children; and `aif stop` in the middle of it.
+TIMEOUT_cost=240
+case_cost() {
+  local job run node role pid before after ticks rss
+  job=$(submit jobs/llamacpp-stack.sh "${LONG[@]}")
+  wait_for_bench "$job"
+  sleep 5
+  run=$(run_of "$job"); node=$(job_field "$job" BatchHost)
+  declare -A pid before
+  cpu_ticks() { on_node "$node" awk '{ sub(/^.*\) /, ""); print $12 + $13 }' "/proc/$1/stat"; }
+  for role in server monitor; do
+    pid[$role]=$(jq -r .pid "$run/steps/$role.json")
+    before[$role]=$(cpu_ticks "${pid[$role]}")
+  done
+  sleep 60
+  for role in server monitor; do
+    after=$(cpu_ticks "${pid[$role]}")
+    ticks=$((after - ${before[$role]}))
+    rss=$(on_node "$node" awk '/^VmRSS:/ { print $2 }' "/proc/${pid[$role]}/status")
+    echo "aif $role: $rss KiB resident, $ticks ticks of $(getconf CLK_TCK) Hz in 60 s"
+    # another build than the release says nothing of the cost
+    [ -z "${AIF_BINARY:-}" ] || continue
+    assert_number "resident KiB of aif $role" "$rss" "<" 25600
+    assert_number "percent of a core of aif $role" "$(awk "BEGIN { print 100 * $ticks / $(getconf CLK_TCK) / 60 }")" "<" 1
+  done
+  as_user bin/aif stop --job "$job"
+  assert_eq "exit code" 143 "$(wait_job "$job" 60)"
+  assert_json "$run/bench/$BENCH/results.json" '.completeness' '"interrupted"'
   assert_clean
 }

@@ -4,14 +4,16 @@
 #
 #   tests/slurm/run.sh [PATTERN]     all cases, or those whose name matches PATTERN (a regular expression)
 #
-# Needs root, a release build (cargo build --release) and what cluster.sh needs. Brings the cluster up and, where it was down,
-# takes it down again. Every file cases-*.sh beside this one defines functions case_NAME; each runs in a shell of its own with a
-# time limit (TIMEOUT_NAME=seconds beside it, default 180). What they say is kept in target/slurm-tests/.
+# Needs root, Rust and what cluster.sh needs. Makes the release build, or takes the binary that AIF_BINARY names (of which the
+# cost of the agents is told, not asserted). Brings the cluster up and, where it was down, takes it down again. Every file
+# cases-*.sh beside this one defines functions case_NAME; each runs in a shell of its own with a time limit
+# (TIMEOUT_NAME=seconds beside it, default 180). What they say is kept in target/slurm-tests/.
 #
 set -euo pipefail
 
 ME=tests/slurm/run.sh
 HERE=$(dirname "$(readlink -f "$0")")
+[ -z "${AIF_BINARY:-}" ] || AIF_BINARY=$(readlink -f "$AIF_BINARY")
 PROJECT=$(dirname "$(dirname "$HERE")")
 cd "$PROJECT"
 # shellcheck source=sbatch/common.sh
@@ -20,6 +22,7 @@ cd "$PROJECT"
 is_root || die $EX_NOPERM "this suite brings up a cluster and must be run as root"
 for tool in jq curl; do command -v $tool >/dev/null || die $EX_MISSING "$tool is missing (tests/run.sh installs it)"; done
 
+[ -n "${AIF_BINARY:-}" ] || cargo build --locked --release
 LOGS=$PROJECT/target/slurm-tests
 rm -rf "$LOGS"; mkdir -p "$LOGS"
 

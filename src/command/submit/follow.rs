@@ -25,6 +25,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const ASK: [u64; 4] = [1, 2, 5, 10];
 /// Files that tell nothing for so long mean that the job may be gone.
 const SILENCE: Duration = Duration::from_mins(1);
+/// The same for a job that has told nothing yet: most often it refused its recipe, and was over before anybody looked.
+const FIRST_NEWS: Duration = Duration::from_secs(5);
 
 /// Follows the job; ends with its code.
 pub(super) async fn to_the_end(
@@ -52,7 +54,11 @@ pub(super) async fn to_the_end(
                 return Ok(manifest.exit.unwrap_or(Exit::Unavailable));
             }
         }
-        for record in store.records().iter().filter(|record| record.job_id == id) {
+        let mut records = store.records();
+        records.retain(|record| record.job_id == id);
+        // the server first, as it went
+        records.sort_by_key(|record| (record.kind != Kind::Server, record.started_at));
+        for record in &records {
             for line in lines_of(record, site, shell) {
                 if told.once(line) {
                     news = Instant::now();
@@ -65,7 +71,12 @@ pub(super) async fn to_the_end(
                 news = Instant::now();
             }
         }
-        if news.elapsed() > SILENCE {
+        let patience = if told.lines.is_empty() {
+            FIRST_NEWS
+        } else {
+            SILENCE
+        };
+        if news.elapsed() > patience {
             news = Instant::now();
             if client::squeue(None, Some(id))
                 .await
@@ -89,6 +100,7 @@ async fn wait_for_start(id: &str, store: &Store) -> anyhow::Result<()> {
             return Ok(());
         };
         match job.state.as_str() {
+            "PENDING" if job.reason == "None" => told.once("waits: not looked at yet".to_owned()),
             "PENDING" => told.once(format!("waits: {}", job.reason)),
             state => {
                 told.once(format!("{} on {}", state.to_lowercase(), job.nodes));
@@ -150,7 +162,15 @@ fn lines_of(record: &Record, site: &Site, shell: &Shell) -> Vec<String> {
         (Kind::Monitor, State::Ready) => {
             let port = port(&record.endpoints.api);
             let user = shell.env.get("USER").unwrap_or("$USER");
-            let login = site.login_host.as_deref().unwrap_or("LOGIN_NODE");
+            // without a name from the site, this machine: the job was submitted from it
+            let here = nix::unistd::gethostname()
+                .ok()
+                .and_then(|name| name.into_string().ok());
+            let login = site
+                .login_host
+                .clone()
+                .or(here)
+                .unwrap_or_else(|| "LOGIN_NODE".to_owned());
             let node = &record.node;
             let mut lines = vec![format!(
                 "monitor ready on {node}: http://{}:{port}",

@@ -235,12 +235,13 @@ impl Bench<'_> {
             facts: &facts,
             start,
         };
-        let ending = beside.until_end(running).await?;
-
+        let mut ending = beside.until_end(running).await?;
+        if ending == Ending::Planned && control.until.is_some_and(|until| start.elapsed() >= until)
+        {
+            ending = Ending::OutOfTime;
+        }
         facts.completeness = match ending {
-            Ending::Planned if control.until.is_none_or(|until| start.elapsed() < until) => {
-                Completeness::Complete
-            }
+            Ending::Planned => Completeness::Complete,
             _ => Completeness::Interrupted,
         };
         facts.look_for_monitor(context).await;
@@ -266,6 +267,11 @@ impl Bench<'_> {
         Ending::Lost(what) => Err(Failure::new(
             Exit::Unavailable,
             format!("the service was lost while it was loaded ({what}); what was measured before is kept in {}", folder.display()),
+        )
+        .into()),
+        Ending::OutOfTime => Err(Failure::new(
+            Exit::TimeLimit,
+            format!("the job of the service is about to end: the load was stopped {} s before that, and what was measured is kept in {}", END_SLACK.as_secs(), folder.display()),
         )
         .into()),
         Ending::Told => Ok(context.shutdown.cause().map_or(Exit::Terminated, crate::shutdown::Cause::exit)),

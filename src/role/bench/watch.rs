@@ -42,6 +42,8 @@ pub(super) enum Ending {
     Planned,
     /// Told to.
     Told,
+    /// The service's job ends before another request could.
+    OutOfTime,
     /// The service is gone.
     Lost(String),
 }

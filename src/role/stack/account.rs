@@ -86,7 +86,8 @@ pub(super) async fn finish(manifest: &mut Manifest, context: &Context, exit: Exi
 
 fn state(exit: Exit, cause: Option<Cause>) -> &'static str {
     match (exit, cause) {
-        (_, Some(_)) => "interrupted",
+        // the bench stops by itself when the job is about to end, without being told
+        (_, Some(_)) | (Exit::TimeLimit, None) => "interrupted",
         (Exit::Done | Exit::Invalid, None) => "complete",
         _ => "failed",
     }
