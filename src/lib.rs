@@ -17,8 +17,8 @@
 //! | [`command`] | subcommands, one file each |
 //! | [`role`] | stack, server, monitor, bench: what a process of ours can be |
 //! | [`report`] | pages, tables and files of a run |
-//! | [`launch`] | how a stack starts roles: by srun, or as local processes; who gets which CPUs |
-//! | [`load`] | the load generator: arrivals, phases, prompts (pure), and the dispatcher |
+//! | [`launch`] | how a job is handed to sbatch; how a stack starts roles: by srun, or as local processes; who gets which CPUs |
+//! | [`load`] | the load generator: arrivals, phases, prompts (pure), connections, and the dispatcher |
 //! | [`engine`] | what must be known of each engine |
 //! | [`registry`] | records, leases, look-ups, keys |
 //! | [`telemetry`] | logs, the agent's listener, samplers of node and job |
@@ -31,7 +31,7 @@
 //! | [`api`] | requests and answers of engines, SSE, a small HTTP client |
 //! | [`stats`] | samples to metrics, metrics to a verdict |
 //! | [`recipe`] | schema, faults, plan |
-//! | [`run`] | one execution: its folder, manifest and step files |
+//! | [`run`](mod@run) | one execution: its folder, manifest and step files |
 //! | [`exit`] [`env`](mod@env) [`files`] [`clock`] [`shutdown`] [`units`] [`terminal`] | leaves |
 //!
 //! # Layers
@@ -40,11 +40,13 @@
 //!
 //! ```text
 //! edge      main, lib, cli
-//! roles     role::*, command::*            never each other
+//! roles     role::*, command::*            never each other; role::note is what roles share
 //! services  registry, engine, load::dispatch, launch, report
-//! adapters  process, apptainer, api::client, slurm::client, prometheus, telemetry, site, library
-//! pure      recipe, stats, load::{arrival, phase, workload}, api::{openai, sse}, slurm::{hostlist, job_env, options}
-//! leaves    exit, env, shutdown, clock, files, units, terminal, run
+//! adapters  process, apptainer, api::client, slurm::client, load::{connection, exchange}, prometheus, telemetry,
+//!           site, library, run
+//! pure      recipe, stats, load::{arrival, phase, workload, sample}, api::{openai, sse},
+//!           slurm::{hostlist, job_env, options}
+//! leaves    exit, env, shutdown, clock, files, units, terminal
 //! ```
 //!
 //! # Life of a run

@@ -135,6 +135,11 @@ impl RunDir {
         self.path.join("logs").join(format!("{name}.log"))
     }
 
+    /// The names of the logs that there are, sorted.
+    pub fn logs(&self) -> Vec<String> {
+        names_in(&self.path.join("logs"), ".log")
+    }
+
     /// The step file of a role.
     pub fn step(&self, role: &str) -> PathBuf {
         self.path.join("steps").join(format!("{role}.json"))

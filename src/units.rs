@@ -6,9 +6,15 @@
 
 use std::time::Duration;
 
-/// Reads a duration; `None` where the text is none.
+/// A hundred years: a longer time is a slip, and no instant could be computed with it.
+const LONGEST: Duration = Duration::from_hours(24 * 36_525);
+
+/// Reads a duration; `None` where the text is none, or means more than a hundred years.
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
+    parse(text.trim()).filter(|duration| *duration <= LONGEST)
+}
+
+fn parse(text: &str) -> Option<Duration> {
     if text.is_empty() {
         return None;
     }
@@ -51,13 +57,18 @@ fn parse_slurm(text: &str) -> Option<Duration> {
         .map(str::parse::<u64>)
         .collect::<Result<Vec<_>, _>>()
         .ok()?;
-    let seconds = match parts[..] {
-        [hours, minutes] if text.contains('-') => hours * 3600 + minutes * 60,
-        [minutes, seconds] => minutes * 60 + seconds,
-        [hours, minutes, seconds] => hours * 3600 + minutes * 60 + seconds,
+    let (hours, minutes, seconds) = match parts[..] {
+        [hours, minutes] if text.contains('-') => (hours, minutes, 0),
+        [minutes, seconds] => (0, minutes, seconds),
+        [hours, minutes, seconds] => (hours, minutes, seconds),
         _ => return None,
     };
-    Some(Duration::from_secs(days * 86400 + seconds))
+    [(days, 86400), (hours, 3600), (minutes, 60), (seconds, 1)]
+        .into_iter()
+        .try_fold(0_u64, |total, (count, unit)| {
+            total.checked_add(count.checked_mul(unit)?)
+        })
+        .map(Duration::from_secs)
 }
 
 /// A duration in Slurm's own form, for `--time`: `[D-]HH:MM:SS`, rounded up to a second.
@@ -127,6 +138,12 @@ mod tests {
             ("3 parsecs", None),
             ("-1", None),
             ("12:", None),
+            ("18446744073709551615:00", None),
+            ("9999999999999999-00:00:00", None),
+            ("99999999999999999999d", None),
+            ("36525d", Some(3_155_760_000.0)),
+            ("36526d", None),
+            ("1e19", None),
         ];
         for (text, seconds) in cases {
             assert_eq!(
@@ -146,6 +163,11 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in ".{0,20}") {
+            let _ = parse_duration(&text);
+        }
+
+        #[test]
+        fn no_number_is_too_long(text in "([0-9]{1,25}-)?[0-9]{1,25}(:[0-9]{1,25}){0,3}[a-z]{0,2}") {
             let _ = parse_duration(&text);
         }
     }

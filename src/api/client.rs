@@ -108,17 +108,6 @@ pub async fn get(url: &str, access: &Access, timeout: Duration) -> Result<Answer
     send(Method::GET, url, access, None, timeout).await
 }
 
-/// Sends JSON by POST.
-pub async fn post_json(
-    url: &str,
-    access: &Access,
-    body: &serde_json::Value,
-    timeout: Duration,
-) -> Result<Answer, Error> {
-    let body = ("application/json", Bytes::from(body.to_string()));
-    send(Method::POST, url, access, Some(body), timeout).await
-}
-
 /// Sends a form by POST.
 pub async fn post_form(
     url: &str,

@@ -14,8 +14,13 @@ use crate::{command, exit::Exit};
 #[derive(Debug, Parser)]
 #[command(name = "aif", version, after_help = exit_codes(), max_term_width = 100, propagate_version = false)]
 pub struct Cli {
-    /// Site: a name in sbatch/sites/, or the path of a site file [env: `AIF_SITE`]
-    #[arg(long, global = true, value_name = "SITE")]
+    /// The site.
+    #[arg(
+        long,
+        global = true,
+        value_name = "SITE",
+        help = "Site: a name in sbatch/sites/, or the path of a site file [env: AIF_SITE]"
+    )]
     pub site: Option<String>,
 
     /// What is to be done.

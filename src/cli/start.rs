@@ -64,16 +64,16 @@ pub fn run(cli: Cli, env: Env) -> anyhow::Result<Exit> {
 }
 
 async fn dispatch(cli: Cli, env: Env) -> anyhow::Result<Exit> {
+    let env = match &cli.site {
+        Some(site) => env.with("AIF_SITE", site),
+        None => env,
+    };
     let home = env
         .path("AIF_HOME")
         .or_else(|| env.path("SLURM_SUBMIT_DIR"))
         .or_else(|| std::env::current_dir().ok())
         .unwrap_or_else(|| PathBuf::from("."));
-    let shell = Shell {
-        env,
-        home,
-        site_name: cli.site,
-    };
+    let shell = Shell { env, home };
     match cli.command {
         Command::Stack(args) => stack(args, &shell).await,
         Command::Server(args) => server(args, &shell).await,
@@ -284,17 +284,16 @@ async fn stack(args: StackArgs, shell: &Shell) -> anyhow::Result<Exit> {
         .map(|name| resolve(name, Kind::Client, &client_sets, shell))
         .collect::<anyhow::Result<Vec<_>>>()?;
 
+    // asked before anything is made: each recipe is handed to a step as arguments
+    for recipe in server.iter().chain(&monitor).chain(&benches) {
+        recipe.set_arguments()?;
+    }
     let first = server
         .iter()
         .chain(&benches)
         .next()
         .map(|recipe| &recipe.plan);
-    let service = match first {
-        Some(Plan::Server(plan)) => plan.service_name.clone(),
-        Some(Plan::Client(plan)) => plan.service_name.clone(),
-        Some(Plan::Monitor(plan)) => plan.service_name.clone(),
-        None => "stack".to_owned(),
-    };
+    let service = first.map_or("stack", Plan::service_name).to_owned();
     same_service(&service, monitor.iter().chain(&benches))?;
     let destination = benches.iter().find_map(|bench| match &bench.plan {
         Plan::Client(plan) => plan
@@ -335,11 +334,7 @@ fn same_service<'a>(
     others: impl Iterator<Item = &'a Resolved>,
 ) -> Result<(), Failure> {
     for other in others {
-        let (name, own) = match &other.plan {
-            Plan::Server(plan) => (&plan.name, &plan.service_name),
-            Plan::Monitor(plan) => (&plan.name, &plan.service_name),
-            Plan::Client(plan) => (&plan.name, &plan.service_name),
-        };
+        let (name, own) = (other.plan.name(), other.plan.service_name());
         if own != service {
             let message = format!(
                 "recipe {name} is about service {own}, the stack about {service}: recipes are linked by service_name"

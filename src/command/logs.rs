@@ -24,20 +24,7 @@ pub struct Args {
 /// Where run or role are not there.
 pub fn run(args: &Args, shell: &Shell) -> anyhow::Result<Exit> {
     let run = shell.find_run(&args.run)?;
-    let mut names: Vec<String> = std::fs::read_dir(run.path.join("logs"))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            entry
-                .ok()?
-                .file_name()
-                .into_string()
-                .ok()?
-                .strip_suffix(".log")
-                .map(str::to_owned)
-        })
-        .collect();
-    names.sort();
+    let mut names = run.logs();
     if let Some(role) = &args.role {
         let there = names.join(", ");
         names.retain(|name| name == role || name.starts_with(&format!("{role}-")));

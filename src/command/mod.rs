@@ -26,12 +26,10 @@ use crate::{
 /// What every command is given.
 #[derive(Debug, Clone)]
 pub struct Shell {
-    /// The environment.
+    /// The environment; a site named by `--site` stands in it as `AIF_SITE`, so that whatever is started has it, too.
     pub env: Env,
     /// Folder that holds jobs/, recipes/ and sbatch/.
     pub home: PathBuf,
-    /// Names a site (`--site`), above `AIF_SITE`.
-    pub site_name: Option<String>,
 }
 
 impl Shell {
@@ -42,11 +40,8 @@ impl Shell {
 
     /// The site.
     pub fn site(&self) -> Result<Site, Failure> {
-        let env = match &self.site_name {
-            Some(name) => self.env.clone().with("AIF_SITE", name),
-            None => self.env.clone(),
-        };
-        Site::load(&env, &self.home).or_exit(Exit::Site, || "the site file is invalid".to_owned())
+        Site::load(&self.env, &self.home)
+            .or_exit(Exit::Site, || "the site file is invalid".to_owned())
     }
 
     /// The folder of the registry.

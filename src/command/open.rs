@@ -136,7 +136,6 @@ mod tests {
         let shell = |env: Env| Shell {
             env,
             home: "/".into(),
-            site_name: None,
         };
         let job: Env = [("SLURM_JOB_ID", "7"), ("SLURMD_NODENAME", "n1")]
             .into_iter()

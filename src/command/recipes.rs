@@ -13,6 +13,7 @@ use super::Shell;
 use crate::{
     exit::{Exit, Failure},
     files,
+    launch::submission::{self, Request},
     library::{self, Found},
     recipe::{
         Kind, LoadModel, Plan, check,
@@ -48,6 +49,9 @@ enum Action {
         /// Print JSON instead of YAML
         #[arg(long)]
         json: bool,
+        /// Print the sbatch command that `aif submit` would run
+        #[arg(long, conflicts_with = "json")]
+        script: bool,
     },
     /// Check recipes; without a name, all of this project
     Check {
@@ -102,7 +106,15 @@ impl From<KindArg> for Kind {
 pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
     match args.action {
         Action::List { json } => list(shell, json),
-        Action::Show { recipe, sets, json } => show(shell, &recipe, &sets, json),
+        Action::Show {
+            recipe,
+            sets,
+            script: true,
+            ..
+        } => script(shell, &recipe, &sets),
+        Action::Show {
+            recipe, sets, json, ..
+        } => show(shell, &recipe, &sets, json),
         Action::Check { recipes, json } => check_all(shell, &recipes, json),
         Action::New { kind, name, output } => new(shell, kind.into(), &name, output),
         Action::Schema { kind, reference } => schema(kind.map(Kind::from), reference),
@@ -207,6 +219,20 @@ fn show(shell: &Shell, name: &str, sets: &[String], json: bool) -> anyhow::Resul
         let text = serde_yaml::to_string(&plan).context("cannot show the plan")?;
         terminal::line(text.trim_end())?;
     }
+    Ok(Exit::Done)
+}
+
+fn script(shell: &Shell, name: &str, sets: &[String]) -> anyhow::Result<Exit> {
+    let request = Request {
+        what: name,
+        sets,
+        ..Request::default()
+    };
+    let submission = submission::prepare(&request, &shell.env, &shell.site()?, &shell.home)?;
+    for warning in &submission.warnings {
+        terminal::note(format!("warning: {warning}"));
+    }
+    terminal::line(submission.command())?;
     Ok(Exit::Done)
 }
 
@@ -355,7 +381,6 @@ mod tests {
                 .into_iter()
                 .collect(),
             home: home.to_owned(),
-            site_name: None,
         };
         let line = Line::try_parse_from(["recipes"].iter().chain(words)).unwrap();
         run(line.args, &shell)

@@ -160,18 +160,13 @@ fn row(seen: &Seen, now: Timestamp) -> [String; 8] {
     let record = &seen.record;
     let endpoints = &record.endpoints;
     let endpoint = endpoints.api.as_ref().or(endpoints.agent.as_ref());
-    let life = match seen.liveness {
-        Liveness::Alive => "alive",
-        Liveness::Dead => "dead",
-        Liveness::Unknown => "unknown",
-    };
     let age = now.duration_since(record.started_at);
     [
         record.service_name.clone(),
         record.instance_id.clone(),
         kind_name(record.kind).to_owned(),
         state_name(record.state).to_owned(),
-        life.to_owned(),
+        seen.liveness.name().to_owned(),
         record.node.clone(),
         endpoint.map_or_else(|| "-".to_owned(), Clone::clone),
         // the clock of another node may be ahead of ours

@@ -5,7 +5,10 @@ use serde_json::json;
 use crate::{
     command::Shell,
     exit::Exit,
-    registry::{Kind, Liveness, Seen, Watch},
+    registry::{
+        Liveness, Seen, Watch,
+        record::{kind_name, state_name},
+    },
     slurm::client::{self, Job},
     terminal,
 };
@@ -68,23 +71,15 @@ fn print_jobs(jobs: &[Job]) -> std::io::Result<()> {
 fn print_instances(seen: &[Seen]) -> std::io::Result<()> {
     for seen in seen {
         let record = &seen.record;
-        let life = match seen.liveness {
-            Liveness::Alive => "alive",
-            Liveness::Dead => "dead",
-            Liveness::Unknown => "silent",
-        };
         let endpoint = record.endpoints.api.as_deref().unwrap_or("-");
         terminal::line(format_args!(
-            "  {:<8} {:<20} {:<9} {life:<6} on {:<10} {endpoint}",
-            kind(record.kind),
+            "  {:<8} {:<20} {:<9} {:<7} on {:<10} {endpoint}",
+            kind_name(record.kind),
             record.service_name,
-            format!("{:?}", record.state).to_lowercase(),
+            state_name(record.state),
+            seen.liveness.name(),
             record.node
         ))?;
     }
     Ok(())
-}
-
-fn kind(kind: Kind) -> String {
-    format!("{kind:?}").to_lowercase()
 }

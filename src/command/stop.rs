@@ -39,7 +39,9 @@ pub struct Args {
 pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
     let records = shell.store()?.records();
     let wanted = |record: &&Record| {
+        // a process of another machine cannot be told from here, and its number may be a stranger's
         record.kind != Kind::Static
+            && !record.is_out_of_reach()
             && match &args.service {
                 Some(service) => record.service_name == *service,
                 None => true,

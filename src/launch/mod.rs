@@ -2,10 +2,13 @@
 //!
 //! Either way a role is one child process of the stack: its exit is an event, and `SIGUSR1` to it means "you are done".
 //! `srun` forwards that to its task in milliseconds without the controller. (TERM to `srun` would kill the task at once.)
+//!
+//! [`submission`] stands before all that: how the job itself is handed to `sbatch`.
 
 pub mod cpus;
 pub mod local;
 pub mod srun;
+pub mod submission;
 
 use std::{fs::File, os::unix::process::ExitStatusExt as _, path::PathBuf, process::Stdio};
 
@@ -15,7 +18,7 @@ use nix::{
 };
 use tokio::process::{Child, Command};
 
-use crate::files;
+use crate::{exit::Exit, files};
 
 /// Why a role could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -122,15 +125,10 @@ impl Running {
             Ok(status) => status
                 .code()
                 .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
-            Err(_) => 70,
+            Err(_) => i32::from(Exit::Bug.code()),
         };
         self.ended = Some(code);
         code
-    }
-
-    /// Its code, if it has ended.
-    pub fn ended(&self) -> Option<i32> {
-        self.ended
     }
 
     /// Tells it that it is done.

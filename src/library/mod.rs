@@ -34,6 +34,27 @@ pub struct Resolved {
     pub plan: Plan,
     /// What should be said about it, one line each with its place.
     pub warnings: Vec<String>,
+    /// Keys whose override holds a secret: the entry shows it masked, so it cannot be handed on.
+    pub secret_keys: Vec<String>,
+}
+
+impl Resolved {
+    /// The overrides as arguments for another process of ours.
+    ///
+    /// # Errors
+    /// An override that holds a secret: everybody on the node can read arguments.
+    pub fn set_arguments(&self) -> Result<Vec<String>, Failure> {
+        if let Some(key) = self.secret_keys.first() {
+            let message = format!(
+                "--set {key} holds a secret, which others could read in the arguments of a step or job: export it as a variable, and write the value as '${{VARIABLE}}'"
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        let sets = self.entry.overrides.iter();
+        Ok(sets
+            .flat_map(|set| ["--set".to_owned(), set.clone()])
+            .collect())
+    }
 }
 
 /// The variables that recipes may use: the site's, above them the environment's (what a user exports is meant), and
@@ -95,19 +116,27 @@ pub fn plan_found(
     let mut shown = serde_json::to_value(&planned.plan).unwrap_or_default();
     let secrets = mask::secrets(&shown, variables);
     mask::mask_value(&mut shown, &secrets);
+    let masked_sets: Vec<String> = overrides
+        .iter()
+        .map(|text| masked(text, &secrets))
+        .collect();
+    let secret_keys = overrides
+        .iter()
+        .zip(&masked_sets)
+        .filter(|(set, masked)| set != masked)
+        .filter_map(|(set, _)| Some(set.split_once('=')?.0.to_owned()));
+    let secret_keys = secret_keys.collect();
     Ok(Resolved {
         entry: RecipeEntry {
             kind: planned.plan.kind().name().to_owned(),
             path: path.clone(),
             text: masked(&found.text, &secrets),
-            overrides: overrides
-                .iter()
-                .map(|text| masked(text, &secrets))
-                .collect(),
+            overrides: masked_sets,
             plan: shown,
         },
         plan: planned.plan,
         warnings: planned.warnings.iter().map(ToString::to_string).collect(),
+        secret_keys,
     })
 }
 

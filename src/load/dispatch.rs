@@ -205,9 +205,11 @@ impl<C: Connect, O: Observer> Load<C, O> {
                 think_time
             };
             if !pause.is_zero() {
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    () = self.control.drain.cancelled() => return,
+                let next = start.elapsed().saturating_add(pause);
+                // whoever thinks longer than the load lasts does not hold it up
+                let next = self.end().map_or(next, |end| next.min(end));
+                if !self.sleep_until(start + next).await {
+                    return;
                 }
             }
         }
@@ -224,7 +226,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
         for intended in times {
             if self.is_over(intended) || !self.claim(intended) {
                 // the window is open to its end, also behind the last arrival
-                if let Some(end) = self.phases.load_end().filter(|_| self.total.is_none()) {
+                if let Some(end) = self.end().filter(|_| self.total.is_none()) {
                     self.sleep_until(start + end).await;
                 }
                 return;
@@ -258,8 +260,13 @@ impl<C: Connect, O: Observer> Load<C, O> {
     }
 
     fn is_over(&self, at: Duration) -> bool {
-        self.phases.load_end().is_some_and(|end| at >= end)
-            || self.control.until.is_some_and(|until| at >= until)
+        self.end().is_some_and(|end| at >= end)
+    }
+
+    /// When nothing is sent any more, if only time ends the load: by the plan, or because the service's job ends.
+    fn end(&self) -> Option<Duration> {
+        let ends = self.phases.load_end().into_iter().chain(self.control.until);
+        ends.min()
     }
 
     /// Takes one of the requests that the plan allows; those of the warm-up do not count.

@@ -159,8 +159,11 @@ async fn send<C: Connect>(
     start: Instant,
     sample: &mut Sample,
 ) -> Result<(Option<Connection>, Response<Incoming>), Failed> {
+    let mut again = false;
     loop {
-        let mut connection = if let Some(connection) = target.pool.take() {
+        // a second try goes by a new connection: whatever closed the idle one may have closed all of them
+        let idle = if again { None } else { target.pool.take() };
+        let mut connection = if let Some(connection) = idle {
             connection
         } else {
             let opened = target.pool.open().await;
@@ -173,7 +176,7 @@ async fn send<C: Connect>(
         match connection.sender.send_request(request(target, call)?).await {
             Ok(response) => return Ok((Some(connection), response)),
             // the server had closed it while it was idle: nothing of this request was heard
-            Err(error) if used && is_stale(&error) => {}
+            Err(error) if used && is_stale(&error) => again = true,
             Err(error) => return Err(Failed("connection", said(&error))),
         }
     }

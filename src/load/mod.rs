@@ -10,3 +10,6 @@ pub mod exchange;
 pub mod phase;
 pub mod sample;
 pub mod workload;
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! with either would be an endpoint that nobody reaches. So the name counts only where it resolves to an address that
 //! one of our interfaces has; else an interface's own address is taken.
 
-use std::net::{IpAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
 
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 
@@ -22,6 +22,15 @@ pub fn reachable_address(node: &str, in_slurm: bool) -> String {
         .map(|addresses| addresses.map(|address| address.ip()).collect())
         .unwrap_or_default();
     choose(node, &resolved, &own_addresses())
+}
+
+/// Where to listen, so that [`reachable_address`] reaches it: everywhere under Slurm, else on the loopback only.
+pub fn listening_address(reachable: &str, in_slurm: bool) -> IpAddr {
+    match (in_slurm, reachable.starts_with('[')) {
+        (false, _) => Ipv4Addr::LOCALHOST.into(),
+        (true, false) => Ipv4Addr::UNSPECIFIED.into(),
+        (true, true) => Ipv6Addr::UNSPECIFIED.into(),
+    }
 }
 
 fn choose(node: &str, resolved: &[IpAddr], own: &[IpAddr]) -> String {
@@ -62,6 +71,18 @@ fn own_addresses() -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn under_slurm_one_listens_everywhere_and_else_on_the_loopback() {
+        let cases = [
+            ("127.0.0.1", false, "127.0.0.1"),
+            ("node7", true, "0.0.0.0"),
+            ("[fd00::7]", true, "::"),
+        ];
+        for (reachable, in_slurm, listens) in cases {
+            assert_eq!(listening_address(reachable, in_slurm).to_string(), listens);
+        }
+    }
 
     fn ips(texts: &[&str]) -> Vec<IpAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()

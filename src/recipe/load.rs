@@ -226,12 +226,7 @@ impl Node {
 
     /// A duration: seconds, `20m`, `1h30m`, `04:00:00`.
     pub fn as_duration(&self) -> Option<Duration> {
-        let text = self.as_text()?;
-        // Longer runs of digits are no time that anybody means, and would overflow on their way to seconds.
-        let bounded = text
-            .split(|c: char| !c.is_ascii_digit())
-            .all(|digits| digits.len() <= 9);
-        bounded.then(|| units::parse_duration(text)).flatten()
+        units::parse_duration(self.as_text()?)
     }
 
     /// Memory in GiB: a number, or `64GB`, `64GiB`, `64G`, `512MB`, `1T`.

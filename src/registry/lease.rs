@@ -30,6 +30,17 @@ pub enum Liveness {
     Unknown,
 }
 
+impl Liveness {
+    /// Its name, as tables show it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Dead => "dead",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// A record and what is known of its life.
 #[derive(Debug, Clone)]
 pub struct Seen {

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{gather::Report, outcome::Outcome, text};
+use super::{gather::Report, text};
 use crate::{
     stats::results::{Completeness, Metric, Results, Verdict},
     units,
@@ -229,11 +229,6 @@ impl Summary {
                 .collect(),
             report: page.to_owned(),
         }
-    }
-
-    /// May the numbers not be used?
-    pub fn is_invalid(&self) -> bool {
-        self.outcome == Outcome::Invalid.word()
     }
 }
 

@@ -58,14 +58,20 @@ pub struct Job {
     pub nodes: String,
 }
 
-async fn call(
+async fn call(program: &'static str, arguments: &[String]) -> Result<String, Error> {
+    call_in(program, arguments, None, &[]).await
+}
+
+async fn call_in(
     program: &'static str,
     arguments: &[String],
     folder: Option<&Path>,
+    variables: &[(&str, &str)],
 ) -> Result<String, Error> {
     let mut command = Command::new(program);
     command
         .args(arguments)
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .kill_on_drop(true);
     if let Some(folder) = folder {
@@ -85,11 +91,15 @@ async fn call(
     }
 }
 
-/// Submits a job; gives its id.
-pub async fn sbatch(arguments: &[String], folder: &Path) -> Result<String, Error> {
+/// Submits a job from this folder; gives its id. The job gets our environment, and in it these variables.
+pub async fn sbatch(
+    arguments: &[String],
+    folder: &Path,
+    variables: &[(&str, &str)],
+) -> Result<String, Error> {
     let mut all = vec!["--parsable".to_owned()];
     all.extend_from_slice(arguments);
-    let answer = call("sbatch", &all, Some(folder)).await?;
+    let answer = call_in("sbatch", &all, Some(folder), variables).await?;
     // `123` or, in a federation, `123;cluster`
     Ok(answer
         .trim()
@@ -110,7 +120,7 @@ pub async fn squeue(user: Option<&str>, job: Option<&str>) -> Result<Vec<Job>, E
     if let Some(job) = job {
         arguments.push(format!("--jobs={job}"));
     }
-    match call("squeue", &arguments, None).await {
+    match call("squeue", &arguments).await {
         Ok(answer) => Ok(answer.lines().filter_map(parse_squeue).collect()),
         Err(Error::Refused { message, .. }) if message.contains("Invalid job id") => Ok(Vec::new()),
         Err(error) => Err(error),
@@ -148,7 +158,7 @@ pub async fn sacct(job: &str, fields: &[&str]) -> Result<Vec<(String, String)>, 
         format!("--jobs={job}"),
         format!("--format={}", fields.join(",")),
     ];
-    let answer = call("sacct", &arguments, None).await?;
+    let answer = call("sacct", &arguments).await?;
     let values = answer.lines().next_back().unwrap_or_default().split('|');
     Ok(fields
         .iter()
@@ -164,7 +174,7 @@ pub async fn scancel(job: &str, running: bool) -> Result<(), Error> {
         arguments.extend(["--batch".to_owned(), "--signal=TERM".to_owned()]);
     }
     arguments.push(job.to_owned());
-    call("scancel", &arguments, None).await.map(drop)
+    call("scancel", &arguments).await.map(drop)
 }
 
 #[cfg(test)]

@@ -93,11 +93,6 @@ impl JobEnv {
             job_id,
         })
     }
-
-    /// Is this process the batch script (and not a step)?
-    pub fn is_batch(&self) -> bool {
-        self.step_id.is_none()
-    }
 }
 
 /// The component whose node list holds the step's.

@@ -3,8 +3,6 @@
 //! Options given to sbatch win over the `#SBATCH` lines of a script, so a job script needs no template: it holds what is
 //! the same everywhere, and what differs is said here.
 
-use std::time::Duration;
-
 use crate::{recipe::Resources, units};
 
 /// What a site says about submitting, resolved for one job.
@@ -66,25 +64,10 @@ fn gpus(count: u32, request: Option<&str>) -> String {
     }
 }
 
-/// The quality of service for a job of this length: the shortest of the short ones that holds it, else the default.
-pub fn qos_for(
-    limit: Option<Duration>,
-    short: &[(String, Duration)],
-    default: Option<&str>,
-) -> Option<String> {
-    limit
-        .and_then(|limit| {
-            short
-                .iter()
-                .filter(|(_, longest)| limit <= *longest)
-                .min_by_key(|(_, longest)| *longest)
-        })
-        .map(|(name, _)| name.clone())
-        .or_else(|| default.map(str::to_owned))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -105,19 +88,5 @@ mod tests {
             for_recipe(&resources, &defaults).join(" "),
             "--account=p200981 --partition=gpu --nodes=1 --ntasks=1 --cpus-per-task=8 --mem=65536M --gres=gpu:1 --time=04:00:00"
         );
-    }
-
-    #[test]
-    fn a_short_job_takes_the_short_queue() {
-        let short = [("dev".to_owned(), Duration::from_mins(30))];
-        assert_eq!(
-            qos_for(Some(Duration::from_mins(10)), &short, Some("default")).as_deref(),
-            Some("dev")
-        );
-        assert_eq!(
-            qos_for(Some(Duration::from_hours(2)), &short, Some("default")).as_deref(),
-            Some("default")
-        );
-        assert_eq!(qos_for(None, &short, None), None);
     }
 }

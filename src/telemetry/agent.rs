@@ -16,6 +16,8 @@
 
 use std::{
     convert::Infallible,
+    io,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -39,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::client::{self, Access},
+    process::port,
     shutdown::Shutdown,
 };
 
@@ -54,6 +57,26 @@ const HEADER_LIMIT: Duration = Duration::from_secs(10);
 const CONNECTIONS: usize = 64;
 /// Pause after an `accept` that failed: most often there are no file descriptors left for a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Ports that are drawn from the site's range.
+const DRAWS: u32 = 5;
+
+/// A listener for an agent, in the site's range of ports: other nodes may reach no others. Where none of them is free,
+/// any port.
+///
+/// # Errors
+/// Where not even that is to be had.
+pub async fn listen(host: IpAddr, range: (u16, u16)) -> io::Result<TcpListener> {
+    for _ in 0..DRAWS {
+        let Ok(port) = port::draw(range, &[]) else {
+            break;
+        };
+        // between the draw and here another process may have taken it
+        if let Ok(listener) = TcpListener::bind((host, port)).await {
+            return Ok(listener);
+        }
+    }
+    TcpListener::bind((host, 0)).await
+}
 
 /// An engine's metrics, to be served again.
 #[derive(Debug, Clone)]

@@ -1,8 +1,11 @@
 //! A laboratory for whole runs: a scrubbed environment, a registry and a home of its own, and the real binary.
 
 use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -107,33 +110,39 @@ impl Lab {
         found
     }
 
-    /// Processes whose environment names this laboratory: whatever a run left behind.
-    pub(crate) fn leftovers(&self) -> Vec<String> {
+    /// Processes whose environment names this laboratory, with their command lines.
+    fn processes(&self) -> Vec<(i32, String)> {
         let mark = format!("HOME={}", self.path().display());
-        std::fs::read_dir("/proc")
-            .expect("/proc")
-            .filter_map(|entry| {
-                entry
-                    .ok()?
-                    .file_name()
-                    .into_string()
-                    .ok()?
-                    .parse::<u32>()
-                    .ok()
-            })
-            .filter(|pid| {
+        let pids = std::fs::read_dir("/proc").expect("/proc").flatten();
+        pids.filter_map(|entry| entry.file_name().into_string().ok()?.parse().ok())
+            .filter(|pid: &i32| {
                 let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
                 environ
                     .split(|byte| *byte == 0)
                     .any(|variable| variable == mark.as_bytes())
             })
             .map(|pid| {
-                std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                    .unwrap_or_default()
-                    .replace('\0', " ")
+                let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+                (pid, command.unwrap_or_default().replace('\0', " "))
             })
-            .filter(|command| !command.is_empty())
+            .filter(|(_, command)| !command.is_empty())
             .collect()
+    }
+
+    /// Whatever a run left behind.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let left = self.processes().into_iter();
+        left.map(|(_, command)| command).collect()
+    }
+
+    /// The process of this laboratory whose command begins so (without the program's folder), if it runs.
+    pub(crate) fn pid_of(&self, words: &str) -> Option<i32> {
+        let found = self.processes().into_iter().find(|(_, command)| {
+            let first = command.split(' ').next().unwrap_or_default();
+            let folder = first.rfind('/').map_or(0, |at| at + 1);
+            command[folder..].starts_with(&format!("{words} "))
+        });
+        found.map(|(pid, _)| pid)
     }
 
     /// Waits until nothing of this laboratory runs any more.
@@ -149,12 +158,91 @@ impl Lab {
     }
 }
 
-/// Path of the scripted engine that stands in for a real one.
-pub(crate) fn scripted_engine() -> PathBuf {
+/// Path of a program of `tests/` that stands in for a real one; cargo builds it with the tests.
+pub(crate) fn example(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_aif"))
         .parent()
         .expect("the folder of the binary");
-    folder.join("examples/scripted-engine")
+    let path = folder.join("examples").join(name);
+    // a whole `cargo test` builds it; `cargo test --test it` does not
+    assert!(
+        path.exists(),
+        "build it first: cargo build --example {name}"
+    );
+    path
+}
+
+/// Path of the scripted engine that stands in for a real one.
+pub(crate) fn scripted_engine() -> PathBuf {
+    example("scripted-engine")
+}
+
+/// The scripted engine as a process of its own; it is killed when the test forgets it.
+pub(crate) struct Engine {
+    child: std::process::Child,
+    port: u16,
+}
+
+impl Engine {
+    /// Starts it with these flags.
+    pub(crate) fn start(flags: &[&str]) -> Self {
+        let mut child = Command::new(scripted_engine())
+            .args(flags)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the engine starts");
+        let mut said = String::new();
+        BufReader::new(child.stdout.as_mut().expect("its output"))
+            .read_line(&mut said)
+            .expect("its first line");
+        let port = said.trim().rsplit(' ').next().unwrap_or_default();
+        Self {
+            port: port.parse().unwrap_or_else(|_| panic!("no port: {said}")),
+            child,
+        }
+    }
+
+    /// Its base URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// What it counted.
+    pub(crate) fn stats(&self) -> serde_json::Value {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        stream
+            .write_all(b"GET /stats HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")
+            .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        serde_json::from_str(body).expect("JSON")
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Held by tests that measure rates, one at a time: two loads on two cores would measure each other.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Within so many parts of a hundred.
+#[track_caller]
+pub(crate) fn assert_near(what: &str, found: f64, wanted: f64, percent: f64) {
+    assert!(
+        (found - wanted).abs() <= wanted * percent / 100.0,
+        "{what}: {found}, not {wanted} within {percent} %"
+    );
 }
 
 /// A clock that a test reads.

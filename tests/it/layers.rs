@@ -28,8 +28,6 @@ const MAP: &[(&str, usize)] = &[
     ("files", 0),
     ("units", 0),
     ("terminal", 0),
-    // the folder of a run knows the facts of its job, and nothing else above the leaves
-    ("run", 1),
     ("recipe", 1),
     ("stats", 1),
     ("load", 1),
@@ -43,17 +41,26 @@ const MAP: &[(&str, usize)] = &[
     ("telemetry", 2),
     ("site", 2),
     ("library", 2),
+    // files of a run, with the facts of its job
+    ("run", 2),
+    ("load::connection", 2),
+    ("load::exchange", 2),
     ("registry", 3),
     ("engine", 3),
     ("load::dispatch", 3),
     ("launch", 3),
     ("report", 3),
     ("role", 4),
+    // what all roles are given beside `role` itself; see SHARED
+    ("role::note", 4),
     ("command", 4),
     ("cli", 5),
     ("main", 5),
     ("lib", 5),
 ];
+
+/// Modules below `role` and `command` that are no role and no command of their own: all may use them.
+const SHARED: [&str; 1] = ["role::note"];
 
 /// What may lie in the project's folder, besides names that start with a dot and what `.gitignore` names.
 const TOP: [&str; 9] = [
@@ -249,8 +256,9 @@ fn fault(module: &str, used: &str) -> Option<String> {
                 path.with_extension("rs").is_file()
             }
         });
-        (["role", "command"].contains(&kind.as_str()) && is_module)
-            .then(|| format!("{kind}::{name}"))
+        let peer = format!("{kind}::{name}");
+        let is_peer = ["role", "command"].contains(&kind.as_str()) && is_module;
+        (is_peer && !SHARED.contains(&peer.as_str())).then_some(peer)
     };
     let is_high =
         |path: &str| ["role", "command"].contains(&path.split("::").next().unwrap_or_default());
@@ -416,6 +424,10 @@ fn the_rules_say_no_where_they_should() {
         ("role::stack", "role::server::run", true),
         ("role::stack::account", "role::stack::Config", false),
         ("role::stack", "role::Context", false),
+        ("role::server", "role::note::StepNote", false),
+        ("role::note", "role::server::Config", true),
+        ("load::workload", "load::exchange::run", true),
+        ("recipe::plan", "run::RunDir", true),
         ("role::bench", "command::Shell", true),
         ("command::open", "role::Context", true),
         ("command::open", "command::export::run", true),

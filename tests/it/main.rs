@@ -1,8 +1,11 @@
 //! Tests of the whole binary.
 
+mod bench;
 mod lab;
 mod layers;
 mod monitor;
+mod reference;
 mod registry;
 mod report;
 mod server;
+mod stack;

@@ -72,7 +72,6 @@ impl Runs {
         let shell = Shell {
             env,
             home: self.folder.path().to_owned(),
-            site_name: None,
         };
         let args = command::report::Args {
             runs: runs.iter().map(|run| (*run).to_owned()).collect(),

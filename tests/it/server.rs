@@ -1,101 +1,21 @@
 //! The server role with real child processes: readiness proven, endings clean, errors that say what happened.
 //!
-//! The engine is this test binary itself, started again as [`as_engine`]: a small HTTP server that behaves as the
-//! recipe's environment tells it.
+//! The engine is `tests/toy_engine.rs`: a small HTTP server that behaves as the recipe's environment tells it.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::PathBuf,
     time::Duration,
 };
 
-use aif::env::Env;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::lab::{Lab, Started, now, wait_until};
-
-/// Not a test: the engine. Listens on `PORT`, and does what `TOY` says.
-#[test]
-#[ignore = "started by the other tests as an engine"]
-fn as_engine() {
-    let env = Env::of_process();
-    let Some(mode) = env.get("TOY") else { return };
-    let listen = |port: u16| TcpListener::bind(("127.0.0.1", port)).expect("a port");
-    match mode {
-        "die" => {
-            println!("loading the model\nOSError: [Errno 98] Address already in use, or so");
-            #[expect(
-                clippy::exit,
-                clippy::disallowed_methods,
-                reason = "an engine that fails"
-            )]
-            std::process::exit(3);
-        }
-        "elsewhere" => serve(&listen(0), &env),
-        mode => {
-            println!("listening");
-            if mode == "crash" {
-                std::thread::spawn(|| {
-                    std::thread::sleep(Duration::from_millis(700));
-                    println!("CUDA out of memory");
-                    #[expect(
-                        clippy::exit,
-                        clippy::disallowed_methods,
-                        reason = "an engine that crashes"
-                    )]
-                    std::process::exit(139);
-                });
-            }
-            serve(&listen(env.number("PORT").expect("PORT is set")), &env);
-        }
-    }
-}
-
-fn serve(listener: &TcpListener, env: &Env) {
-    let key = env
-        .path("LLAMA_ARG_API_KEY_FILE")
-        .map(|file| std::fs::read_to_string(file).expect("the key file"));
-    for stream in listener.incoming() {
-        let mut stream = stream.expect("a client");
-        let mut lines = BufReader::new(stream.try_clone().expect("a stream")).lines();
-        let request = lines.next().and_then(Result::ok).unwrap_or_default();
-        let head: Vec<String> = lines
-            .map_while(Result::ok)
-            .take_while(|l| !l.is_empty())
-            .collect();
-        let path = request.split(' ').nth(1).unwrap_or("/");
-        let admitted = key.as_ref().is_none_or(|key| {
-            head.iter()
-                .any(|line| line.eq_ignore_ascii_case(&format!("authorization: bearer {key}")))
-        });
-        let (status, body) = match path {
-            "/health" if env.get("TOY") == Some("never") => ("503 Busy", "loading"),
-            "/" | "/health" => ("200 OK", "ok"),
-            _ if !admitted => ("401 Unauthorized", "no"),
-            "/metrics" => (
-                "200 OK",
-                "llamacpp:requests_processing 0\nllamacpp:requests_deferred 0\n",
-            ),
-            "/v1/models" => ("200 OK", r#"{"data": [{"id": "toy-model"}]}"#),
-            "/props" => ("200 OK", r#"{"build_info": "b42"}"#),
-            _ => ("404 Not Found", ""),
-        };
-        let _ = write!(
-            stream,
-            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            body.len()
-        );
-    }
-}
+use crate::lab::{Lab, Started, example, now, wait_until};
 
 fn engine_program() -> String {
-    let own = std::env::current_exe().expect("this binary");
-    format!(
-        "{} --exact server::as_engine --ignored --nocapture",
-        own.display()
-    )
+    example("toy-engine").display().to_string()
 }
 
 /// A recipe whose program is the engine, in this mode; `more` are further lines of `service`.

@@ -244,7 +244,7 @@ impl Bench<'_> {
             Ending::Planned => Completeness::Complete,
             _ => Completeness::Interrupted,
         };
-        facts.look_for_monitor(context);
+        facts.look_for_monitor(context).await;
         facts.cpu_seconds = outcome::cpu_seconds() - cpu;
         let samples = load.samples();
         facts.counted = service.counted(context, counters, &samples).await;

@@ -13,7 +13,7 @@ use crate::{
     launch::cpus,
     load::{arrival, sample::Sample},
     recipe::{Arrival, ClientPlan, LoadModel},
-    registry::{Kind, Record},
+    registry::{Kind, Liveness, Record, Watch},
     report,
     role::Context,
     stats::{
@@ -32,13 +32,6 @@ struct Cores {
     known: bool,
 }
 
-/// The monitor that was there at the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum MonitorSeen {
-    There,
-    Lost,
-}
-
 /// What is known of a load besides its samples.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
@@ -48,7 +41,9 @@ pub(super) struct Facts {
     target: TargetFacts,
     cpus: Vec<usize>,
     cores: Cores,
-    monitor: Option<MonitorSeen>,
+    /// Monitors of the run that were there at the start.
+    monitors: Vec<String>,
+    monitor_lost: bool,
     probes: Vec<(usize, u64)>,
     /// SHA-256 of the stimulus.
     pub(super) stimulus: String,
@@ -92,7 +87,8 @@ impl Facts {
                 known: told && !near,
             },
             cpus: own,
-            monitor: (context.in_stack && monitors(context)).then_some(MonitorSeen::There),
+            monitors: monitors(context),
+            monitor_lost: false,
             probes: calibration.probes.clone(),
             stimulus: String::new(),
             started_at: clock::now(),
@@ -102,19 +98,33 @@ impl Facts {
         }
     }
 
-    /// Looks once more what is left of the monitor that was there at the start.
-    pub(super) fn look_for_monitor(&mut self, context: &Context) {
-        if self.monitor.is_some() && !monitors(context) {
-            self.monitor = Some(MonitorSeen::Lost);
+    /// Looks once more what is left of the monitors that were there at the start. One that was started again has another
+    /// name: what happened between the two, nobody saw.
+    pub(super) async fn look_for_monitor(&mut self, context: &Context) {
+        if self.monitors.is_empty() {
+            return;
         }
+        let seen = Watch::new(&context.store).refresh().await;
+        let is_there = |id: &String| {
+            seen.iter()
+                .any(|seen| seen.record.instance_id == *id && seen.liveness != Liveness::Dead)
+        };
+        self.monitor_lost = !self.monitors.iter().all(is_there);
     }
 }
 
-/// Is a monitor of this run registered?
-fn monitors(context: &Context) -> bool {
-    context.store.records().iter().any(|record| {
-        record.kind == Kind::Monitor && record.run.as_deref() == Some(&context.run.id)
-    })
+/// The monitors of this run.
+fn monitors(context: &Context) -> Vec<String> {
+    if !context.in_stack {
+        return Vec::new();
+    }
+    let records = context.store.records().into_iter();
+    records
+        .filter(|record| {
+            record.kind == Kind::Monitor && record.run.as_deref() == Some(&context.run.id)
+        })
+        .map(|record| record.instance_id)
+        .collect()
 }
 
 /// CPU time of this process so far, in seconds.
@@ -228,7 +238,7 @@ pub(super) fn assemble(
         counted_by_chunks: !by_usage,
         cores_shared: facts.cores.shared,
         cores_known: facts.cores.known,
-        monitor_lost: facts.monitor == Some(MonitorSeen::Lost),
+        monitor_lost: facts.monitor_lost,
         interrupted: facts.completeness == Completeness::Interrupted,
         poisson,
     });

@@ -1,11 +1,6 @@
 //! All that a monitor makes before Prometheus starts: step file, data folder, keys, configuration, agent, record.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
@@ -17,16 +12,17 @@ use crate::{
     exit::{Exit, OrExit as _},
     files::{self, Durability},
     launch::cpus,
+    process::address::listening_address,
     prometheus::{
         config::{self, Scraping},
         folder::{LocalFolder, MEMORY_CAP, Medium},
         process::{self, Binary, Options, choose_port},
     },
-    recipe::{MonitorPlan, PortChoice},
+    recipe::MonitorPlan,
     registry::{Kind, Publication, Record, record::LOCAL},
     role::{Context, StepNote},
     telemetry::{
-        agent::{Agent, Serving},
+        agent::{self, Agent, Serving},
         host,
     },
     units::prometheus_duration,
@@ -60,11 +56,7 @@ pub(super) async fn start(
     record.job_id = context.job_id();
     record.cpus = cpus::allowed();
     let folder = data_folder(context, &record)?;
-    let listen: IpAddr = match job {
-        None => Ipv4Addr::LOCALHOST.into(),
-        Some(_) if record.address.starts_with('[') => Ipv6Addr::UNSPECIFIED.into(),
-        Some(_) => Ipv4Addr::UNSPECIFIED.into(),
-    };
+    let listen = listening_address(&record.address, job.is_some());
     let port = choose_port(listen, plan.port, context.site.ports())
         .or_exit(Exit::Unavailable, || "Prometheus has no port".to_owned())?;
     if port.fallback {
@@ -108,7 +100,9 @@ pub(super) async fn start(
         access: Access::Basic(config::USER.to_owned(), password),
     };
 
-    let agent = bind_agent(listen, context.site.ports()).await?;
+    let agent = agent::listen(listen, context.site.ports())
+        .await
+        .context("the agent has no port")?;
     let agent_port = agent.local_addr().context("the agent's address")?.port();
     record.ports = vec![port.number];
     record.endpoints.agent = Some(format!("http://{}:{agent_port}", record.address));
@@ -184,21 +178,6 @@ fn data_folder(context: &Context, record: &Record) -> anyhow::Result<LocalFolder
     Ok(folder)
 }
 
-/// A listener for the agent, in the site's range: other nodes may reach no other ports.
-async fn bind_agent(host: IpAddr, range: (u16, u16)) -> anyhow::Result<TcpListener> {
-    for _ in 0..5 {
-        let port = choose_port(host, PortChoice::Auto, range)
-            .or_exit(Exit::Unavailable, || "the agent has no port".to_owned())?;
-        // between the choice and here another process may have taken it
-        if let Ok(listener) = TcpListener::bind((host, port.number)).await {
-            return Ok(listener);
-        }
-    }
-    TcpListener::bind((host, 0))
-        .await
-        .context("the agent has no port")
-}
-
 fn serve(
     listener: TcpListener,
     key: String,
@@ -210,14 +189,14 @@ fn serve(
     metrics.register(&mut registry);
     host::register(&mut registry, &context.env);
     let record = publication.clone();
-    let agent = Agent {
+    let own = Agent {
         key,
         metrics: registry,
         instance: Box::new(move || serde_json::to_value(record.record()).unwrap_or_default()),
         engine: None,
         scrapes: Arc::clone(&metrics.scrapes),
     };
-    Arc::new(agent).serve(listener, &context.shutdown)
+    Arc::new(own).serve(listener, &context.shutdown)
 }
 
 /// Has `promtool`, where there is one, look at the configuration. Prometheus itself refuses a bad one: this only warns.

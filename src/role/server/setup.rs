@@ -4,7 +4,6 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -15,13 +14,13 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     files,
     launch::cpus,
-    process::{child::Ended, tree},
+    process::{address::listening_address, child::Ended, tree},
     recipe::{Launch, ServerPlan},
     registry::{Kind, Publication, Record, State},
     role::{Context, StepNote},
     shutdown::Cause,
     telemetry::{
-        agent::{Agent, Serving, Upstream},
+        agent::{self, Agent, Serving, Upstream},
         host,
     },
 };
@@ -88,12 +87,8 @@ pub(super) async fn start<'a>(
         None
     };
 
-    let listen = match (job, record.address.starts_with('[')) {
-        (None, _) => "127.0.0.1:0",
-        (Some(_), false) => "0.0.0.0:0",
-        (Some(_), true) => "[::]:0",
-    };
-    let listener = TcpListener::bind(listen)
+    let host = listening_address(&record.address, job.is_some());
+    let listener = agent::listen(host, context.site.ports())
         .await
         .context("the agent cannot listen")?;
     let port = listener.local_addr().context("the agent's port")?.port();
@@ -136,15 +131,13 @@ pub(super) async fn start<'a>(
         log,
     };
     parts.reap_adopted();
-    parts.step.add(|step| {
-        let log = parts.log.strip_prefix(&parts.context.run.path);
-        let log = log.unwrap_or(&parts.log).display().to_string();
-        step.facts.insert("engine_log".to_owned(), log.into());
-        let engine = parts.plan.engine.name();
-        step.facts.insert("engine".to_owned(), engine.into());
-        let instance = parts.instance.as_str();
-        step.facts.insert("instance_id".to_owned(), instance.into());
-    });
+    let log = parts.log.strip_prefix(&parts.context.run.path);
+    let log = log.unwrap_or(&parts.log).display().to_string();
+    parts.step.facts([
+        ("engine_log", log.into()),
+        ("engine", parts.plan.engine.name().into()),
+        ("instance_id", parts.instance.as_str().into()),
+    ]);
     tracing::info!(
         instance = parts.instance,
         service = plan.service_name,
@@ -163,13 +156,8 @@ impl Parts<'_> {
     /// What is filled into arguments for this port.
     pub(super) fn blanks(&self, port: u16) -> Blanks {
         let record = self.publication.record();
-        let host = match (&self.context.job, record.address.starts_with('[')) {
-            (None, _) => "127.0.0.1",
-            (Some(_), false) => "0.0.0.0",
-            (Some(_), true) => "::",
-        };
         Blanks {
-            host: host.to_owned(),
+            host: listening_address(&record.address, self.context.job.is_some()).to_string(),
             port,
             rank: record.rank,
             nodes: record.nodes,

@@ -4,33 +4,28 @@
 //! that turned ready), and ends the roles in their order: bench, monitor, server. When everything gets TERM at once
 //! (`scancel`), the roles keep that order by themselves by watching each other's records; the stack then only waits.
 //!
-//! [`Stack`] is the state; [`ending`] decides the exit code; [`account`] keeps the manifest.
+//! [`Stack`] is the state; [`start`] starts its roles and [`wait`] says what became of them; [`ending`] decides the exit
+//! code; [`account`] keeps the manifest.
 
 mod account;
 mod ending;
+mod start;
+mod wait;
 
 use std::{path::PathBuf, time::Duration};
 
 use tokio::time::Instant;
 
-use self::ending::Codes;
+use self::{ending::Codes, start::gpus_for, wait::Event};
 use crate::{
     exit::{Exit, Failure},
-    launch::{self, Launch, Placement, Running, Step, cpus::Shares},
+    launch::{Launch, Running},
     library::Resolved,
-    recipe::Plan,
-    registry::{Kind, State},
     role::Context,
     run::Manifest,
     terminal,
 };
 
-/// How often records are looked at while the stack waits.
-const TICK: Duration = Duration::from_millis(250);
-/// A step that has not written its file after this long has not started.
-const STEP_START: Duration = Duration::from_secs(30);
-/// A monitor may take this long to be ready before benches start without it.
-const MONITOR_READY: Duration = Duration::from_secs(30);
 /// A bench whose server is gone has this long to keep what it measured.
 const BENCH_AFTER_SERVER: Duration = Duration::from_secs(4);
 /// A role that was released may take this long.
@@ -52,23 +47,13 @@ pub struct Config {
     pub registry: PathBuf,
 }
 
-/// Something that the stack waited for.
-#[derive(Debug)]
-enum Event {
-    ServerEnded(i32),
-    MonitorEnded(i32),
-    BenchEnded(i32),
-    Told,
-    Tick,
-}
-
 struct Stack<'a> {
     config: Config,
     context: &'a Context,
     manifest: Manifest,
     server: Option<Running>,
     monitor: Option<Running>,
-    monitor_restarts: u32,
+    monitor_restarted: bool,
     codes: Codes,
     started: Instant,
 }
@@ -85,7 +70,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         manifest,
         server: None,
         monitor: None,
-        monitor_restarts: 0,
+        monitor_restarted: false,
         codes: Codes::default(),
         started: Instant::now(),
     };
@@ -124,156 +109,13 @@ impl Stack<'_> {
         Ok(())
     }
 
-    /// Starts a role as a step. Its arguments are those of `aif`, without any secret.
-    fn start(
-        &self,
-        name: &str,
-        recipe: &Resolved,
-        words: &[&str],
-        gpus: u32,
-    ) -> Result<Running, Failure> {
-        let context = self.context;
-        let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        arguments.push(recipe.entry.path.clone());
-        for set in &recipe.entry.overrides {
-            arguments.extend(["--set".to_owned(), set.clone()]);
-        }
-        let mut variables = vec![
-            (
-                "AIF_RUN_DIR".to_owned(),
-                context.run.path.display().to_string(),
-            ),
-            (
-                "AIF_REGISTRY".to_owned(),
-                self.config.registry.display().to_string(),
-            ),
-            ("AIF_HOME".to_owned(), context.home.display().to_string()),
-            ("AIF_CPUS".to_owned(), self.shares().to_value()),
-        ];
-        if let Some(site) = context.env.get("AIF_SITE") {
-            variables.push(("AIF_SITE".to_owned(), site.to_owned()));
-        }
-        let node = context
-            .job
-            .as_ref()
-            .map(|job| job.node.clone())
-            .unwrap_or_default();
-        let step = Step {
-            name: name.to_owned(),
-            arguments,
-            variables,
-            placement: Placement {
-                node,
-                het_group: None,
-                gpus,
-            },
-            log: context.run.log(name),
-        };
-        tracing::info!(
-            step = name,
-            launcher = self.config.launcher.name(),
-            "Starting a role"
-        );
-        launch::start(self.config.launcher.as_ref(), &step).map_err(|error| {
-            Failure::caused(
-                Exit::Unavailable,
-                format!("the {name} could not be started"),
-                error,
-            )
-        })
-    }
-
-    fn start_monitor(&self) -> Result<Option<Running>, Failure> {
-        self.config
-            .monitor
-            .as_ref()
-            .map(|monitor| self.start("monitor", monitor, &["monitor"], 0))
-            .transpose()
-    }
-
-    fn shares(&self) -> Shares {
-        let cores = |bench: &Resolved| match &bench.plan {
-            Plan::Client(plan) => plan.resources.cpu_cores.unwrap_or(1),
-            Plan::Server(_) | Plan::Monitor(_) => 0,
-        };
-        Shares {
-            server: self.config.server.is_some(),
-            monitor: self.config.monitor.is_some(),
-            bench: self.config.benches.iter().map(cores).max().unwrap_or(0),
-        }
-    }
-
-    /// The next event. A role that was lost is taken out by whoever handles its end.
-    async fn next(&mut self, bench: Option<&mut Running>) -> Event {
-        let told = self.context.shutdown.drain.is_cancelled();
-        tokio::select! {
-            biased;
-            code = ended(bench) => Event::BenchEnded(code),
-            code = ended(self.server.as_mut()) => Event::ServerEnded(code),
-            code = ended(self.monitor.as_mut()) => Event::MonitorEnded(code),
-            () = self.context.shutdown.drain.cancelled(), if !told => Event::Told,
-            () = tokio::time::sleep(TICK) => Event::Tick,
-        }
-    }
-
-    /// Waits until the server is ready. `Ok(false)`: it never will be, or the stack was told to end.
-    async fn wait_server_ready(&mut self) -> Result<bool, Failure> {
-        if self.server.is_none() {
-            return Ok(true);
-        }
-        loop {
-            match self.next(None).await {
-                Event::ServerEnded(code) => {
-                    self.server_lost(code, "before it was ready");
-                    return Ok(false);
-                }
-                Event::MonitorEnded(code) => self.monitor_lost(code),
-                Event::Told => return Ok(false),
-                Event::Tick if self.has(Kind::Server, State::Ready) => {
-                    tracing::info!(
-                        seconds = self.started.elapsed().as_secs_f64(),
-                        "The server is ready"
-                    );
-                    self.keep();
-                    return Ok(true);
-                }
-                Event::Tick => self.check_started("server", self.started)?,
-                Event::BenchEnded(_) => {}
-            }
-        }
-    }
-
-    async fn wait_monitor_ready(&mut self) {
-        let deadline = Instant::now() + MONITOR_READY;
-        while self.monitor.is_some()
-            && Instant::now() < deadline
-            && !self.has(Kind::Monitor, State::Ready)
-        {
-            match self.next(None).await {
-                Event::MonitorEnded(code) => self.monitor_lost(code),
-                Event::ServerEnded(code) => {
-                    self.server_lost(code, "before the first bench");
-                    return;
-                }
-                Event::Told => return,
-                Event::BenchEnded(_) | Event::Tick => {}
-            }
-        }
-        if self.monitor.is_some() && !self.has(Kind::Monitor, State::Ready) {
-            self.problem(format!(
-                "the monitor was not ready after {} s: benches start without it",
-                MONITOR_READY.as_secs()
-            ));
-        }
-    }
-
     /// Runs one bench. `Ok(false)`: no further one makes sense.
     async fn run_bench(&mut self, index: usize) -> Result<bool, Failure> {
         if self.config.server.is_some() && self.server.is_none() {
             return Ok(false);
         }
         let recipe = &self.config.benches[index];
-        let name = format!("bench-{}", recipe_name(recipe));
+        let name = format!("bench-{}", recipe.plan.name());
         let mut words = vec!["bench"];
         if self.config.allow_invalid {
             words.push("--allow-invalid");
@@ -357,12 +199,7 @@ impl Stack<'_> {
 
     fn server_lost(&mut self, code: i32, when: &str) {
         self.server = None;
-        // a server that ends by itself is lost whatever it says
-        self.codes.server = Some(if code == 0 {
-            i32::from(Exit::Unavailable.code())
-        } else {
-            code
-        });
+        self.codes.server = Some(lost(code));
         if self.context.shutdown.drain.is_cancelled() {
             return;
         }
@@ -378,19 +215,18 @@ impl Stack<'_> {
         }
         let detail = self.error_of("monitor");
         self.problem(format!("the monitor ended by itself (exit {code}){detail}"));
-        self.monitor_restarts += 1;
-        if self.monitor_restarts <= 1 {
+        // a monitor that ends by a code of ours has tried again itself, and has archived what it had: another one would
+        // write over that
+        let was_killed = Exit::from_code(code).is_none();
+        if was_killed && !self.monitor_restarted {
+            self.monitor_restarted = true;
             match self.start_monitor() {
                 Ok(monitor) => self.monitor = monitor,
                 Err(failure) => self.problem(failure.to_string()),
             }
         }
         if self.monitor.is_none() {
-            self.codes.monitor = Some(if code == 0 {
-                i32::from(Exit::Unavailable.code())
-            } else {
-                code
-            });
+            self.codes.monitor = Some(lost(code));
         }
     }
 
@@ -424,62 +260,16 @@ impl Stack<'_> {
         self.manifest.problems.push(text);
     }
 
-    /// Is there a record of this run of that kind and state?
-    fn has(&self, kind: Kind, state: State) -> bool {
-        self.context.store.records().iter().any(|record| {
-            record.run.as_deref() == Some(&self.context.run.id)
-                && record.kind == kind
-                && record.state == state
-        })
-    }
-
-    fn check_started(&self, name: &str, since: Instant) -> Result<(), Failure> {
-        if since.elapsed() < STEP_START || self.context.run.step(name).exists() {
-            return Ok(());
-        }
-        let hint = format!(
-            "the step of {name} has not started after {} s: srun may wait for memory or GPUs that the job does not have, see {}",
-            STEP_START.as_secs(),
-            self.context.run.log(name).display()
-        );
-        Err(Failure::new(Exit::Unavailable, hint))
-    }
-
     fn keep(&mut self) {
         account::keep(&mut self.manifest, self.context);
     }
 }
 
-/// The end of a role; never, where there is none.
-async fn ended(role: Option<&mut Running>) -> i32 {
-    match role {
-        Some(role) => role.wait().await,
-        None => std::future::pending().await,
+/// The code of a role that ended by itself: it is lost whatever it says.
+fn lost(code: i32) -> i32 {
+    if code == 0 {
+        i32::from(Exit::Unavailable.code())
+    } else {
+        code
     }
-}
-
-fn recipe_name(recipe: &Resolved) -> String {
-    match &recipe.plan {
-        Plan::Server(plan) => plan.name.clone(),
-        Plan::Monitor(plan) => plan.name.clone(),
-        Plan::Client(plan) => plan.name.clone(),
-    }
-}
-
-/// GPUs of the server's step: what its recipe asks, which the job must have.
-fn gpus_for(server: &Resolved, context: &Context) -> Result<u32, Failure> {
-    let (Plan::Server(plan), Some(job)) = (&server.plan, &context.job) else {
-        return Ok(0);
-    };
-    let (asked, there) = (plan.resources.gpu_count, job.gpus_on_node);
-    if asked > there {
-        return Err(Failure::new(
-            Exit::Usage,
-            format!(
-                "recipe {} asks for {asked} GPU(s), the job has {there} on {}: submit with `sbatch --gres=gpu:{asked}`, or add `--set server:orchestration.resources.gpu_count={there}`",
-                plan.name, job.node
-            ),
-        ));
-    }
-    Ok(asked)
 }

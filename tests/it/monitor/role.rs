@@ -191,7 +191,6 @@ impl Stack {
                 )
                 .with("TMPDIR", &self.local.path().display().to_string()),
             home: self.context.home.clone(),
-            site_name: None,
         };
         let exit = command::export::run(typed.args, &shell).await.unwrap();
         assert_eq!(exit, Exit::Done);

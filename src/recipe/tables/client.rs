@@ -1,0 +1,246 @@
+//! The keys of a client recipe: when requests are sent, what they hold, and which limits a good one keeps.
+
+use super::{COUNT, DESCRIPTION, NAME, ORCHESTRATION_FIELD, SERVICE_NAME, SPAN, SPAN_OR_ZERO};
+use crate::recipe::schema::{Field, Type};
+
+const MILLISECONDS: Type = Type::Number {
+    min: 0.0,
+    above: true,
+    max: 1e9,
+};
+
+static TARGET: &[Field] = &[
+    Field::new(
+        "protocol",
+        Type::Choice {
+            now: &["http"],
+            later: &["https", "grpc"],
+        },
+        "protocol",
+    )
+    .default("http"),
+    Field::new("timeout_seconds", SPAN, "limit of one request").default("120"),
+];
+
+static ARRIVAL: &[Field] = &[
+    Field::new(
+        "process",
+        Type::Choice {
+            now: &["constant", "poisson"],
+            later: &["gamma", "trace"],
+        },
+        "constant: equal gaps; poisson: independent users",
+    )
+    .default("poisson"),
+    Field::new("burstiness", Type::Text, "shape of a gamma process").later(),
+    Field::new("file", Type::Text, "trace to replay").later(),
+];
+
+static WORKLOAD: &[Field] = &[
+    Field::new(
+        "api",
+        Type::Choice {
+            now: &["completions", "chat"],
+            later: &[
+                "embeddings",
+                "rerank",
+                "responses",
+                "ollama",
+                "chroma",
+                "tgi",
+            ],
+        },
+        "API that requests go to",
+    )
+    .default("completions"),
+    Field::new(
+        "pattern",
+        Type::Choice {
+            now: &["closed-loop", "open-loop"],
+            later: &[],
+        },
+        "closed-loop: by users; open-loop: by time",
+    )
+    .default("open-loop where requests_per_second is given, else closed-loop"),
+    Field::new(
+        "concurrent_users",
+        Type::Whole {
+            min: 1,
+            max: 1_000_000,
+        },
+        "users at once (closed loop)",
+    )
+    .default("1"),
+    Field::new(
+        "think_time_ms",
+        Type::Number {
+            min: 0.0,
+            above: false,
+            max: 1e9,
+        },
+        "pause of a user between answer and next request (closed loop)",
+    )
+    .default("0"),
+    Field::new(
+        "requests_per_user",
+        COUNT,
+        "requests of each user (closed loop)",
+    )
+    .default("no limit"),
+    Field::new(
+        "requests_per_second",
+        Type::Number {
+            min: 0.0,
+            above: true,
+            max: 1e7,
+        },
+        "rate (open loop)",
+    ),
+    Field::new("arrival", Type::Map(ARRIVAL), "arrival process (open loop)"),
+    Field::new(
+        "max_in_flight",
+        COUNT,
+        "requests in flight at the most; more are dropped and counted (open loop)",
+    )
+    .default("no limit"),
+    Field::new("duration_seconds", SPAN, "measured window"),
+    Field::new("total_requests", COUNT, "requests in all").default("no limit"),
+    Field::new(
+        "warmup_seconds",
+        SPAN_OR_ZERO,
+        "load before the measured window",
+    )
+    .default("0"),
+    Field::new(
+        "seed",
+        Type::Whole {
+            min: 0,
+            max: u64::MAX,
+        },
+        "seed of prompts and arrivals",
+    )
+    .default("0"),
+    Field::new("stream", Type::Bool, "streamed answers?").default("true"),
+    Field::new("sweep", Type::TextMap, "several loads, one after another").later(),
+    Field::new(
+        "search",
+        Type::TextMap,
+        "search for the highest load that keeps the limits",
+    )
+    .later(),
+];
+
+static PARAMS: &[Field] = &[
+    Field::new("model_name", Type::Text, "model named in the request").default("the service's own"),
+    Field::new(
+        "prompt_length",
+        Type::Whole {
+            min: 1,
+            max: 10_000_000,
+        },
+        "prompt length in tokens",
+    )
+    .default("128"),
+    Field::new(
+        "max_tokens",
+        Type::Whole {
+            min: 1,
+            max: 10_000_000,
+        },
+        "tokens of an answer at the most",
+    )
+    .default("128"),
+    Field::new(
+        "num_prompts",
+        Type::Whole {
+            min: 1,
+            max: 10_000_000,
+        },
+        "size of the prompt pool",
+    )
+    .default("a prompt for each request"),
+    Field::new(
+        "temperature",
+        Type::Number {
+            min: 0.0,
+            above: false,
+            max: 100.0,
+        },
+        "sampling temperature",
+    )
+    .default("the engine's"),
+    Field::new(
+        "top_p",
+        Type::Number {
+            min: 0.0,
+            above: true,
+            max: 1.0,
+        },
+        "nucleus sampling",
+    )
+    .default("the engine's"),
+    Field::new(
+        "ignore_eos",
+        Type::Bool,
+        "generate max_tokens whatever the model says",
+    )
+    .default("false"),
+];
+
+static DATASET: &[Field] = &[
+    Field::new(
+        "type",
+        Type::Choice {
+            now: &["synthetic"],
+            later: &[
+                "sharegpt",
+                "file",
+                "jsonl",
+                "custom",
+                "random",
+                "huggingface",
+                "trace",
+            ],
+        },
+        "where prompts come from",
+    )
+    .default("synthetic"),
+    Field::new("params", Type::Map(PARAMS), "what requests hold"),
+];
+
+static SLO: &[Field] = &[
+    Field::new("ttft_ms", MILLISECONDS, "time to first token"),
+    Field::new("tpot_ms", MILLISECONDS, "time per output token"),
+    Field::new("e2e_ms", MILLISECONDS, "whole request"),
+];
+
+static OUTPUT: &[Field] = &[
+    Field::new(
+        "metrics",
+        Type::List(&Type::Text),
+        "metrics of the table on the terminal; all are in the files",
+    ),
+    Field::new(
+        "format",
+        Type::Choice {
+            now: &["json", "csv"],
+            later: &["parquet"],
+        },
+        "kept for older recipes: JSON and CSV are always written",
+    ),
+    Field::new("destination", Type::Text, "folder of runs")
+        .default("results, where the job was submitted")
+        .expanded(),
+];
+
+pub(super) static FIELDS: &[Field] = &[
+    NAME,
+    SERVICE_NAME,
+    DESCRIPTION,
+    Field::new("target", Type::Map(TARGET), "how the service is reached"),
+    Field::new("workload", Type::Map(WORKLOAD), "when requests are sent").required(),
+    Field::new("dataset", Type::Map(DATASET), "what requests hold"),
+    Field::new("slo", Type::Map(SLO), "limits that a good request keeps"),
+    Field::new("output", Type::Map(OUTPUT), "where results go"),
+    ORCHESTRATION_FIELD,
+];

@@ -1,0 +1,41 @@
+//! The keys of a monitor recipe: Prometheus, and targets besides those of the registry.
+
+use super::{DESCRIPTION, FIXED_PORT, NAME, ORCHESTRATION_FIELD, RESOURCES, SERVICE_NAME, SPAN};
+use crate::recipe::schema::{Field, Type};
+
+static TARGETS: &[Field] = &[
+    Field::new("name", Type::Name, "name of the target").required(),
+    Field::new("port", FIXED_PORT, "port of the service that is meant").required(),
+    Field::new("metrics_path", Type::Text, "path of its metrics").default("/metrics"),
+];
+
+static PROMETHEUS: &[Field] = &[
+    Field::new("enabled", Type::Bool, "start Prometheus?").default("true"),
+    Field::new("image", Type::Text, "image of Prometheus")
+        .default("the prometheus on PATH")
+        .expanded(),
+    Field::new("scrape_interval", SPAN, "interval of scrapes").default("2s in a stack, else 15s"),
+    Field::new("retention_time", SPAN, "how long samples are kept").default("24h"),
+    Field::new("port", Type::Port, "port of Prometheus").default("auto"),
+    Field::new("partition", Type::Text, "partition of the job"),
+    Field::new(
+        "resources",
+        Type::Map(RESOURCES),
+        "size of the job, and of the step in a stack",
+    ),
+];
+
+pub(super) static FIELDS: &[Field] = &[
+    NAME,
+    SERVICE_NAME,
+    DESCRIPTION,
+    Field::new(
+        "targets",
+        Type::List(&Type::Map(TARGETS)),
+        "targets besides those of the registry",
+    ),
+    Field::new("prometheus", Type::Map(PROMETHEUS), "Prometheus"),
+    Field::new("grafana", Type::TextMap, "Grafana beside Prometheus").later(),
+    Field::new("alerts", Type::List(&Type::TextMap), "alert rules").later(),
+    ORCHESTRATION_FIELD,
+];

@@ -1,0 +1,145 @@
+//! The keys of a server recipe: the engine, how it is started, and when it is ready.
+
+use super::{DESCRIPTION, NAME, ORCHESTRATION_FIELD, SERVICE_NAME, SPAN, SPAN_OR_ZERO};
+use crate::recipe::schema::{Field, Type};
+
+static CONTAINER: &[Field] = &[
+    Field::new("image", Type::Text, "path of the image file")
+        .required()
+        .expanded(),
+    Field::new(
+        "source",
+        Type::Text,
+        "where the image is pulled from when it is missing",
+    )
+    .expanded(),
+    Field::new(
+        "gpu",
+        Type::Choice {
+            now: &["nvidia", "amd", "none"],
+            later: &[],
+        },
+        "which GPUs the container sees",
+    )
+    .default("nvidia where gpu_count is above 0, else none"),
+    Field::new(
+        "binds",
+        Type::List(&Type::Text),
+        "folders of the host, as HOST:CONTAINER[:ro]",
+    )
+    .expanded(),
+    Field::new(
+        "args",
+        Type::Arguments,
+        "program and arguments; {port}, {host} … are filled in",
+    )
+    .required()
+    .expanded(),
+];
+
+static READINESS: &[Field] = &[
+    Field::new(
+        "path",
+        Type::Text,
+        "path that answers 200 when the engine is ready",
+    )
+    .default("the engine's"),
+    Field::new("timeout", SPAN, "how long the engine may take").default("20m"),
+];
+
+static RESTART: &[Field] = &[
+    Field::new(
+        "max",
+        Type::Whole { min: 0, max: 1000 },
+        "restarts of an engine that died",
+    )
+    .default("0"),
+    Field::new(
+        "backoff",
+        SPAN_OR_ZERO,
+        "pause before a restart, doubled each time",
+    )
+    .default("5s"),
+];
+
+static SERVICE: &[Field] = &[
+    Field::new(
+        "command",
+        Type::Text,
+        "script for `bash -l`, never expanded; PORT and ACTUAL_PORT are set",
+    ),
+    Field::new(
+        "container",
+        Type::Map(CONTAINER),
+        "image that aif starts itself, instead of `command`",
+    ),
+    Field::new(
+        "program",
+        Type::Arguments,
+        "program of the host and its arguments, instead of `command`",
+    )
+    .expanded(),
+    Field::new("working_dir", Type::Text, "folder the engine starts in")
+        .default(".")
+        .expanded(),
+    Field::new(
+        "env",
+        Type::TextMap,
+        "variables of the engine; expanded unless `command` is used",
+    )
+    .expanded(),
+    Field::new(
+        "ports",
+        Type::List(&Type::Port),
+        "ports, the first is the API's",
+    )
+    .default("[auto]"),
+    Field::new(
+        "readiness",
+        Type::Map(READINESS),
+        "when the engine is ready",
+    ),
+    Field::new(
+        "auth",
+        Type::Choice {
+            now: &["key", "none"],
+            later: &[],
+        },
+        "key: each instance makes a key and wants it",
+    )
+    .default("none"),
+    Field::new(
+        "restart",
+        Type::Map(RESTART),
+        "what happens when the engine dies",
+    ),
+    Field::new(
+        "nodes",
+        Type::One("an engine over several nodes"),
+        "nodes of one engine",
+    )
+    .default("1"),
+    Field::new(
+        "replicas",
+        Type::One("several instances of one recipe"),
+        "instances",
+    )
+    .default("1"),
+];
+
+pub(super) static FIELDS: &[Field] = &[
+    NAME,
+    SERVICE_NAME,
+    DESCRIPTION,
+    Field::new(
+        "engine",
+        Type::Choice {
+            now: &["vllm", "llamacpp", "http"],
+            later: &["ollama", "chroma", "tgi", "sglang", "qdrant", "triton"],
+        },
+        "profile: readiness, metrics, how it takes a key",
+    )
+    .default("by command or image, else http"),
+    Field::new("service", Type::Map(SERVICE), "the engine").required(),
+    ORCHESTRATION_FIELD,
+];

@@ -1,0 +1,400 @@
+//! The bench as a process of its own, against an engine whose times are known.
+
+use std::{net::TcpListener, path::Path, time::Duration};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::lab::{Engine, Lab, alone, assert_near, now, wait_until};
+
+/// Runs a bench on an engine; its results lie in `out`.
+fn bench(lab: &Lab, engine: &Engine, arguments: &[&str]) -> crate::lab::Ended {
+    let url = engine.url();
+    let mut all = vec!["bench", "--url", &url, "--out", "out"];
+    all.extend(arguments);
+    lab.run(&all)
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn results(lab: &Lab) -> Value {
+    serde_json::from_str(&read(lab.path().join("out/results.json"))).expect("JSON")
+}
+
+fn number(value: &Value, pointer: &str) -> f64 {
+    let found = value.pointer(pointer).and_then(Value::as_f64);
+    found.unwrap_or_else(|| panic!("no {pointer} in {value:#}"))
+}
+
+fn recipe(lab: &Lab, workload: &str, params: &str) -> String {
+    let text = format!(
+        "name: load\nservice_name: s\ntarget: {{timeout_seconds: 20}}\nworkload: {{{workload}}}\ndataset: {{type: synthetic, params: {{{params}}}}}\n"
+    );
+    lab.file("load.yaml", &text).display().to_string()
+}
+
+/// Requests of the calibration: the engine saw them too.
+fn probes(results: &Value) -> f64 {
+    let probes = results["workload"]["calibration"].as_array();
+    probes.expect("a calibration").len() as f64
+}
+
+#[test]
+fn twenty_users_are_twenty() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--latency-ms", "400", "--gap-ms", "0"]);
+    let _alone = alone();
+    let ended = bench(
+        &lab,
+        &engine,
+        &[
+            "--model",
+            "m",
+            "--max-concurrency",
+            "20",
+            "--duration",
+            "20s",
+            "--random-output-len",
+            "4",
+        ],
+    );
+    ended.assert_exit(0);
+    let results = results(&lab);
+    assert_eq!(engine.stats()["max_in_flight"], 20);
+    assert_near(
+        "throughput",
+        number(&results, "/throughput_req_per_sec"),
+        20.0 / 0.4,
+        2.0,
+    );
+    assert_near(
+        "latency",
+        number(&results, "/metrics/request_latency/p50"),
+        400.0,
+        2.0,
+    );
+    assert_eq!(results["errors"], 0);
+    assert_eq!(results["total_requests"], results["successes"]);
+    for key in ["avg_latency_ms", "min_latency_ms", "max_latency_ms"] {
+        assert_near(key, number(&results, &format!("/{key}")), 420.0, 6.0);
+    }
+    assert_ne!(results["validity"]["verdict"], "invalid");
+    assert_eq!(results["completeness"], "complete");
+
+    let vllm: Value = serde_json::from_str(&read(lab.path().join("out/vllm.json"))).expect("JSON");
+    assert_eq!(vllm["completed"], results["successes"]);
+    let csv = read(lab.path().join("out/results.csv"));
+    assert!(csv.lines().count() > 1, "{csv}");
+    assert!(csv.contains("time_to_first_token"), "{csv}");
+    assert!(
+        ended.stdout.contains("requests"),
+        "a summary: {}",
+        ended.stdout
+    );
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn an_open_loop_holds_its_rate_and_counts_from_the_intended_time() {
+    let lab = Lab::new();
+    // stands still for two seconds in the middle of the load
+    let engine = Engine::start(&[
+        "--latency-ms",
+        "100",
+        "--gap-ms",
+        "0",
+        "--stall-at-ms",
+        "4000",
+        "--stall-for-ms",
+        "2000",
+    ]);
+    let recipe = recipe(
+        &lab,
+        "pattern: open-loop, requests_per_second: 50, arrival: {process: constant}, duration_seconds: 10",
+        "model_name: m, prompt_length: 16, max_tokens: 2",
+    );
+    let _alone = alone();
+    bench(&lab, &engine, &[&recipe]).assert_exit(0);
+    let results = results(&lab);
+    assert_near("sent", number(&results, "/total_requests"), 500.0, 1.0);
+    assert_near(
+        "rate",
+        number(&results, "/generator/achieved_rate"),
+        50.0,
+        1.0,
+    );
+    let seen = number(&engine.stats(), "/requests") - probes(&results);
+    assert_near("seen by the engine", seen, 500.0, 1.0);
+    // a fifth of all requests waited up to two seconds: a tenth of all for more than one
+    let scheduled = "/metrics/time_to_first_token_scheduled";
+    assert_near(
+        "p90",
+        number(&results, &format!("{scheduled}/p90")),
+        1100.0,
+        10.0,
+    );
+    assert_near(
+        "max",
+        number(&results, &format!("{scheduled}/max")),
+        2100.0,
+        5.0,
+    );
+}
+
+#[test]
+fn each_limit_of_a_closed_loop_holds() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--latency-ms", "100", "--gap-ms", "0"]);
+    let params = "model_name: m, prompt_length: 16, max_tokens: 2";
+    let loops = "pattern: closed-loop, concurrent_users: 3";
+    let _alone = alone();
+    let per_user = recipe(&lab, &format!("{loops}, requests_per_user: 4"), params);
+    bench(&lab, &engine, &[&per_user]).assert_exit(0);
+    assert_eq!(results(&lab)["total_requests"], 12);
+
+    let thinking = recipe(
+        &lab,
+        &format!("{loops}, think_time_ms: 400, duration_seconds: 5, warmup_seconds: 1"),
+        params,
+    );
+    let start = now();
+    bench(&lab, &engine, &[&thinking]).assert_exit(0);
+    let took = start.elapsed();
+    assert!(
+        (Duration::from_secs(6)..Duration::from_secs(9)).contains(&took),
+        "{took:?}"
+    );
+    // three users, each every half second
+    assert_near(
+        "requests",
+        number(&results(&lab), "/total_requests"),
+        30.0,
+        10.0,
+    );
+}
+
+#[test]
+fn prompts_have_the_length_that_the_engine_counts() {
+    for api in ["openai", "openai-chat"] {
+        let lab = Lab::new();
+        let engine = Engine::start(&["--ttft-ms", "10", "--gap-ms", "1"]);
+        let arguments = [
+            "--backend",
+            api,
+            "--model",
+            "m",
+            "--num-prompts",
+            "10",
+            "--random-input-len",
+            "1024",
+            "--random-output-len",
+            "4",
+        ];
+        bench(&lab, &engine, &arguments).assert_exit(0);
+        let results = results(&lab);
+        for of in ["min", "avg", "max"] {
+            let length = number(&results, &format!("/metrics/input_sequence_length/{of}"));
+            assert_near(api, length, 1024.0, 5.0);
+        }
+        assert_eq!(results["metrics"]["output_sequence_length"]["avg"], 4.0);
+        assert_eq!(results["tokens"]["counted_by"], "usage");
+    }
+}
+
+#[test]
+fn an_invalid_result_is_a_failure_unless_it_is_allowed() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--latency-ms", "500", "--gap-ms", "0"]);
+    let arguments = [
+        "--model",
+        "m",
+        "--request-rate",
+        "30",
+        "--max-concurrency",
+        "1",
+        "--duration",
+        "2s",
+        "--random-output-len",
+        "2",
+    ];
+    let ended = bench(&lab, &engine, &arguments);
+    ended.assert_exit(80);
+    let results = results(&lab);
+    assert_eq!(results["validity"]["verdict"], "invalid");
+    assert!(number(&results, "/generator/dropped") > 10.0, "{results:#}");
+    assert_near(
+        "requests, without those that were dropped",
+        number(&engine.stats(), "/requests"),
+        number(&results, "/successes") + probes(&results),
+        0.0,
+    );
+    let mut allowed = arguments.to_vec();
+    allowed.push("--allow-invalid");
+    bench(&lab, &engine, &allowed).assert_exit(0);
+}
+
+#[test]
+fn without_a_stream_there_is_one_chunk_at_the_end() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--latency-ms", "100"]);
+    let recipe = recipe(
+        &lab,
+        "api: chat, stream: false, pattern: closed-loop, concurrent_users: 2, total_requests: 10",
+        "prompt_length: 32, max_tokens: 5",
+    );
+    bench(&lab, &engine, &[&recipe]).assert_exit(0);
+    let results = results(&lab);
+    assert_eq!(results["successes"], 10);
+    assert_eq!(
+        results["target"]["model"], "scripted",
+        "asked of the engine"
+    );
+    assert_eq!(results["metrics"]["output_sequence_length"]["avg"], 5.0);
+    assert!(results["metrics"].get("inter_token_latency").is_none());
+}
+
+#[test]
+fn errors_are_counted_by_what_they_are() {
+    let lab = Lab::new();
+    let engine = Engine::start(&[
+        "--ttft-ms",
+        "20",
+        "--gap-ms",
+        "1",
+        "--fail-percent",
+        "10",
+        "--drop-after",
+        "2",
+        "--drop-every",
+        "5",
+    ]);
+    let recipe = recipe(
+        &lab,
+        "pattern: closed-loop, concurrent_users: 5, total_requests: 100",
+        "model_name: m, prompt_length: 16, max_tokens: 8",
+    );
+    bench(&lab, &engine, &[&recipe]).assert_exit(0);
+    let results = results(&lab);
+    let total = number(&results, "/successes") + number(&results, "/errors");
+    assert_near("all", total, 100.0, 0.0);
+    assert_near(
+        "503",
+        number(&results, "/errors_by_class/http_503"),
+        10.0,
+        10.0,
+    );
+    assert_near(
+        "broken",
+        number(&results, "/errors_by_class/broken_stream"),
+        18.0,
+        10.0,
+    );
+    let said = results["error_samples"].to_string();
+    assert!(said.contains("told to fail"), "{said}");
+}
+
+#[test]
+fn a_service_that_is_not_there_is_one_sentence() {
+    let lab = Lab::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its number").port();
+    drop(listener);
+    let url = format!("http://127.0.0.1:{port}");
+    for more in [&["--model", "m"][..], &[]] {
+        let mut arguments = vec!["bench", "--url", &url, "--num-prompts", "3"];
+        arguments.extend(more);
+        let ended = lab.run(&arguments);
+        ended.assert_exit(69);
+        let told: Vec<_> = (ended.stderr.lines())
+            .filter(|line| line.contains(&format!("127.0.0.1:{port}")))
+            .collect();
+        assert_eq!(told.len(), 1, "{}", ended.stderr);
+        assert!(
+            ended.stderr.to_lowercase().contains("connection refused"),
+            "{}",
+            ended.stderr
+        );
+    }
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn flags_that_are_saved_as_a_recipe_ask_the_same() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--ttft-ms", "5", "--gap-ms", "1"]);
+    let arguments = [
+        "--model",
+        "m",
+        "--max-concurrency",
+        "2",
+        "--num-prompts",
+        "6",
+        "--random-input-len",
+        "20",
+        "--random-output-len",
+        "3",
+        "--goodput",
+        "ttft:500",
+        "--seed",
+        "5",
+        "--save-recipe",
+        "saved.yaml",
+    ];
+    bench(&lab, &engine, &arguments).assert_exit(0);
+    let first = results(&lab);
+    lab.run(&["recipes", "check", "saved.yaml"]).assert_exit(0);
+    bench(&lab, &engine, &["saved.yaml"]).assert_exit(0);
+    let second = results(&lab);
+    assert_eq!(second["total_requests"], 6);
+    for key in ["stimulus_sha256", "load", "workload"] {
+        assert_eq!(first[key], second[key], "{key}");
+    }
+    assert_eq!(second["metrics"]["slo_attainment"]["avg"], 1.0);
+}
+
+#[test]
+fn told_to_end_it_keeps_what_it_has() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--latency-ms", "200", "--gap-ms", "0"]);
+    let url = engine.url();
+    let running = lab.start(&[
+        "bench",
+        "--url",
+        &url,
+        "--out",
+        "out",
+        "--model",
+        "m",
+        "--max-concurrency",
+        "4",
+        "--duration",
+        "60s",
+        "--random-output-len",
+        "2",
+    ]);
+    wait_until(Duration::from_secs(20), "it loads", || {
+        number(&engine.stats(), "/requests") > 20.0
+    });
+    let start = now();
+    running.signal(Signal::SIGTERM);
+    running.end().assert_exit(143);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    let results = results(&lab);
+    assert_eq!(results["completeness"], "interrupted");
+    assert!(number(&results, "/successes") > 10.0, "{results:#}");
+    assert_eq!(results["errors"], 0, "what was in flight came to its end");
+    // the window is as long as the load came, so the rate stays true
+    assert_near(
+        "throughput",
+        number(&results, "/throughput_req_per_sec"),
+        20.0,
+        15.0,
+    );
+    let reasons = results["validity"]["reasons"].to_string();
+    assert!(reasons.contains("interrupted"), "{reasons}");
+    assert_eq!(lab.json("manifest.json")["state"], "interrupted");
+    lab.assert_nothing_left();
+}
