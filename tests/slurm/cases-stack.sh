@@ -33,7 +33,7 @@ wait_for_bench() { # JOB
 
 # Every key that is there while a job runs, one a line, in a file that only root can read.
 keep_secrets() {
-  (umask 077; cat "$REGISTRY/scrape.key" "$REGISTRY"/.keys/* | awk 1 >"$LOGS/secrets")
+  (umask 077; awk 1 "$REGISTRY/scrape.key" "$REGISTRY"/.keys/* >"$LOGS/secrets")
   assert_number "keys" "$(grep -c . "$LOGS/secrets")" ">=" 2
 }
 assert_no_secret_in_arguments() {
@@ -76,6 +76,10 @@ case_stack() {
   # all roles were steps of this one job
   assert_json <(jq -s 'map(.job) | unique' "$run"/steps/*.json) . "[\"$job\"]"
   assert_json <(jq -s 'map(.step) | unique | length' "$run"/steps/*.json) . 3
+  jq -r '"\(.role): CPUs \(.cpus)"' "$run"/steps/*.json
+  # the engine keeps its CPUs to itself where there are two
+  [ "$(nproc)" = 1 ] ||
+    assert_json <(jq -s '(map(select(.role == "server").cpus) | add) as $own | map(select(.role != "server").cpus) | add | map(select(IN($own[])))' "$run"/steps/*.json) . '[]'
   assert_contains "$(output_of "$job")" "report\.html"
   assert_no_secret_kept "$job" "$run"
   assert_clean
