@@ -78,9 +78,11 @@ fn twenty_users_are_twenty() {
     );
     assert_eq!(results["errors"], 0);
     assert_eq!(results["total_requests"], results["successes"]);
-    for key in ["avg_latency_ms", "min_latency_ms", "max_latency_ms"] {
-        assert_near(key, number(&results, &format!("/{key}")), 420.0, 6.0);
+    for key in ["/avg_latency_ms", "/min_latency_ms"] {
+        assert_near(key, number(&results, key), 410.0, 4.0);
     }
+    // one hiccup of the machine is enough for a large one
+    assert!(number(&results, "/max_latency_ms") > number(&results, "/avg_latency_ms"));
     assert_ne!(results["validity"]["verdict"], "invalid");
     assert_eq!(results["completeness"], "complete");
 
