@@ -85,6 +85,22 @@ case_stack() {
   assert_clean
 }
 
+# The same over the network: the engine on a node of one component, the rest on a node of the other, one run, one report.
+TIMEOUT_het=300
+case_het() {
+  local out=$LOGS/het.out job run
+  as_user bin/aif submit --wait jobs/llamacpp-hetjob.sh >"$out" 2>&1 || { rc=$?; tail -n 30 "$out" >&2; fail "aif submit ended with $rc"; }
+  job=$(sed -n 's/^job \([0-9]*\) submitted.*/\1/p' "$out")
+  run=$(run_of "$job")
+  check_run "$run" "$BENCH"
+  check_archive "$run"
+  assert_json <(jq -s 'map(select(.role == "server").node) | unique | length' "$run"/steps/*.json) . 1
+  assert_json <(jq -s '(map(select(.role == "server").node)[0]) as $engine | map(select(.role != "server").node) | unique | map(. != $engine) | all' "$run"/steps/*.json) . true
+  assert_json "$RESULTS" '.generator.cores_shared' false
+  assert_contains "$out" "report\.html"
+  assert_clean
+}
+
 # c. scancel in the middle of a bench: what was measured is kept, and nothing else.
 TIMEOUT_scancel=180
 case_scancel() {
