@@ -309,7 +309,11 @@ impl From<&JobEnv> for JobFacts {
         Self {
             job_id: job.job_id.clone(),
             cluster: job.cluster.clone(),
-            nodes: job.nodes.clone(),
+            nodes: if job.components.is_empty() {
+                job.nodes.clone()
+            } else {
+                job.components.join(",")
+            },
             partition: job.partition.clone(),
             account: job.account.clone(),
             restart_count: job.restart_count,

@@ -3,7 +3,7 @@
 //! A job that runs gets TERM at its batch script, which ends its roles in their order; one that waits is cancelled.
 //! Without Slurm the process that wrote the record is told, after a look that it still is one of ours.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -14,7 +14,7 @@ use crate::{
     command::Shell,
     exit::{Exit, Failure, OrExit as _},
     registry::{Kind, Record},
-    slurm::client,
+    slurm::{client, hostlist},
     terminal,
 };
 
@@ -47,13 +47,17 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
                 None => true,
             }
     };
-    let jobs: BTreeSet<String> = match &args.job {
-        Some(job) => BTreeSet::from([job.clone()]),
+    // what a record tells of its job's nodes; nothing is known of a job that was named by its id
+    let jobs: BTreeMap<String, BTreeSet<String>> = match &args.job {
+        Some(job) => BTreeMap::from([(job.clone(), BTreeSet::new())]),
         None => records
             .iter()
             .filter(wanted)
-            .map(|record| record.job_id.clone())
-            .collect(),
+            .fold(BTreeMap::new(), |mut jobs, record| {
+                let nodes: &mut BTreeSet<String> = jobs.entry(record.job_id.clone()).or_default();
+                nodes.insert(record.node.clone());
+                jobs
+            }),
     };
     if jobs.is_empty() {
         let what = args.service.as_deref().unwrap_or("any service");
@@ -61,22 +65,31 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
             format!("no instance of {what} is registered; `aif status` shows jobs that still wait");
         return Err(Failure::new(Exit::Unavailable, message).into());
     }
-    for job in &jobs {
+    for (job, nodes) in &jobs {
         match job.strip_prefix("local-") {
             Some(pid) => stop_local(pid)?,
-            None => stop_job(job).await?,
+            None => stop_job(job, nodes).await?,
         }
     }
     Ok(Exit::Done)
 }
 
-async fn stop_job(job: &str) -> anyhow::Result<()> {
-    let state = client::squeue(None, Some(job))
-        .await?
-        .into_iter()
-        .next()
-        .map(|job| job.state);
-    match state.as_deref() {
+/// Ends a job of this cluster. Clusters that share a home may both have a job of this number: where its nodes are none
+/// of those that registered, it is another one.
+async fn stop_job(job: &str, registered: &BTreeSet<String>) -> anyhow::Result<()> {
+    let found = client::squeue(None, Some(job)).await?.into_iter().next();
+    if let Some(found) = &found {
+        let nodes = hostlist::expand(&found.nodes).unwrap_or_default();
+        let known = !registered.is_empty() && !nodes.is_empty();
+        if known && !nodes.iter().any(|node| registered.contains(node)) {
+            terminal::note(format_args!(
+                "job {job} of this cluster runs on {}, not where the service is registered: it is left alone",
+                found.nodes
+            ));
+            return Ok(());
+        }
+    }
+    match found.as_ref().map(|job| job.state.as_str()) {
         None => terminal::line(format_args!("job {job} has ended already"))?,
         Some("PENDING") => {
             client::scancel(job, false).await?;

@@ -62,7 +62,7 @@ impl Shares {
         if total <= 1 || others == 0 || alone {
             return cpus.to_vec();
         }
-        let own_monitor = self.monitor && total > 2;
+        let own_monitor = self.monitor && (total > 2 || !self.server);
         let monitor = usize::from(own_monitor || self.monitor && self.bench == 0);
         let left = total - monitor;
         let bench = match self.bench {
@@ -148,6 +148,7 @@ mod tests {
             bench: 2,
         };
         assert_eq!(split(4, shares)[1..], [vec![0, 1, 2], vec![3]]);
+        assert_eq!(split(2, shares)[1..], [vec![0], vec![1]]);
     }
 
     #[test]

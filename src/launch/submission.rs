@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     env::Env,
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, OrExit as _},
     files,
     library::{self, Resolved},
     recipe::{Plan, Resources},
@@ -86,8 +86,36 @@ fn of_script(request: &Request<'_>, site: &Site, home: &Path) -> Result<Submissi
             );
             Failure::new(Exit::NoInput, message)
         })?;
-    let words = options::common(&defaults(site, &Resources::default()));
+    let text = files::read_text(&script)
+        .or_exit(Exit::NoInput, || "the job script cannot be read".to_owned())?;
+    let mut words = Vec::new();
+    for (index, partition) in components(&text).into_iter().enumerate() {
+        if index > 0 {
+            words.push(":".to_owned());
+        }
+        let resources = Resources {
+            partition,
+            ..Resources::default()
+        };
+        words.extend(options::for_component(&defaults(site, &resources)));
+    }
     Ok(finish(request, words, &script))
+}
+
+/// The components of a job script, one in any but a heterogeneous job: the partition that each names in a line
+/// `#AIF partition=gpu`. Scripts are the same on every site, which has its own names for partitions.
+fn components(script: &str) -> Vec<Option<String>> {
+    let mut partitions = vec![None];
+    for line in script.lines() {
+        if line.split_whitespace().eq(["#SBATCH", "hetjob"]) {
+            partitions.push(None);
+        } else if let Some(name) = line.trim().strip_prefix("#AIF partition=")
+            && let Some(last) = partitions.last_mut()
+        {
+            *last = Some(name.trim().to_owned());
+        }
+    }
+    partitions
 }
 
 fn of_recipe(
@@ -217,6 +245,18 @@ mod tests {
         );
         assert_eq!(submission.name, "mine");
         assert!(submission.service.is_some());
+    }
+
+    #[test]
+    fn a_heterogeneous_job_gets_its_options_component_by_component() {
+        let submission = submitted("jobs/llamacpp-hetjob.sh", &[]).unwrap();
+        assert!(
+            submission
+                .command()
+                .starts_with("sbatch --partition=gpu : --partition=cpu --job-name=mine "),
+            "{}",
+            submission.command()
+        );
     }
 
     #[test]

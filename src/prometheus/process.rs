@@ -115,7 +115,9 @@ impl Binary {
     /// The image of the recipe where it is a file and Apptainer is there, else the program on the `PATH`.
     pub fn find(env: &Env, image: Option<&str>) -> Result<Self, Error> {
         let image = image.map(Path::new).filter(|path| path.is_file());
-        if let (Some(image), Some(apptainer)) = (image, env.find_program("apptainer")) {
+        if let (Some(image), Some(apptainer)) =
+            (image, crate::apptainer::command::find_program(env))
+        {
             return Ok(Self::Image {
                 apptainer,
                 image: image.to_owned(),

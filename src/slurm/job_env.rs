@@ -25,8 +25,8 @@ pub struct JobEnv {
     pub restart_count: u32,
     /// Component of a heterogeneous job that this step runs in.
     pub het_group: Option<u32>,
-    /// Components of the heterogeneous job.
-    pub het_size: Option<u32>,
+    /// Nodes of each component of a heterogeneous job, as host lists; empty in any other job.
+    pub components: Vec<String>,
     /// Rank of this task in its step.
     pub rank: u32,
     /// Tasks of this step.
@@ -74,7 +74,7 @@ impl JobEnv {
             het_group: env
                 .number("SLURM_HET_GROUP_ID")
                 .or_else(|| own_group(env, step_id.is_some())),
-            het_size: env.number("SLURM_HET_SIZE"),
+            components: components(env),
             rank: env.number("SLURM_PROCID").unwrap_or(0),
             tasks: if step_id.is_some() {
                 env.number("SLURM_STEP_NUM_TASKS").unwrap_or(1)
@@ -95,12 +95,71 @@ impl JobEnv {
     }
 }
 
-/// The component whose node list holds the step's.
+/// The node lists of a heterogeneous job's components.
+fn components(env: &Env) -> Vec<String> {
+    let size: usize = env.number("SLURM_HET_SIZE").unwrap_or(0);
+    let list = |group| env.get(&format!("SLURM_JOB_NODELIST_HET_GROUP_{group}"));
+    (0..size).map_while(list).map(str::to_owned).collect()
+}
+
+/// The component whose node list is the step's.
 fn own_group(env: &Env, in_step: bool) -> Option<u32> {
-    let size: u32 = env.number("SLURM_HET_SIZE")?;
+    let components = components(env);
+    if components.is_empty() {
+        return None;
+    }
     if !in_step {
         return Some(0);
     }
     let own = env.get("SLURM_JOB_NODELIST")?;
-    (0..size).find(|group| env.get(&format!("SLURM_JOB_NODELIST_HET_GROUP_{group}")) == Some(own))
+    let group = components.iter().position(|nodes| nodes == own)?;
+    u32::try_from(group).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::Env;
+
+    /// A dump of a real environment, as `env` prints it.
+    fn captured(text: &str) -> JobEnv {
+        let env: Env = text
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .collect();
+        JobEnv::from_env(&env).unwrap()
+    }
+
+    #[test]
+    fn a_batch_script_and_a_step_are_told_apart() {
+        let batch = captured(include_str!("../../tests/data/slurm/batch-24.11.env"));
+        assert_eq!((batch.step_id, batch.gpus_on_node), (None, 4));
+        assert_eq!(batch.components, Vec::<String>::new());
+        let step = captured(include_str!("../../tests/data/slurm/step-24.11.env"));
+        assert_eq!((step.step_id.as_deref(), step.gpus_on_node), (Some("0"), 2));
+        assert!(step.ends_at.is_some());
+        let old = captured(include_str!("../../tests/data/slurm/step-22.05.env"));
+        assert!(old.step_id.is_some() && old.ends_at.is_none());
+    }
+
+    #[test]
+    fn a_step_of_a_cpu_component_has_no_gpus_whatever_leaks_into_it() {
+        let batch = captured(include_str!("../../tests/data/slurm/het-batch-24.11.env"));
+        assert_eq!(batch.het_group, Some(0));
+        assert_eq!(batch.components, ["node[1-2]", "node4"]);
+        let step = captured(include_str!(
+            "../../tests/data/slurm/het-step-group1-24.11.env"
+        ));
+        assert_eq!((step.het_group, step.gpus_on_node), (Some(1), 0));
+        assert_eq!(
+            step.job_id, batch.job_id,
+            "the leader's id in every component"
+        );
+    }
+
+    #[test]
+    fn a_shell_of_salloc_on_a_login_node_is_not_inside_the_job() {
+        let env: Env = [("SLURM_JOB_ID", "7")].into_iter().collect();
+        assert_eq!(JobEnv::from_env(&env), None);
+    }
 }

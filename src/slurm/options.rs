@@ -22,10 +22,7 @@ pub struct Defaults {
 
 /// Options of sbatch for a job that runs one recipe alone.
 pub fn for_recipe(resources: &Resources, defaults: &Defaults) -> Vec<String> {
-    let mut options = common(defaults);
-    if let Some(partition) = &defaults.partition {
-        options.push(format!("--partition={partition}"));
-    }
+    let mut options = for_component(defaults);
     options.push("--nodes=1".to_owned());
     if let Some(cores) = resources.cpu_cores {
         options.push("--ntasks=1".to_owned());
@@ -43,8 +40,17 @@ pub fn for_recipe(resources: &Resources, defaults: &Defaults) -> Vec<String> {
     options
 }
 
-/// Options of sbatch for a job script that says its own size.
-pub fn common(defaults: &Defaults) -> Vec<String> {
+/// Options of sbatch for a job script, or a component of one, that says its own size.
+pub fn for_component(defaults: &Defaults) -> Vec<String> {
+    let mut options = common(defaults);
+    if let Some(partition) = &defaults.partition {
+        options.push(format!("--partition={partition}"));
+    }
+    options
+}
+
+/// What a site wants of every job.
+fn common(defaults: &Defaults) -> Vec<String> {
     let mut options = Vec::new();
     if let Some(account) = &defaults.account {
         options.push(format!("--account={account}"));

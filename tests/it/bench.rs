@@ -1,4 +1,4 @@
-//! The bench as a process of its own, against an engine whose times are known.
+//! The bench as a process of its own, against an engine whose times are known, and long beside what a busy machine adds.
 
 use std::{net::TcpListener, path::Path, time::Duration};
 
@@ -44,9 +44,9 @@ fn probes(results: &Value) -> f64 {
 
 #[test]
 fn twenty_users_are_twenty() {
+    let _alone = alone();
     let lab = Lab::new();
     let engine = Engine::start(&["--latency-ms", "400", "--gap-ms", "0"]);
-    let _alone = alone();
     let ended = bench(
         &lab,
         &engine,
@@ -78,9 +78,11 @@ fn twenty_users_are_twenty() {
     );
     assert_eq!(results["errors"], 0);
     assert_eq!(results["total_requests"], results["successes"]);
-    for key in ["avg_latency_ms", "min_latency_ms", "max_latency_ms"] {
-        assert_near(key, number(&results, &format!("/{key}")), 420.0, 6.0);
+    for key in ["/avg_latency_ms", "/min_latency_ms"] {
+        assert_near(key, number(&results, key), 410.0, 4.0);
     }
+    // one hiccup of the machine is enough for a large one
+    assert!(number(&results, "/max_latency_ms") > number(&results, "/avg_latency_ms"));
     assert_ne!(results["validity"]["verdict"], "invalid");
     assert_eq!(results["completeness"], "complete");
 
@@ -99,6 +101,8 @@ fn twenty_users_are_twenty() {
 
 #[test]
 fn an_open_loop_holds_its_rate_and_counts_from_the_intended_time() {
+    // before the engine starts: its stall counts from there
+    let _alone = alone();
     let lab = Lab::new();
     // stands still for two seconds in the middle of the load
     let engine = Engine::start(&[
@@ -116,7 +120,6 @@ fn an_open_loop_holds_its_rate_and_counts_from_the_intended_time() {
         "pattern: open-loop, requests_per_second: 50, arrival: {process: constant}, duration_seconds: 10",
         "model_name: m, prompt_length: 16, max_tokens: 2",
     );
-    let _alone = alone();
     bench(&lab, &engine, &[&recipe]).assert_exit(0);
     let results = results(&lab);
     assert_near("sent", number(&results, "/total_requests"), 500.0, 1.0);
@@ -150,7 +153,6 @@ fn each_limit_of_a_closed_loop_holds() {
     let engine = Engine::start(&["--latency-ms", "100", "--gap-ms", "0"]);
     let params = "model_name: m, prompt_length: 16, max_tokens: 2";
     let loops = "pattern: closed-loop, concurrent_users: 3";
-    let _alone = alone();
     let per_user = recipe(&lab, &format!("{loops}, requests_per_user: 4"), params);
     bench(&lab, &engine, &[&per_user]).assert_exit(0);
     assert_eq!(results(&lab)["total_requests"], 12);
@@ -180,7 +182,7 @@ fn each_limit_of_a_closed_loop_holds() {
 fn prompts_have_the_length_that_the_engine_counts() {
     for api in ["openai", "openai-chat"] {
         let lab = Lab::new();
-        let engine = Engine::start(&["--ttft-ms", "10", "--gap-ms", "1"]);
+        let engine = Engine::start(&["--ttft-ms", "100", "--gap-ms", "1"]);
         let arguments = [
             "--backend",
             api,
@@ -261,7 +263,7 @@ fn errors_are_counted_by_what_they_are() {
     let lab = Lab::new();
     let engine = Engine::start(&[
         "--ttft-ms",
-        "20",
+        "100",
         "--gap-ms",
         "1",
         "--fail-percent",
@@ -324,7 +326,7 @@ fn a_service_that_is_not_there_is_one_sentence() {
 #[test]
 fn flags_that_are_saved_as_a_recipe_ask_the_same() {
     let lab = Lab::new();
-    let engine = Engine::start(&["--ttft-ms", "5", "--gap-ms", "1"]);
+    let engine = Engine::start(&["--ttft-ms", "100", "--gap-ms", "1"]);
     let arguments = [
         "--model",
         "m",

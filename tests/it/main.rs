@@ -8,4 +8,5 @@ mod reference;
 mod registry;
 mod report;
 mod server;
+mod site;
 mod stack;

@@ -29,7 +29,7 @@ fn recipes(lab: &Lab, flags: &[&str], workload: &str) {
     lab.file("client.yaml", &client);
 }
 
-const QUICK: [&str; 4] = ["--ttft-ms", "20", "--gap-ms", "2"];
+const QUICK: [&str; 4] = ["--ttft-ms", "60", "--gap-ms", "2"];
 const LONG: &str = "pattern: closed-loop, concurrent_users: 2, duration_seconds: 120";
 const WHOLE: [&str; 7] = [
     "stack",

@@ -33,7 +33,7 @@ wait_for_bench() { # JOB
 
 # Every key that is there while a job runs, one a line, in a file that only root can read.
 keep_secrets() {
-  (umask 077; cat "$REGISTRY/scrape.key" "$REGISTRY"/.keys/* | awk 1 >"$LOGS/secrets")
+  (umask 077; awk 1 "$REGISTRY/scrape.key" "$REGISTRY"/.keys/* >"$LOGS/secrets")
   assert_number "keys" "$(grep -c . "$LOGS/secrets")" ">=" 2
 }
 assert_no_secret_in_arguments() {
@@ -76,8 +76,28 @@ case_stack() {
   # all roles were steps of this one job
   assert_json <(jq -s 'map(.job) | unique' "$run"/steps/*.json) . "[\"$job\"]"
   assert_json <(jq -s 'map(.step) | unique | length' "$run"/steps/*.json) . 3
+  jq -r '"\(.role): CPUs \(.cpus)"' "$run"/steps/*.json
+  # the engine keeps its CPUs to itself where there are two
+  [ "$(nproc)" = 1 ] ||
+    assert_json <(jq -s '(map(select(.role == "server").cpus) | add) as $own | map(select(.role != "server").cpus) | add | map(select(IN($own[])))' "$run"/steps/*.json) . '[]'
   assert_contains "$(output_of "$job")" "report\.html"
   assert_no_secret_kept "$job" "$run"
+  assert_clean
+}
+
+# The same over the network: the engine on a node of one component, the rest on a node of the other, one run, one report.
+TIMEOUT_het=300
+case_het() {
+  local out=$LOGS/het.out job run
+  as_user bin/aif submit --wait jobs/llamacpp-hetjob.sh >"$out" 2>&1 || { rc=$?; tail -n 30 "$out" >&2; fail "aif submit ended with $rc"; }
+  job=$(sed -n 's/^job \([0-9]*\) submitted.*/\1/p' "$out")
+  run=$(run_of "$job")
+  check_run "$run" "$BENCH"
+  check_archive "$run"
+  assert_json <(jq -s 'map(select(.role == "server").node) | unique | length' "$run"/steps/*.json) . 1
+  assert_json <(jq -s '(map(select(.role == "server").node)[0]) as $engine | map(select(.role != "server").node) | unique | map(. != $engine) | all' "$run"/steps/*.json) . true
+  assert_json "$RESULTS" '.generator.cores_shared' false
+  assert_contains "$out" "report\.html"
   assert_clean
 }
 

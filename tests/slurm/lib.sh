@@ -115,6 +115,8 @@ assert_clean() {
   assert_eq "processes of $CLUSTER_USER" "" "$(processes)"
   assert_eq "files left on the nodes" "" "$(leftovers)"
   assert_eq "records left in the registry" "" "$(find "$REGISTRY" -name '*.json' 2>/dev/null)"
+  # the one key of the user's agents stays
+  assert_eq "keys left in the registry" "" "$(find "$REGISTRY/.keys" -type f 2>/dev/null)"
 }
 
 # ---------------------------------------------------------------- frame ----

@@ -18,7 +18,7 @@ mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, time::Instant};
+use tokio::time::Instant;
 
 use self::{exporter::Exporter, outcome::Facts, service::Service, watch::Ending};
 use crate::{
@@ -30,13 +30,14 @@ use crate::{
         dispatch::{Content, Control, Load},
         workload::{self, Prompts},
     },
+    process::address::listening_address,
     recipe::ClientPlan,
     registry::{Endpoints, Kind, Publication, Record, State, Wanted},
     report::summary::Headline,
     role::{Context, StepNote},
     run::RecipeEntry,
     stats::results::{Completeness, Verdict},
-    telemetry::agent::{Agent, Serving},
+    telemetry::agent::{self, Agent, Serving},
     terminal,
 };
 
@@ -122,12 +123,8 @@ async fn register(
     );
     record.job_id = context.job_id();
     record.cpus = cpus::allowed();
-    let host = if job.is_some() {
-        "0.0.0.0"
-    } else {
-        "127.0.0.1"
-    };
-    let listener = TcpListener::bind((host, 0))
+    let host = listening_address(&record.address, job.is_some());
+    let listener = agent::listen(host, context.site.ports())
         .await
         .or_exit(Exit::Unavailable, || {
             "the bench's exporter has no port".to_owned()

@@ -16,6 +16,7 @@ use crate::{
     files::{self, Durability},
     process::{child::Spec, proof},
     recipe::Launch,
+    site::Site,
 };
 
 use super::setup::Parts;
@@ -76,7 +77,7 @@ pub(super) fn spec(parts: &Parts<'_>, port: u16) -> Result<(Spec, Option<Script>
         }
         Launch::Program(words) => {
             let argv: Vec<String> = words.iter().map(|word| blanks.fill(word)).collect();
-            with_modules(argv, modules)
+            with_modules(argv, &parts.context.site)
         }
         Launch::Container(container) => {
             let program = match command::find_program(&parts.context.env) {
@@ -95,7 +96,7 @@ pub(super) fn spec(parts: &Parts<'_>, port: u16) -> Result<(Spec, Option<Script>
                 .collect();
             let files: Vec<PathBuf> = blanks.api_key_file.iter().cloned().collect();
             let argv = command::exec(&program, container, &folder, &files, &arguments);
-            with_modules(argv, modules)
+            with_modules(argv, &parts.context.site)
         }
     };
     let spec = Spec {
@@ -199,7 +200,7 @@ fn login_shell(file: &str, text: &str, modules: &[String]) -> Vec<String> {
         .any(|word| word == "module");
     // in the same shell: what modules define is not always passed on
     if !modules.is_empty() {
-        argv.extend(["-c", r#"module load "${@:2}"; . "$1""#, "aif"].map(str::to_owned));
+        argv.extend(["-c", r#"module load "${@:2}" || exit; . "$1""#, "aif"].map(str::to_owned));
     } else if wants_modules {
         argv.extend([
             "-c".to_owned(),
@@ -213,14 +214,15 @@ fn login_shell(file: &str, text: &str, modules: &[String]) -> Vec<String> {
 }
 
 /// A program that needs the site's modules is started by a login shell, which then becomes it.
-fn with_modules(argv: Vec<String>, modules: &[String]) -> Vec<String> {
+fn with_modules(argv: Vec<String>, site: &Site) -> Vec<String> {
+    let modules = &site.modules;
     if modules.is_empty() {
         return argv;
     }
     let script = r#"module load $1 || exit; shift; exec "$@""#;
-    let mut all: Vec<String> = ["bash", "-l", "-c", script, "aif"]
-        .map(str::to_owned)
-        .to_vec();
+    let login: &[&str] = if site.login_shell { &["-l"] } else { &[] };
+    let words = [&["bash"], login, &["-c", script, "aif"]].concat();
+    let mut all: Vec<String> = words.into_iter().map(str::to_owned).collect();
     all.push(modules.join(" "));
     all.extend(argv);
     all
@@ -284,11 +286,16 @@ mod tests {
     }
 
     #[test]
-    fn modules_are_loaded_by_a_login_shell() {
+    fn modules_are_loaded_by_a_shell_which_is_a_login_shell_where_the_site_says_so() {
         let argv = vec!["apptainer".to_owned(), "exec".to_owned()];
-        assert_eq!(with_modules(argv.clone(), &[]), argv);
-        let modules = ["env/release".to_owned(), "Apptainer/1.3".to_owned()];
-        insta::assert_debug_snapshot!(with_modules(argv, &modules), @r#"
+        assert_eq!(with_modules(argv.clone(), &Site::default()), argv);
+        let mut site = Site {
+            modules: vec!["env/release".to_owned(), "Apptainer/1.3".to_owned()],
+            ..Site::default()
+        };
+        assert_eq!(with_modules(argv.clone(), &site)[1], "-c");
+        site.login_shell = true;
+        insta::assert_debug_snapshot!(with_modules(argv, &site), @r#"
         [
             "bash",
             "-l",

@@ -2,11 +2,12 @@
 
 use super::Stack;
 use crate::{
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, OrExit as _},
     launch::{self, Placement, Running, Step, cpus::Shares},
     library::Resolved,
     recipe::Plan,
     role::Context,
+    slurm::{hostlist, job_env::JobEnv},
 };
 
 impl Stack<'_> {
@@ -32,25 +33,21 @@ impl Stack<'_> {
                 self.config.registry.display().to_string(),
             ),
             ("AIF_HOME".to_owned(), context.home.display().to_string()),
-            ("AIF_CPUS".to_owned(), self.shares().to_value()),
+            ("AIF_CPUS".to_owned(), self.shares(name).to_value()),
         ];
         if let Some(site) = context.env.get("AIF_SITE") {
             variables.push(("AIF_SITE".to_owned(), site.to_owned()));
         }
-        let node = context
-            .job
-            .as_ref()
-            .map(|job| job.node.clone())
-            .unwrap_or_default();
+        let mut placement = context.job.as_ref().map_or_else(
+            || Ok(Placement::default()),
+            |job| placement(name == "server", job),
+        )?;
+        placement.gpus = gpus;
         let step = Step {
             name: name.to_owned(),
             arguments,
             variables,
-            placement: Placement {
-                node,
-                het_group: None,
-                gpus,
-            },
+            placement,
             log: context.run.log(name),
         };
         tracing::info!(
@@ -75,17 +72,54 @@ impl Stack<'_> {
             .transpose()
     }
 
-    fn shares(&self) -> Shares {
+    /// Who is on the node of this role.
+    fn shares(&self, name: &str) -> Shares {
         let cores = |bench: &Resolved| match &bench.plan {
             Plan::Client(plan) => plan.resources.cpu_cores.unwrap_or(1),
             Plan::Server(_) | Plan::Monitor(_) => 0,
         };
-        Shares {
+        let all = Shares {
             server: self.config.server.is_some(),
             monitor: self.config.monitor.is_some(),
             bench: self.config.benches.iter().map(cores).max().unwrap_or(0),
+        };
+        let apart = self
+            .context
+            .job
+            .as_ref()
+            .is_some_and(|job| job.components.len() > 1);
+        match (apart, name) {
+            (false, _) => all,
+            (true, "server") => Shares {
+                server: all.server,
+                ..Shares::default()
+            },
+            (true, _) => Shares {
+                server: false,
+                ..all
+            },
         }
     }
+}
+
+/// Where a role runs: in a heterogeneous job the server on the first node of the first component, the others on the
+/// first node of the second; in any other job all on the node of the batch script.
+fn placement(is_server: bool, job: &JobEnv) -> Result<Placement, Failure> {
+    if job.components.len() < 2 {
+        return Ok(Placement {
+            node: job.node.clone(),
+            ..Placement::default()
+        });
+    }
+    let group = usize::from(!is_server);
+    let nodes = hostlist::expand(&job.components[group]).or_exit(Exit::Bug, || {
+        "Slurm's list of nodes cannot be read".to_owned()
+    })?;
+    Ok(Placement {
+        node: nodes.into_iter().next().unwrap_or_default(),
+        het_group: u32::try_from(group).ok(),
+        gpus: 0,
+    })
 }
 
 /// GPUs of the server's step: what its recipe asks, which the job must have.
@@ -104,4 +138,26 @@ pub(super) fn gpus_for(server: &Resolved, context: &Context) -> Result<u32, Fail
         ));
     }
     Ok(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::Env;
+
+    #[test]
+    fn in_a_heterogeneous_job_the_engine_has_the_first_component_for_itself() {
+        let dump = include_str!("../../../tests/data/slurm/het-batch-24.11.env");
+        let env: Env = dump
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .collect();
+        let job = JobEnv::from_env(&env).unwrap();
+        let place = |is_server| {
+            let placement = placement(is_server, &job).unwrap();
+            (placement.node, placement.het_group)
+        };
+        assert_eq!(place(true), ("node1".to_owned(), Some(0)));
+        assert_eq!(place(false), ("node4".to_owned(), Some(1)));
+    }
 }
