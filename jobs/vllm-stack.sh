@@ -10,6 +10,7 @@
 #
 #SBATCH --job-name=vllm-stack
 #SBATCH --partition=gpu
+#AIF partition=gpu
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
 #SBATCH --gres=gpu:1
