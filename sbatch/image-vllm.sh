@@ -74,7 +74,8 @@ printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$version" >"$SITE
 : >"$SITE/vllm-$version+cpu.dist-info/RECORD"
 
 bin=$WORK/root/usr/local/bin
-printf '#!/usr/bin/python3\nimport sys\nfrom vllm.entrypoints.cli.main import main\nsys.exit(main())\n' >"$bin/vllm"
+# its processes read it again, and must not start another server
+printf '#!/usr/bin/python3\nif __name__ == "__main__":\n    import sys\n    from vllm.entrypoints.cli.main import main\n    sys.exit(main())\n' >"$bin/vllm"
 chmod 755 "$bin/vllm"; ln -s /usr/bin/python3 "$bin/python"
 
 say "model"

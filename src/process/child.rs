@@ -2,11 +2,11 @@
 //!
 //! It gets a process group of its own, so that a signal to ours (a terminal's Ctrl-C) does not reach it twice, and its
 //! output goes to a file. TERM goes to its pid, once: apptainer passes it on, and an engine that gets it again (a signal
-//! to the group does that) aborts what it was finishing. KILL goes first to the container's `appinit`, which takes the
+//! to the group does that) aborts what it was finishing. Of a script, its commands get it ([`tree::meant`]). KILL goes first to the container's `appinit`, which takes the
 //! whole pid namespace along and lets apptainer unmount; only what is left then is killed one by one.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fmt, io,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
@@ -20,6 +20,8 @@ use tokio::sync::watch;
 use super::tree;
 use crate::{files, shutdown::Shutdown};
 
+/// Between two looks at who is to be told to end.
+const TELLING: Duration = Duration::from_millis(500);
 /// After the KILL of `appinit`, apptainer has this long to clean up behind itself.
 const CLEAN_UP: Duration = Duration::from_secs(1);
 
@@ -165,11 +167,10 @@ impl Child {
     pub async fn stop(&self, grace: Duration, hurry: impl Future<Output = ()>) -> Ended {
         // taken before the end: who loses its parents belongs to nobody that could be asked
         let family = tree::family(self.pid);
-        if self.has_ended().is_none() {
-            tree::send(self.pid, Signal::SIGTERM);
-        }
         let in_time = tokio::select! {
+            biased;
             _ = self.ended() => true,
+            () = self.tell() => false,
             () = tokio::time::sleep(grace) => false,
             () = hurry => false,
         };
@@ -190,6 +191,20 @@ impl Child {
         match how {
             Some(how) => how,
             None => self.ended().await,
+        }
+    }
+
+    /// TERM to whom it is for, each once; again and again, for a script may start another command when one has ended.
+    /// Never comes.
+    async fn tell(&self) {
+        let mut told = HashSet::new();
+        loop {
+            for pid in tree::meant(self.pid) {
+                if told.insert(pid) {
+                    tree::send(pid, Signal::SIGTERM);
+                }
+            }
+            tokio::time::sleep(TELLING).await;
         }
     }
 
@@ -281,6 +296,26 @@ mod tests {
             .filter(|l| *l == "term")
             .count();
         assert_eq!(terms, 1);
+    }
+
+    #[tokio::test]
+    async fn the_command_of_a_script_ends_in_order() {
+        let engine =
+            "sh -c \"trap 'sleep 0.2; echo drained; exit 4' TERM; echo up; sleep 60 & wait\"";
+        for script in [
+            format!("echo starting\n{engine}"),
+            format!("{engine} &\nwait"),
+            format!("sh -c '{}; true'", engine.replace('\'', "'\\''")),
+        ] {
+            let (_folder, child) = shell(&script);
+            wait_for_line(&child, "up").await;
+            child.stop(Duration::from_secs(5), pending()).await;
+            let log = files::tail(child.log(), 9);
+            assert!(
+                log.iter().any(|line| line == "drained"),
+                "{script}: {log:?}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -66,7 +66,9 @@ async fn guard(argv: Vec<String>) -> std::io::Result<i32> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tree::send(pid, Signal::SIGTERM);
+    for meant in tree::meant(pid) {
+        tree::send(meant, Signal::SIGTERM);
+    }
     // a living parent decides itself how long it waits, and kills us and the program
     let orphaned = async {
         while getppid() == parent {

@@ -105,6 +105,44 @@ pub fn descendants(root: u32) -> Vec<Process> {
     family
 }
 
+/// Shells, by their names.
+const SHELLS: [&str; 5] = ["bash", "sh", "dash", "ksh", "zsh"];
+
+/// Whom TERM is for, when this process is to end. A shell that waits for its script's command dies of it on the spot and
+/// leaves the command behind, so its children are meant; a shell with a trap of its own is meant itself.
+pub fn meant(root: u32) -> Vec<u32> {
+    let family = family(root);
+    let mut open = vec![root];
+    let mut meant = Vec::new();
+    while let Some(pid) = open.pop() {
+        let children: Vec<u32> = family
+            .iter()
+            .filter(|process| process.parent == pid && !process.zombie)
+            .map(|process| process.pid)
+            .collect();
+        let is_shell = family
+            .iter()
+            .any(|process| process.pid == pid && SHELLS.contains(&process.name.as_str()));
+        if is_shell && !children.is_empty() && !catches_term(pid) {
+            open.extend(children);
+        } else {
+            meant.push(pid);
+        }
+    }
+    meant
+}
+
+fn catches_term(pid: u32) -> bool {
+    let status = i32::try_from(pid)
+        .ok()
+        .and_then(|pid| procfs::process::Process::new(pid).ok())
+        .and_then(|process| process.status().ok());
+    status.is_some_and(|status| {
+        let term = 1 << (Signal::SIGTERM as u64 - 1);
+        (status.sigcgt | status.sigign) & term != 0
+    })
+}
+
 /// What these processes use now. The memory of pages that they share is counted for each.
 pub fn usage(pids: &[u32]) -> Usage {
     let mut total = Usage::default();

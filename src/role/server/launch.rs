@@ -21,6 +21,9 @@ use crate::{
 
 use super::setup::Parts;
 
+/// A socket's path has 107 bytes at the most, and engines name theirs by a UUID.
+const LONGEST_TMPDIR: usize = 64;
+
 /// A script on the node's own disk, removed when the engine has ended.
 #[derive(Debug)]
 pub(super) struct Script(PathBuf);
@@ -152,6 +155,11 @@ fn variables(parts: &Parts<'_>, port: u16) -> BTreeMap<String, String> {
     for (name, folder) in parts.profile.caches {
         let folder = parts.caches.join(folder).display().to_string();
         variables.insert((*name).to_owned(), folder);
+    }
+    // sockets are among its temporary files, and their paths must be short
+    if !parts.profile.caches.is_empty() && parts.caches.as_os_str().len() <= LONGEST_TMPDIR {
+        let folder = parts.caches.display().to_string();
+        variables.insert("TMPDIR".to_owned(), folder);
     }
     variables.retain(|name, _| context.env.get(name).is_none());
     variables.extend(parts.plan.env.clone());
