@@ -21,7 +21,7 @@ use crate::{
 
 use super::setup::Parts;
 
-/// A socket's path has 107 bytes at the most, and engines name theirs by a UUID.
+/// Sockets are among an engine's temporary files. Their paths have 107 bytes at the most, and a UUID is the name.
 const LONGEST_TMPDIR: usize = 64;
 
 /// A script on the node's own disk, removed when the engine has ended.
@@ -156,12 +156,12 @@ fn variables(parts: &Parts<'_>, port: u16) -> BTreeMap<String, String> {
         let folder = parts.caches.join(folder).display().to_string();
         variables.insert((*name).to_owned(), folder);
     }
-    // sockets are among its temporary files, and their paths must be short
+    variables.retain(|name, _| context.env.get(name).is_none());
+    // Slurm sets it for every step, and ours is a folder in there: an engine that is killed leaves its sockets behind
     if !parts.profile.caches.is_empty() && parts.caches.as_os_str().len() <= LONGEST_TMPDIR {
         let folder = parts.caches.display().to_string();
         variables.insert("TMPDIR".to_owned(), folder);
     }
-    variables.retain(|name, _| context.env.get(name).is_none());
     variables.extend(parts.plan.env.clone());
     let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
     set(proof::MARK, parts.instance.clone());
