@@ -18,7 +18,8 @@ use jiff::Timestamp;
 use crate::{
     clock,
     env::Env,
-    registry::Store,
+    launch::cpus,
+    registry::{Kind, Record, Store},
     run::{self, Manifest, RunDir},
     shutdown::Shutdown,
     site::Site,
@@ -77,6 +78,14 @@ impl Context {
             (None, Some(leader)) => leader.to_owned(),
             (None, None) => format!("local-{}", std::process::id()),
         }
+    }
+
+    /// A record of this role, which starts now.
+    pub fn record(&self, kind: Kind, service: &str, recipe: &str) -> Record {
+        let mut record = Record::new(kind, service, recipe, self.job.as_ref(), Some(&self.run.id));
+        record.job_id = self.job_id();
+        record.cpus = cpus::allowed();
+        record
     }
 
     /// Time from TERM to the end that a role may take.
