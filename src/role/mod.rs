@@ -13,15 +13,30 @@ pub use note::StepNote;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use jiff::Timestamp;
+
 use crate::{
     clock,
     env::Env,
-    registry::Store,
+    launch::cpus,
+    registry::{Kind, Record, Store},
     run::{self, Manifest, RunDir},
     shutdown::Shutdown,
     site::Site,
     slurm::job_env::JobEnv,
 };
+
+/// More than this is not waited for, however long the job could go on: somebody wants it to end.
+const LED: Duration = Duration::from_secs(100);
+/// Left for the report and for Slurm's own clock, which may be early.
+const LAST_MOMENTS: Duration = Duration::from_secs(15);
+
+fn led(bare: Duration, ends_at: Option<Timestamp>, now: Timestamp) -> Duration {
+    let left = ends_at.and_then(|end| Duration::try_from(end.duration_since(now)).ok());
+    left.map_or(bare, |left| {
+        left.saturating_sub(LAST_MOMENTS).clamp(bare, LED.max(bare))
+    })
+}
 
 /// What every role is given: facts, not behaviour.
 #[derive(Debug, Clone)]
@@ -65,9 +80,24 @@ impl Context {
         }
     }
 
+    /// A record of this role, which starts now.
+    pub fn record(&self, kind: Kind, service: &str, recipe: &str) -> Record {
+        let mut record = Record::new(kind, service, recipe, self.job.as_ref(), Some(&self.run.id));
+        record.job_id = self.job_id();
+        record.cpus = cpus::allowed();
+        record
+    }
+
     /// Time from TERM to the end that a role may take.
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.env.number("AIF_GRACE_SECONDS").unwrap_or(25))
+    }
+
+    /// The same where the stack leads the end: then nobody else has told the roles, and no `KillWait` runs. What the
+    /// job has left is theirs, up to [`LED`].
+    pub fn led_grace(&self) -> Duration {
+        let ends_at = self.job.as_ref().and_then(|job| job.ends_at);
+        led(self.grace(), ends_at, clock::now())
     }
 
     /// A manifest of this run that has just started.
@@ -94,6 +124,30 @@ impl Context {
             instances: Vec::new(),
             stimulus_sha256: BTreeMap::new(),
             accounting: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[test]
+    fn a_stack_that_leads_has_what_the_signal_left_and_never_less_than_on_a_bare_term() {
+        let bare = Duration::from_secs(25);
+        let now = clock::now();
+        let cases = [
+            (None, 25),
+            (Some(10), 25),
+            (Some(-5), 25),
+            (Some(90), 75),
+            (Some(36_000), 100),
+        ];
+        for (left, seconds) in cases {
+            let ends_at = left.map(|left| now + SignedDuration::from_secs(left));
+            assert_eq!(led(bare, ends_at, now).as_secs(), seconds, "{left:?}");
         }
     }
 }

@@ -24,7 +24,6 @@ use self::{exporter::Exporter, outcome::Facts, service::Service, watch::Ending};
 use crate::{
     clock,
     exit::{Exit, Failure, OrExit as _},
-    launch::cpus,
     load::{
         connection::Tcp,
         dispatch::{Content, Control, Load},
@@ -32,7 +31,7 @@ use crate::{
     },
     process::address::listening_address,
     recipe::ClientPlan,
-    registry::{Endpoints, Kind, Publication, Record, State, Wanted},
+    registry::{Endpoints, Kind, Publication, State, Wanted},
     report::summary::Headline,
     role::{Context, StepNote},
     run::RecipeEntry,
@@ -114,15 +113,7 @@ async fn register(
 ) -> anyhow::Result<(Publication, Arc<Agent>, Serving)> {
     let job = context.job.as_ref();
     let plan = &config.plan;
-    let mut record = Record::new(
-        Kind::Bench,
-        &plan.service_name,
-        &plan.name,
-        job,
-        Some(&context.run.id),
-    );
-    record.job_id = context.job_id();
-    record.cpus = cpus::allowed();
+    let mut record = context.record(Kind::Bench, &plan.service_name, &plan.name);
     let host = listening_address(&record.address, job.is_some());
     let listener = agent::listen(host, context.site.ports())
         .await

@@ -23,6 +23,7 @@ use crate::{
     load::dispatch::Control,
     registry::{Kind, Liveness, Publication, Seen, State, Watch},
     role::Context,
+    shutdown::Cause,
     terminal,
 };
 
@@ -83,7 +84,11 @@ impl Beside<'_> {
                 () = shutdown.drain.cancelled(), if ending == Ending::Planned => {
                     ending = Ending::Told;
                     control.drain.cancel();
-                    abort_at = Some(Instant::now() + self.context.grace().mul_f64(GRACE_SHARE));
+                    let grace = match shutdown.cause() {
+                        Some(Cause::Released) => self.context.led_grace(),
+                        _ => self.context.grace(),
+                    };
+                    abort_at = Some(Instant::now() + grace.mul_f64(GRACE_SHARE));
                     if let Err(error) = self.publication.update(|record| record.state = State::Draining) {
                         tracing::warn!(%error, "Cannot tell that the bench drains");
                     }

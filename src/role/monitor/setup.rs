@@ -11,7 +11,6 @@ use crate::{
     api::client::Access,
     exit::{Exit, OrExit as _},
     files::{self, Durability},
-    launch::cpus,
     process::address::listening_address,
     prometheus::{
         config::{self, Scraping},
@@ -46,15 +45,7 @@ pub(super) async fn start(
         })?;
     tracing::info!(%binary, image = plan.image, "Found Prometheus");
 
-    let mut record = Record::new(
-        Kind::Monitor,
-        &plan.service_name,
-        &plan.name,
-        job,
-        Some(&context.run.id),
-    );
-    record.job_id = context.job_id();
-    record.cpus = cpus::allowed();
+    let mut record = context.record(Kind::Monitor, &plan.service_name, &plan.name);
     let folder = data_folder(context, &record)?;
     let listen = listening_address(&record.address, job.is_some());
     let port = choose_port(listen, plan.port, context.site.ports())

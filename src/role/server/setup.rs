@@ -13,7 +13,6 @@ use crate::{
     engine::{self, Profile},
     exit::{Exit, Failure, OrExit as _},
     files,
-    launch::cpus,
     process::{address::listening_address, child::Ended, tree},
     recipe::{Launch, ServerPlan},
     registry::{Kind, Publication, Record, State},
@@ -64,14 +63,7 @@ pub(super) async fn start<'a>(
     step: StepNote,
 ) -> anyhow::Result<Parts<'a>> {
     let job = context.job.as_ref();
-    let mut record = Record::new(
-        Kind::Server,
-        &plan.service_name,
-        &plan.name,
-        job,
-        Some(&context.run.id),
-    );
-    record.job_id = context.job_id();
+    let mut record = context.record(Kind::Server, &plan.service_name, &plan.name);
     let instance = record.instance_id.clone();
     let log = context.run.log(&format!("engine-{}", record.short_id()));
     let caches = context
@@ -80,7 +72,6 @@ pub(super) async fn start<'a>(
         .join(format!("aif-{instance}-cache"));
     record.engine = Some(plan.engine.name().to_owned());
     record.model.clone_from(&plan.model);
-    record.cpus = cpus::allowed();
 
     let key = if plan.auth_key {
         let (file, secret) = context

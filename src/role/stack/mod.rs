@@ -55,6 +55,8 @@ struct Stack<'a> {
     monitor: Option<Running>,
     monitor_restarted: bool,
     codes: Codes,
+    /// Time for the end, settled when the stack is first told to end.
+    grace: Option<Duration>,
     started: Instant,
 }
 
@@ -72,6 +74,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         monitor: None,
         monitor_restarted: false,
         codes: Codes::default(),
+        grace: None,
         started: Instant::now(),
     };
     stack.keep();
@@ -138,7 +141,7 @@ impl Stack<'_> {
                 Event::MonitorEnded(code) => self.monitor_lost(code),
                 Event::Told => {
                     bench.release();
-                    deadline = Some(Instant::now() + self.context.grace().mul_f64(0.4));
+                    deadline = Some(Instant::now() + self.told_grace().mul_f64(0.4));
                 }
                 Event::Tick => {
                     let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -169,11 +172,16 @@ impl Stack<'_> {
         }
     }
 
+    fn told_grace(&mut self) -> Duration {
+        let context = self.context;
+        *self.grace.get_or_insert_with(|| context.led_grace())
+    }
+
     async fn end(&mut self, role: &mut Running, share: f64) -> i32 {
         role.release();
         let shutdown = &self.context.shutdown;
         let limit = match shutdown.told_ago() {
-            Some(ago) => self.context.grace().mul_f64(share).saturating_sub(ago),
+            Some(ago) => self.told_grace().mul_f64(share).saturating_sub(ago),
             None => RELEASED,
         };
         let within = tokio::select! {
