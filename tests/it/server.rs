@@ -259,6 +259,31 @@ fn the_port_that_a_command_really_listens_on_is_taken() {
     lab.assert_nothing_left();
 }
 
+#[test]
+fn a_script_knows_the_folders_of_the_site_and_what_its_engine_leaves_goes_with_it() {
+    let lab = Lab::new();
+    let text = format!(
+        "name: toy-server\nservice_name: toy\nengine: vllm\nservice:\n  env: {{TRITON_CACHE_DIR: /mine}}\n  command: |\n    module load Apptainer/1.3\n    touch $TMPDIR/left-over\n    echo \"images $CONTAINER_DIR, caches $VLLM_CACHE_ROOT $TRITON_CACHE_DIR\"\n    TOY=serves {}\n  readiness: {{path: /health}}\n",
+        engine_program()
+    );
+    let path = lab.file("toy.yaml", &text).display().to_string();
+    let server = lab.start(&["server", &path]);
+    wait_ready(&lab);
+    wait_for_log(&lab, "-cache/vllm /mine");
+    wait_for_log(&lab, "'module load Apptainer/1.3' does nothing");
+    wait_for_log(&lab, "images /");
+    let left = |lab: &Lab| {
+        walk(lab.path())
+            .iter()
+            .any(|file| file.ends_with("left-over"))
+    };
+    assert!(left(&lab));
+    server.signal(Signal::SIGTERM);
+    server.end().assert_exit(0);
+    assert!(!left(&lab), "its folder on the node's disk is removed");
+    lab.assert_nothing_left();
+}
+
 fn text_of_api(record: &Value) -> &str {
     text(&record["endpoints"]["api"])
 }
