@@ -101,6 +101,17 @@ case_het() {
   assert_clean
 }
 
+# A prompt's length is what the engine counts.
+case_prompt_length() {
+  local job run
+  job=$(submit jobs/llamacpp-stack.sh --set dataset.params.prompt_length=1024 --set workload.concurrent_users=1 --set workload.duration_seconds=20)
+  assert_eq "exit code of the job" 0 "$(wait_job "$job" 150)"
+  run=$(run_of "$job")
+  jq -c .metrics.input_sequence_length "$run/bench/$BENCH/results.json"
+  assert_json "$run/bench/$BENCH/results.json" '.metrics.input_sequence_length | .min >= 973 and .max <= 1075' true
+  assert_clean
+}
+
 # c. scancel in the middle of a bench: what was measured is kept, and nothing else.
 TIMEOUT_scancel=180
 case_scancel() {
