@@ -31,10 +31,11 @@ use crate::{
     },
     process::address::listening_address,
     recipe::ClientPlan,
-    registry::{Endpoints, Kind, Publication, State, Wanted},
+    registry::{Endpoints, Kind, Publication, Record, State, Wanted},
     report::summary::Headline,
     role::{Context, StepNote},
     run::RecipeEntry,
+    shutdown::Cause,
     stats::results::{Completeness, Verdict},
     telemetry::agent::{self, Agent, Serving},
     terminal,
@@ -188,15 +189,7 @@ impl Bench<'_> {
         };
         let counters = service.counters(context).await;
         let cpu = outcome::cpu_seconds();
-        publication
-            .update(|record| {
-                record.state = State::Ready;
-                record.ready_at = Some(clock::now());
-            })
-            .or_exit(Exit::CannotCreate, || {
-                "the registry cannot be written".to_owned()
-            })?;
-        self.note.ready();
+        self.announce()?;
         let load: Arc<RealLoad> = Arc::new(Load::new(
             plan,
             targets,
@@ -237,11 +230,7 @@ impl Bench<'_> {
         let samples = load.samples();
         facts.counted = service.counted(context, counters, &samples).await;
         let results = outcome::write(folder, &facts, plan, &samples, start.elapsed())?;
-        publication
-            .update(|record| record.state = State::Done)
-            .or_exit(Exit::CannotCreate, || {
-                "the registry cannot be written".to_owned()
-            })?;
+        self.state(|record| record.state = State::Done)?;
         if config.json {
             terminal::json(&results)?;
         } else {
@@ -251,21 +240,53 @@ impl Bench<'_> {
             "results",
             folder.join("results.json").display().to_string().into(),
         )]);
-        match ending {
-        Ending::Lost(what) => Err(Failure::new(
-            Exit::Unavailable,
-            format!("the service was lost while it was loaded ({what}); what was measured before is kept in {}", folder.display()),
-        )
-        .into()),
-        Ending::OutOfTime => Err(Failure::new(
-            Exit::TimeLimit,
-            format!("the job of the service is about to end: the load was stopped {} s before that, and what was measured is kept in {}", END_SLACK.as_secs(), folder.display()),
-        )
-        .into()),
-        Ending::Told => Ok(context.shutdown.cause().map_or(Exit::Terminated, crate::shutdown::Cause::exit)),
-        Ending::Planned if results.validity.verdict == Verdict::Invalid && !config.allow_invalid => Ok(Exit::Invalid),
-        Ending::Planned => Ok(Exit::Done),
+        self.exit(ending, results.validity.verdict)
     }
+
+    /// Says in registry and step file that the load begins.
+    fn announce(&self) -> Result<(), Failure> {
+        self.note.ready();
+        self.state(|record| {
+            record.state = State::Ready;
+            record.ready_at = Some(clock::now());
+        })
+    }
+
+    fn state(&self, change: impl FnOnce(&mut Record)) -> Result<(), Failure> {
+        self.publication
+            .update(change)
+            .or_exit(Exit::CannotCreate, || {
+                "the registry cannot be written".to_owned()
+            })
+    }
+
+    /// How the bench ends: by how the load did, else by what its result is worth.
+    fn exit(&self, ending: Ending, verdict: Verdict) -> anyhow::Result<Exit> {
+        let folder = self.folder.display();
+        match ending {
+            Ending::Lost(what) => {
+                let message = format!(
+                    "the service was lost while it was loaded ({what}); what was measured before is kept in {folder}"
+                );
+                Err(Failure::new(Exit::Unavailable, message).into())
+            }
+            Ending::OutOfTime => {
+                let message = format!(
+                    "the job of the service is about to end: the load was stopped {} s before that, and what was measured is kept in {folder}",
+                    END_SLACK.as_secs()
+                );
+                Err(Failure::new(Exit::TimeLimit, message).into())
+            }
+            Ending::Told => Ok(self
+                .context
+                .shutdown
+                .cause()
+                .map_or(Exit::Terminated, Cause::exit)),
+            Ending::Planned if verdict == Verdict::Invalid && !self.config.allow_invalid => {
+                Ok(Exit::Invalid)
+            }
+            Ending::Planned => Ok(Exit::Done),
+        }
     }
 }
 
