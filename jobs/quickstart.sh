@@ -87,6 +87,7 @@ run_local() {
   for variable in "${!SLURM_@}"; do unset "$variable"; done
   export AIF_HOME=$HERE AIF_SITE=${AIF_SITE:-local}
   "$BINARY" stack "${STACK[@]}" --local || exit $?
+  install -D -m 755 "$BINARY" bin/aif
   tell "$HERE"
 }
 
@@ -117,6 +118,7 @@ run_cluster() {
   touch "$SCRATCH"
   $CLUSTER exec -u "$CLUSTER_USER" -C "$folder" -- env AIF_SITE="${AIF_SITE:-local}" bin/aif submit --wait jobs/llamacpp-stack.sh || exit $?
   tell "$folder"
+  echo "go on as the user $CLUSTER_USER: $CLUSTER shell -u $CLUSTER_USER -C $folder"
 }
 
 # A Slurm that is there: as its ordinary user, with the site that AIF_SITE or ~/.config/aif/site.yaml names.
@@ -144,5 +146,6 @@ run_site() {
 case ${1:-} in
   --local) run_local ;;
   "") if command -v sbatch >/dev/null; then run_site; else run_cluster; fi ;;
-  *) sed -n '3,/^set -/p' "$0" | grep '^#' | sed 's/^# \{0,1\}//' >&2; STEP="reading the command line"; exit $EX_USAGE ;;
+  -h | --help) sed -n '3,/^set -/p' "$0" | grep '^#' | sed 's/^# \{0,1\}//' ;;
+  *) STEP="reading the command line"; die $EX_USAGE "unknown option $1; there is --local, and --help" ;;
 esac

@@ -68,12 +68,12 @@ async fn dispatch(cli: Cli, env: Env) -> anyhow::Result<Exit> {
         Some(site) => env.with("AIF_SITE", site),
         None => env,
     };
-    let home = env
-        .path("AIF_HOME")
-        .or_else(|| env.path("SLURM_SUBMIT_DIR"))
-        .or_else(|| std::env::current_dir().ok())
-        .unwrap_or_else(|| PathBuf::from("."));
+    let home = home(&env);
     let shell = Shell { env, home };
+    // a site that is named and not there is an error of every command, also of those that would not need it
+    if shell.env.get("AIF_SITE").is_some() {
+        shell.site()?;
+    }
     match cli.command {
         Command::Stack(args) => stack(args, &shell).await,
         Command::Server(args) => server(args, &shell).await,
@@ -92,6 +92,24 @@ async fn dispatch(cli: Cli, env: Env) -> anyhow::Result<Exit> {
         Command::Completions(args) => command::completions::run(&args, Cli::command()),
         Command::Guard { .. } => Ok(Exit::Done),
     }
+}
+
+/// The folder that holds jobs/, recipes/ and sbatch/: as it is told, else the one we are in, else the one that this
+/// program was installed to (as `bin/aif`) or built in.
+fn home(env: &Env) -> PathBuf {
+    if let Some(told) = env
+        .path("AIF_HOME")
+        .or_else(|| env.path("SLURM_SUBMIT_DIR"))
+    {
+        return told;
+    }
+    let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
+    let own = own_program().unwrap_or_default();
+    let above = own.ancestors().skip(2).take(2).map(Path::to_owned);
+    let mut candidates = std::iter::once(here.clone()).chain(above);
+    candidates
+        .find(|folder| folder.join("recipes").is_dir())
+        .unwrap_or(here)
 }
 
 fn resolve(name: &str, kind: Kind, sets: &[String], shell: &Shell) -> anyhow::Result<Resolved> {

@@ -79,7 +79,12 @@ impl Shell {
         let mut by_job: Vec<PathBuf> = ids
             .filter(|path| {
                 let folder = path.file_name().unwrap_or_default().to_string_lossy();
-                folder.ends_with(&format!("-{name}")) || folder.contains(&format!("-{name}-r"))
+                // `<service>-<job>`, `…-<job>-r<restart>`, and of a role alone `…-<job>.<step>`
+                let mark = format!("-{name}");
+                folder.ends_with(&mark)
+                    || ["-r", "."]
+                        .iter()
+                        .any(|next| folder.contains(&format!("{mark}{next}")))
             })
             .collect();
         by_job.sort();

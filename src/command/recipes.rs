@@ -265,6 +265,13 @@ fn check_all(shell: &Shell, names: &[String], json: bool) -> anyhow::Result<Exit
                 files.push((Some(kind), read(&path)?));
             }
         }
+        if files.is_empty() {
+            let message = format!(
+                "no recipes in {}; set AIF_HOME to the project's folder",
+                shell.home.join("recipes").display()
+            );
+            return Err(Failure::new(Exit::NoInput, message).into());
+        }
         files
     } else {
         names

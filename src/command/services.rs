@@ -63,7 +63,7 @@ struct AddArgs {
     #[arg(long)]
     model: Option<String>,
     /// Engine: vllm, llamacpp or http
-    #[arg(long)]
+    #[arg(long, value_parser = ["vllm", "llamacpp", "http"])]
     engine: Option<String>,
     /// File that holds its key
     #[arg(long, value_name = "FILE")]

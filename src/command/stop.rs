@@ -90,7 +90,13 @@ async fn stop_job(job: &str, registered: &BTreeSet<String>) -> anyhow::Result<()
         }
     }
     match found.as_ref().map(|job| job.state.as_str()) {
-        None => terminal::line(format_args!("job {job} has ended already"))?,
+        None => {
+            let message = format!("Slurm knows no job {job}: it has ended, or never was");
+            if registered.is_empty() {
+                return Err(Failure::new(Exit::Unavailable, message).into());
+            }
+            terminal::line(message)?;
+        }
         Some("PENDING") => {
             client::scancel(job, false).await?;
             terminal::line(format_args!("job {job} was waiting and is cancelled"))?;

@@ -78,7 +78,7 @@ const COMMON_HINTS: [(&str, &str); 9] = [
     ),
     (
         "could not open image",
-        "the image is missing or broken: check service.container.image",
+        "the image that the recipe names is missing or broken; sbatch/image-*.sh make those of this project",
     ),
     (
         "failed to open /dev/fuse",

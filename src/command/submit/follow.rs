@@ -82,7 +82,7 @@ pub(super) async fn to_the_end(
                 .await
                 .is_ok_and(|jobs| jobs.is_empty() || jobs.iter().all(has_ended))
             {
-                return Err(gone(id, name, shell).into());
+                return Err(gone(id, name, shell).await.into());
             }
         }
         tokio::time::sleep(LOOK).await;
@@ -100,7 +100,7 @@ async fn wait_for_start(id: &str, store: &Store) -> anyhow::Result<()> {
             return Ok(());
         };
         match job.state.as_str() {
-            "PENDING" if job.reason == "None" => told.once("waits: not looked at yet".to_owned()),
+            "PENDING" if job.reason == "None" => told.once("waits for the scheduler".to_owned()),
             "PENDING" => told.once(format!("waits: {}", job.reason)),
             state => {
                 told.once(format!("{} on {}", state.to_lowercase(), job.nodes));
@@ -196,11 +196,19 @@ fn lines_of(record: &Record, site: &Site, shell: &Shell) -> Vec<String> {
     }
 }
 
-fn gone(id: &str, name: &str, shell: &Shell) -> Failure {
+/// The failure of a job that ended without a word, with the code that Slurm kept of it.
+async fn gone(id: &str, name: &str, shell: &Shell) -> Failure {
+    let fields = client::sacct(id, &["ExitCode"]).await.unwrap_or_default();
+    let code = fields
+        .first()
+        .and_then(|(_, code)| code.split(':').next()?.parse().ok());
+    let exit = code
+        .and_then(Exit::from_code)
+        .filter(|exit| *exit != Exit::Done);
     let output: PathBuf = shell.home.join(format!("{name}-{id}.out"));
     let last = files::tail(&output, 20).join("\n");
     Failure::new(
-        Exit::Unavailable,
+        exit.unwrap_or(Exit::Unavailable),
         format!(
             "job {id} has ended without closing its run; its output {} ends with:\n{last}",
             output.display()

@@ -64,7 +64,14 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
         })?;
     terminal::line(format_args!("job {id} submitted: {}", submission.name))?;
     if args.wait {
-        return follow::to_the_end(&id, &submission.name, shell, &site).await;
+        let followed = follow::to_the_end(&id, &submission.name, shell, &site);
+        return tokio::select! {
+            ended = followed => ended,
+            _ = tokio::signal::ctrl_c() => {
+                terminal::note(format_args!("\njob {id} goes on; `aif status {id}` shows it, `aif stop --job {id}` ends it"));
+                Ok(Exit::Interrupted)
+            }
+        };
     }
     terminal::line(format_args!(
         "  state   aif status {id}\n  output  tail -f {}\n  end     aif stop --job {id}",
