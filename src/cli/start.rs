@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
 
-use super::{BenchArgs, Cli, Command, RoleArgs, StackArgs, quick};
+use super::{BenchArgs, Cli, Command, RoleArgs, StackArgs, alone::Alone, quick};
 use crate::{
-    clock,
     command::{self, Shell},
     env::Env,
     exit::{Exit, Failure, OrExit as _},
@@ -18,9 +17,8 @@ use crate::{
     library::{self, Resolved},
     recipe::{Kind, Plan},
     registry::Wanted,
-    report,
     role::{self, Context},
-    run::{self, RunDir, StepFile},
+    run::{self, RunDir},
     shutdown::Shutdown,
     telemetry, terminal, units,
 };
@@ -375,79 +373,4 @@ fn own_program() -> anyhow::Result<PathBuf> {
     // a binary that was replaced while it runs shows so in its link
     let text = path.display().to_string();
     Ok(text.strip_suffix(" (deleted)").map_or(path, PathBuf::from))
-}
-
-/// A role that may run alone: then it keeps the manifest and makes the report itself.
-struct Alone {
-    step: String,
-    manifest: Option<run::Manifest>,
-}
-
-impl Alone {
-    fn begin(
-        role: &str,
-        step: &str,
-        recipes: &[&Resolved],
-        context: &Context,
-    ) -> anyhow::Result<Self> {
-        let mut manifest = None;
-        if !context.in_stack {
-            let launcher = if context.job.is_some() {
-                "srun"
-            } else {
-                "local"
-            };
-            let mut own = context.manifest(role, launcher);
-            own.recipes = recipes.iter().map(|recipe| recipe.entry.clone()).collect();
-            files::write_json(&context.run.manifest(), &own).or_exit(Exit::CannotCreate, || {
-                "the run folder cannot be written".to_owned()
-            })?;
-            manifest = Some(own);
-        }
-        Ok(Self {
-            step: step.to_owned(),
-            manifest,
-        })
-    }
-
-    /// Writes the role's last word, and closes the run where it is its own.
-    fn end(self, ended: anyhow::Result<Exit>, context: &Context) -> anyhow::Result<Exit> {
-        let exit = ended.as_ref().map_or_else(Exit::of, |exit| *exit);
-        let path = context.run.step(&self.step);
-        if let Ok(mut step) = files::read_json::<StepFile>(&path) {
-            step.ended_at = Some(clock::now());
-            step.exit = Some(exit);
-            step.error = ended.as_ref().err().map(|error| format!("{error:#}"));
-            if let Err(error) = files::write_json(&path, &step) {
-                tracing::warn!(%error, "Cannot write the step file");
-            }
-        }
-        if let Some(mut manifest) = self.manifest {
-            manifest.ended_at = Some(clock::now());
-            manifest.exit = Some(exit);
-            let state = match (exit, context.shutdown.cause()) {
-                (Exit::Done | Exit::Invalid, _) => "complete",
-                (_, Some(_)) => "interrupted",
-                _ => "failed",
-            };
-            state.clone_into(&mut manifest.state);
-            manifest
-                .problems
-                .extend(ended.as_ref().err().map(|error| format!("{error:#}")));
-            manifest.steps = context.run.steps();
-            manifest.stimulus_sha256 = run::stimuli(&context.run);
-            files::write_json(&context.run.manifest(), &manifest)
-                .or_exit(Exit::CannotCreate, || {
-                    "the manifest cannot be written".to_owned()
-                })?;
-            report::write(&context.run).or_exit(Exit::CannotCreate, || {
-                "the report cannot be written".to_owned()
-            })?;
-            terminal::note(format_args!(
-                "aif: run folder {}",
-                context.run.path.display()
-            ));
-        }
-        ended
-    }
 }
