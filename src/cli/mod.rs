@@ -1,5 +1,5 @@
-//! The command line: what can be typed, and nothing else. [`start`] turns it into a running role, [`alone`] is the run of one that is in no stack, [`quick`] turns the
-//! flags of a bench without a recipe into one.
+//! The command line: what can be typed, and nothing else. [`start`] turns it into a running role, [`alone`] is the run of
+//! one that is in no stack, [`quick`] turns the flags of a bench without a recipe into one.
 
 mod alone;
 pub mod quick;
