@@ -11,7 +11,7 @@ case_job_without_recipe() {
   # who follows such a job hears of its end soon, and why
   local out=$LOGS/without-recipe.out rc=0 t0=$SECONDS
   as_user bin/aif submit --wait jobs/server.sh >"$out" 2>&1 || rc=$?
-  assert_eq "exit code of aif submit --wait" 69 $rc
+  assert_eq "the job's own exit code from aif submit --wait" 64 $rc
   assert_number "seconds until that is told" $((SECONDS - t0)) "<" 15
   assert_contains "$out" "usage: sbatch jobs/server.sh RECIPE"
 }
