@@ -34,6 +34,8 @@
 #   but mmdebstrap and iproute2: all else is in a Debian root of its own.
 #
 # Environment
+#   AIF_CLUSTER_NAME     Slurm's name of the cluster (local). Clusters of different names live side by side, with networks,
+#                        accounting and jobs of their own, and share Debian root and /home
 #   AIF_CLUSTER_FLAVOR   trixie (default, Slurm 24.11) or bookworm (Slurm 22.05)
 #   AIF_CLUSTER_USER     the ordinary user (default researcher, AIF_CLUSTER_UID 2000);
 #                        made on the host too, so that both see the same files as the same user
@@ -43,7 +45,7 @@
 #   AIF_CLUSTER_EXTRA    more Debian packages for the machines
 #   AIF_CLUSTER_MIRROR   Debian mirror (default: the one this machine's apt uses)
 #   AIF_CLUSTER_PREFIX   what survives a stop (/opt/aif-cluster)
-#   AIF_CLUSTER_RUN      what does not (/run/aif-cluster)
+#   AIF_CLUSTER_RUN      what does not (/run/aif-cluster, with -NAME where it is not local)
 #
 set -euo pipefail
 
@@ -59,17 +61,19 @@ MEM=${AIF_CLUSTER_MEM:-32000}
 read -ra SHARED <<<"/home ${AIF_CLUSTER_SHARED:-}"
 read -ra EXTRA <<<"${AIF_CLUSTER_EXTRA:-}"
 NET=198.51.100                                   # TEST-NET-2: routed nowhere
-NETNS=aifc                                       # prefix of the network namespaces' names
+NETNS=aifc-$CLUSTER_NAME                         # prefix of the network namespaces' names
 ROOT=$CLUSTER_ROOT
 RUN=$CLUSTER_RUN
-# Configuration and state of the cluster. The path is the same seen from inside. Each flavour
+# Configuration and state of the cluster. The path is the same seen from inside. Each flavour and name
 # has its own: a database is not read by an older server.
 BASE=$(dirname "$ROOT")
+[ "$CLUSTER_NAME" = local ] || BASE=$BASE/clusters/$CLUSTER_NAME
 CONF=$BASE/etc
 STATE=$BASE/state
 LOG=$BASE/log
 DEV=$BASE/dev
 LOCAL=$BASE/local                                # the machines' own disks
+MADE_NETNS=/run/aif-cluster.made-netns           # the folder of the names of networks is ours to remove
 FREEZER=$RUN/freezer
 
 machines() { echo head; seq -f 'node%g' 1 "$NODES"; }
@@ -155,7 +159,7 @@ configure() {
   local m n slurm munge gpu_nodes last=$((NODES - 1))
   slurm=$(chroot "$ROOT" id -u slurm):$(chroot "$ROOT" id -g slurm)
   munge=$(chroot "$ROOT" id -u munge):$(chroot "$ROOT" id -g munge)
-  mkdir -p "$CONF" "$STATE" "$LOG" "$DEV"; chmod 755 "$CLUSTER_PREFIX" "$BASE" "$CONF" "$STATE" "$LOG" "$DEV"
+  mkdir -p "$CONF" "$STATE" "$LOG" "$DEV"; chmod 755 "$CLUSTER_PREFIX" "$(dirname "$BASE")" "$BASE" "$CONF" "$STATE" "$LOG" "$DEV"
 
   # munge: one key for all machines, daemons refuse anything but 0600/0700
   [ -s "$CONF/munge.key" ] || (umask 077; head -c 1024 /dev/urandom >"$CONF/munge.key")
@@ -177,7 +181,7 @@ configure() {
   gpu_nodes="node[1-$last]"; [ "$last" -ne 1 ] || gpu_nodes=node1
 
   cat >"$CONF/slurm.conf" <<CONF
-ClusterName=local
+ClusterName=$CLUSTER_NAME
 SlurmctldHost=head($(address head))
 SlurmUser=slurm
 AuthType=auth/munge
@@ -313,11 +317,11 @@ any_up() { local m; for m in $(machines); do ! init_pid "$m" >/dev/null || retur
 net_up() {
   [ ! -e "/run/netns/$NETNS-switch" ] || return 0
   # `ip netns` leaves its own mount behind; remember whether it is ours to remove
-  [ -e /run/netns ] || touch "$RUN/made-netns"
-  ip netns add $NETNS-switch
-  ip -n $NETNS-switch link add br0 type bridge
-  ip -n $NETNS-switch link set br0 up
-  ip -n $NETNS-switch link set lo up
+  [ -e /run/netns ] || touch "$MADE_NETNS"
+  ip netns add "$NETNS-switch"
+  ip -n "$NETNS-switch" link add br0 type bridge
+  ip -n "$NETNS-switch" link set br0 up
+  ip -n "$NETNS-switch" link set lo up
 }
 
 net_attach() {  # MACHINE
@@ -326,16 +330,16 @@ net_attach() {  # MACHINE
   ip netns add "$ns"
   ip -n "$ns" link set lo up
   # both ends are born inside namespaces: nothing shows up on the host
-  ip -n "$ns" link add eth0 type veth peer name "$1" netns $NETNS-switch
-  ip -n $NETNS-switch link set "$1" master br0 up
+  ip -n "$ns" link add eth0 type veth peer name "$1" netns "$NETNS-switch"
+  ip -n "$NETNS-switch" link set "$1" master br0 up
   ip -n "$ns" addr add "$(address "$1")/24" dev eth0
   ip -n "$ns" link set eth0 up
 }
 
 net_down() {
   local m; for m in $(machines) switch; do ip netns del "$NETNS-$m" 2>/dev/null || true; done
-  if [ -e "$RUN/made-netns" ] && [ -z "$(ls -A /run/netns 2>/dev/null)" ]; then
-    umount /run/netns 2>/dev/null || true; rmdir /run/netns 2>/dev/null || true
+  if [ -e "$MADE_NETNS" ] && [ -z "$(ls -A /run/netns 2>/dev/null)" ]; then
+    umount /run/netns 2>/dev/null || true; rmdir /run/netns 2>/dev/null || true; rm -f "$MADE_NETNS"
   fi
 }
 
@@ -349,7 +353,7 @@ freezer_up() {
 
 freezer_down() {
   mountpoint -q "$FREEZER" || return 0
-  local dir=$FREEZER/aif-cluster
+  local dir=$FREEZER/aif-cluster-$CLUSTER_NAME
   for _ in $(seq 50); do
     [ -d "$dir" ] || break
     find "$dir" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1
@@ -367,8 +371,8 @@ boot() {
   for variable in "${!AIF_CLUSTER_@}"; do environment+=("$variable=${!variable}"); done
   (
     exec 9>&-
-    mkdir -p "$FREEZER/aif-cluster/$m"
-    echo "$BASHPID" >"$FREEZER/aif-cluster/$m/cgroup.procs"
+    mkdir -p "$FREEZER/aif-cluster-$CLUSTER_NAME/$m"
+    echo "$BASHPID" >"$FREEZER/aif-cluster-$CLUSTER_NAME/$m/cgroup.procs"
     exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 "${environment[@]}" \
       setsid nsenter --net="/run/netns/$NETNS-$m" \
       unshare --uts --ipc --pid --mount --cgroup --fork --kill-child \
@@ -442,8 +446,8 @@ machine_init() {
     runuser -u slurm -- slurmdbd -D 2>>"$LOG/boot-head.log" & pids+=($!)
     until (exec 3<>"/dev/tcp/$(address head)/6819") 2>/dev/null; do sleep 0.1; done
     # the cluster has to be known to the database before slurmctld registers
-    if ! sacctmgr -n show cluster local 2>/dev/null | grep -q local; then
-      { sacctmgr -i add cluster local
+    if ! sacctmgr -n show cluster "$CLUSTER_NAME" 2>/dev/null | grep -qw "$CLUSTER_NAME"; then
+      { sacctmgr -i add cluster "$CLUSTER_NAME"
         sacctmgr -i add account aif
         sacctmgr -i add user "$CLUSTER_USER" account=aif; } >/dev/null 2>&1 || true
     fi
@@ -563,6 +567,7 @@ cmd_exec() { require_root exec; prepare "$@"; exec "${COMMAND[@]}"; }
 main() {
   local verb=${1:-}
   [ $# -eq 0 ] || shift
+  [[ $CLUSTER_NAME =~ ^[a-z][a-z0-9]{0,19}$ ]] || die $EX_USAGE "AIF_CLUSTER_NAME must be a short word of small letters and digits"
   case $CLUSTER_FLAVOR in trixie | bookworm) ;; *) die $EX_USAGE "AIF_CLUSTER_FLAVOR must be trixie or bookworm" ;; esac
   case $verb in
     install) cmd_install ;;
@@ -574,7 +579,10 @@ main() {
     crash)   require_root crash; halt "${1:?a node}" KILL ;;
     boot)    require_root boot; require_installed; boot "${1:?a node}" ;;
     reset)   cmd_stop; rm -rf "$STATE" "$LOG"; configure ;;
-    uninstall) cmd_stop; rm -rf --one-file-system "$CLUSTER_PREFIX"; say "removed $CLUSTER_PREFIX; the user $CLUSTER_USER and its home are kept" ;;
+    uninstall)
+      cmd_stop
+      ! ls /run/netns/aifc-* >/dev/null 2>&1 || die $EX_UNAVAILABLE "another cluster is up ($(cd /run/netns; echo aifc-*)): stop it first"
+      rm -rf --one-file-system "$CLUSTER_PREFIX"; say "removed $CLUSTER_PREFIX; the user $CLUSTER_USER and its home are kept" ;;
     __init)  machine_init "$@" ;;
     *) sed -n '2,/^set -/p' "$SELF" | grep '^#' | sed 's/^# \{0,1\}//' >&2; exit $EX_USAGE ;;
   esac

@@ -15,9 +15,11 @@ die() { local code=$1; shift; say "error: $*"; exit "$code"; }
 
 # The cluster on this machine: where it lives and whose jobs it runs. Anyone may set these;
 # all scripts have to agree on them, so their defaults are here.
+CLUSTER_NAME=${AIF_CLUSTER_NAME:-local}
 CLUSTER_FLAVOR=${AIF_CLUSTER_FLAVOR:-trixie}
 CLUSTER_PREFIX=${AIF_CLUSTER_PREFIX:-/opt/aif-cluster}
-CLUSTER_RUN=${AIF_CLUSTER_RUN:-/run/aif-cluster}
+if [ "$CLUSTER_NAME" = local ]; then CLUSTER_RUN=/run/aif-cluster; else CLUSTER_RUN=/run/aif-cluster-$CLUSTER_NAME; fi
+CLUSTER_RUN=${AIF_CLUSTER_RUN:-$CLUSTER_RUN}
 CLUSTER_USER=${AIF_CLUSTER_USER:-researcher}
 CLUSTER_UID=${AIF_CLUSTER_UID:-2000}
 CLUSTER_ROOT=$CLUSTER_PREFIX/$CLUSTER_FLAVOR/root

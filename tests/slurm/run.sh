@@ -32,7 +32,7 @@ finish() {
   if [ -n "$STARTED" ]; then
     sbatch/cluster.sh stop || rc=1
     # it says that it leaves no trace
-    if grep -qs aif-cluster /proc/self/mountinfo || ls /run/netns/aifc-* >/dev/null 2>&1 || [ -e "$CLUSTER_RUN" ]; then
+    if grep -qs "$CLUSTER_RUN/" /proc/self/mountinfo || ls "/run/netns/aifc-$CLUSTER_NAME"-* >/dev/null 2>&1 || [ -e "$CLUSTER_RUN" ]; then
       say "error: cluster.sh stop left a mount, a network namespace or $CLUSTER_RUN"; rc=1
     fi
   fi
