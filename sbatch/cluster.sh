@@ -41,7 +41,7 @@
 #                        made on the host too, so that both see the same files as the same user
 #   AIF_CLUSTER_SHARED   more host folders that every machine sees, separated by spaces
 #   AIF_CLUSTER_NODES    nodes (4; the last one has no GPU)   AIF_CLUSTER_GPUS   of each GPU node (4)
-#   AIF_CLUSTER_CPUS, AIF_CLUSTER_MEM   what a node claims to have (16; 32000 MiB)
+#   AIF_CLUSTER_CPUS, AIF_CLUSTER_MEM   what a node claims to have (16; 128000 MiB)
 #   AIF_CLUSTER_EXTRA    more Debian packages for the machines
 #   AIF_CLUSTER_MIRROR   Debian mirror (default: the one this machine's apt uses)
 #   AIF_CLUSTER_PREFIX   what survives a stop (/opt/aif-cluster)
@@ -57,7 +57,7 @@ ME=cluster.sh
 NODES=${AIF_CLUSTER_NODES:-4}
 GPUS=${AIF_CLUSTER_GPUS:-4}
 CPUS=${AIF_CLUSTER_CPUS:-16}
-MEM=${AIF_CLUSTER_MEM:-32000}
+MEM=${AIF_CLUSTER_MEM:-128000}
 read -ra SHARED <<<"/home ${AIF_CLUSTER_SHARED:-}"
 read -ra EXTRA <<<"${AIF_CLUSTER_EXTRA:-}"
 NET=198.51.100                                   # TEST-NET-2: routed nowhere
