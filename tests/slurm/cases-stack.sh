@@ -1,24 +1,6 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2153,SC2154
 # The stack in one job, and as local processes.
 
-# Checks a run folder as DESIGN lays it out. Sets RESULTS.
-check_run() { # RUN BENCH
-  local run=$1 bench=$2
-  assert_file "$run"/{manifest.json,report.html,report.md} "$run/bench/$bench"/{results.json,vllm.json,results.csv}
-  [ -n "$(find "$run/metrics" -type f 2>/dev/null)" ] || fail "$run/metrics is empty"
-  [ -n "$(find "$run/logs" -type f -size +0 2>/dev/null)" ] || fail "$run/logs is empty"
-  RESULTS=$run/bench/$bench/results.json
-  assert_json "$RESULTS" 'keys_unsorted[:7]' \
-    '["total_requests","successes","errors","avg_latency_ms","min_latency_ms","max_latency_ms","throughput_req_per_sec"]'
-  assert_json "$RESULTS" '.successes > 0 and .total_requests == .successes + .errors' true
-  assert_json "$RESULTS" '.validity.verdict != "invalid"' true
-  assert_json "$RESULTS" '.completeness' '"complete"'
-  # what the client counted is what the engine says it did
-  assert_json "$RESULTS" '.tokens.counted_by' '"usage"'
-  assert_json "$RESULTS" '.tokens | .output.client > 0 and .output.client == .output.engine' true
-  assert_json "$RESULTS" '.tokens | .prompt.client > 0 and .prompt.client == .prompt.engine' true
-  assert_json "$run/bench/$bench/vllm.json" 'has("request_throughput") and has("mean_ttft_ms") and has("completed")' true
-}
 check_archive() { # RUN
   assert_archived "$1" 'count(last_over_time({__name__=~"llamacpp:.*"}[1h]))'
   assert_archived "$1" 'count(last_over_time({__name__=~"aif_bench_.*"}[1h]))'

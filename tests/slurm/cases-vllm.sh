@@ -1,0 +1,97 @@
+# shellcheck shell=bash disable=SC2016,SC2034,SC2153,SC2154
+# vLLM for real: the CPU build under the name that the recipes of a GPU cluster ask for.
+
+# Its image takes minutes to make and is kept beside llama.cpp's.
+prepare_vllm() {
+  local images=$USER_HOME/ai-factories/containers
+  "$PROJECT/sbatch/image-vllm.sh" "$images"
+  [ -e "$T/containers/vllm-cpu.sif" ] || ln "$images"/vllm-cpu.sif* "$T/containers/"
+  ln -sfn vllm-cpu.sif "$T/containers/vllm-openai_v0.5.4.sif"
+}
+
+# What the job took, from submission to the first token that a client got.
+phases() { # JOB RUN BENCH
+  local submit start step ready first
+  read -r submit start < <(as_user env SLURM_TIME_FORMAT=%s sacct -X -n -P -o Submit,Start -j "$1" | head -1 | tr '|' ' ')
+  step=$(seconds_of "$(jq -r .started_at "$2/steps/server.json")")
+  ready=$(seconds_of "$(jq -r .ready_at "$2/steps/server.json")")
+  first=$(seconds_of "$(jq -r .ready_at "$2/steps/bench-$3.json")")
+  awk -v a="$submit" -v b="$start" -v c="$step" -v d="$ready" -v e="$first" \
+    'BEGIN { printf "row phases: submit to start %.0f s (whole seconds), start to step %.1f s, step to ready %.1f s, ready to load %.1f s\n", b - a, c - b, d - c, e - d }'
+}
+check_vllm_run() { # RUN BENCH
+  check_run "$1" "$2"
+  jq -c '{requests: .total_requests, errors, tokens, verdict: .validity.verdict, node: .target.nodes}' "$RESULTS"
+  # an older and the present name of the same metric, both by the one name
+  local name; for name in vllm:gpu_cache_usage_perc vllm:kv_cache_usage_perc vllm:time_per_output_token_seconds_count vllm:inter_token_latency_seconds_count; do
+    assert_archived "$1" "last_over_time($name[1h])"
+  done
+}
+
+# The recipes of the original, as they are: a script with modules, a fixed port, a model of the hub.
+TIMEOUT_vllm=500
+case_vllm() {
+  local job run
+  prepare_vllm
+  job=$(submit jobs/vllm-stack.sh)
+  assert_eq "exit code of the job" 0 "$(wait_job "$job" 240)"
+  run=$(run_of "$job")
+  check_vllm_run "$run" vllm-simple-test
+  phases "$job" "$run" vllm-simple-test
+  assert_contains "$(output_of "$job")" "report\.html"
+  assert_clean
+}
+
+# A key, a port of its own, and the engine on a node of another component than monitor and bench.
+TIMEOUT_vllm_het=400
+case_vllm_het() {
+  local out=$LOGS/vllm-het.out rc=0 job run
+  prepare_vllm
+  as_user env AIF_SERVER=vllm-cpu-server AIF_BENCH=vllm-tiny-test bin/aif submit --wait jobs/vllm-hetjob.sh -- \
+    --set bench:workload.duration_seconds=15 >"$out" 2>&1 || { rc=$?; tail -n 30 "$out" >&2; fail "aif submit ended with $rc"; }
+  job=$(sed -n 's/^job \([0-9]*\) submitted.*/\1/p' "$out")
+  run=$(run_of "$job")
+  check_vllm_run "$run" vllm-tiny-test
+  phases "$job" "$run" vllm-tiny-test
+  assert_json <(jq -s '(map(select(.role == "server").node)[0]) as $engine | map(select(.role != "server").node) | unique | map(. != $engine) | all' "$run"/steps/*.json) . true
+  assert_clean
+}
+
+# The original's recipes as three jobs, by name; the server is told to end while it has requests under way.
+TIMEOUT_vllm_apart=400
+case_vllm_apart() {
+  local name job results
+  declare -A jobs
+  prepare_vllm
+  for name in vllm-server vllm-monitor vllm-simple-test; do
+    as_user bin/aif submit $name >"$LOGS/$name.out" || fail "aif submit $name"
+    jobs[$name]=$(sed -n "s/^job \([0-9]*\) submitted: $name$/\1/p" "$LOGS/$name.out")
+  done
+  assert_eq "exit code of the bench" 0 "$(wait_job "${jobs[vllm-simple-test]}" 300)"
+  results=$(find "$T/results" -path "*-bench-${jobs[vllm-simple-test]}*/bench/vllm-simple-test/results.json")
+  assert_json "$results" '.successes > 0 and .errors == 0 and .tokens.output.client == .tokens.output.engine and .tokens.prompt.client == .tokens.prompt.engine' true
+  for name in vllm-monitor vllm-server; do as_user bin/aif stop --job "${jobs[$name]}"; done
+  for name in vllm-monitor vllm-server; do
+    assert_eq "exit code of $name" 0 "$(wait_job "${jobs[$name]}" 60)"
+  done
+  assert_archived "$(find "$T/results" -mindepth 1 -maxdepth 1 -type d -name "*-monitor-${jobs[vllm-monitor]}*")" 'last_over_time(vllm:gpu_cache_usage_perc[1h])'
+  assert_clean
+}
+
+# Cancelled while it loads, which takes vLLM half a minute even for a tiny model.
+TIMEOUT_vllm_cancelled=150
+case_vllm_cancelled() {
+  local job run t0
+  prepare_vllm
+  job=$(submit jobs/vllm-stack.sh)
+  wait_until 60 "the engine's first words" bash -c "grep -qs . '$T'/results/*-$job/logs/*engine*"
+  sleep 6
+  t0=$SECONDS
+  as_user scancel "$job"
+  wait_job "$job" 45 >/dev/null
+  echo "row cancelled while loading: $((SECONDS - t0)) s"
+  assert_number "seconds from scancel to the end" $((SECONDS - t0)) "<" 20
+  run=$(run_of "$job")
+  assert_file "$run"/{manifest.json,report.md}
+  assert_clean
+}
