@@ -42,6 +42,7 @@
 #   AIF_CLUSTER_SHARED   more host folders that every machine sees, separated by spaces
 #   AIF_CLUSTER_NODES    nodes (4; the last one has no GPU)   AIF_CLUSTER_GPUS   of each GPU node (4)
 #   AIF_CLUSTER_CPUS, AIF_CLUSTER_MEM   what a node claims to have (16; 128000 MiB)
+#   AIF_CLUSTER_FIRST_JOB   a new cluster's first job id (the minutes since 2024)
 #   AIF_CLUSTER_EXTRA    more Debian packages for the machines
 #   AIF_CLUSTER_MIRROR   Debian mirror (default: the one this machine's apt uses)
 #   AIF_CLUSTER_PREFIX   what survives a stop (/opt/aif-cluster)
@@ -217,7 +218,7 @@ InactiveLimit=0
 KillWait=30
 MinJobAge=300
 # a new cluster does not give out an old one's job ids: runs in the user's home are named by them
-FirstJobId=$((($(date +%s) - 1704067200) / 60))
+FirstJobId=${AIF_CLUSTER_FIRST_JOB:-$((($(date +%s) - 1704067200) / 60))}
 JobRequeue=1
 PropagateResourceLimitsExcept=MEMLOCK
 

@@ -70,8 +70,8 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the directory below `root`, or joins it where it carries the same id.
-    pub fn create(root: &Path, id: &str) -> Result<Self, Error> {
+    /// Makes the directory below `root`, or joins it where it is of the same run: the same id on the same cluster.
+    pub fn create(root: &Path, id: &str, cluster: &str) -> Result<Self, Error> {
         files::create_folder(root, 0o755)?;
         for attempt in 1..100 {
             let name = if attempt == 1 {
@@ -84,13 +84,13 @@ impl RunDir {
                 Ok(()) => {
                     files::write_json(
                         &path.join("run.json"),
-                        &serde_json::json!({"schema": SCHEMA, "run": id}),
+                        &serde_json::json!({"schema": SCHEMA, "run": id, "cluster": cluster}),
                     )?;
                     return Ok(Self { id: name, path });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     let own = files::read_json::<serde_json::Value>(&path.join("run.json"));
-                    if own.is_ok_and(|value| value["run"] == id) {
+                    if own.is_ok_and(|own| own["run"] == id && own["cluster"] == cluster) {
                         return Ok(Self { id: name, path });
                     }
                 }
@@ -342,12 +342,13 @@ mod tests {
     #[test]
     fn a_run_is_joined_by_its_id_and_never_shared_by_accident() {
         let root = tempfile::tempdir().unwrap();
-        let first = RunDir::create(root.path(), "vllm-7").unwrap();
-        assert_eq!(RunDir::create(root.path(), "vllm-7").unwrap(), first);
+        let create = |id, cluster| RunDir::create(root.path(), id, cluster).unwrap();
+        let first = create("vllm-7", "one");
+        assert_eq!(create("vllm-7", "one"), first);
+        // two clusters that share a home give out the same job ids
+        assert_eq!(create("vllm-7", "two").id, "vllm-7-2");
+        assert_eq!(create("vllm-7", "two").id, "vllm-7-2");
         fs::create_dir(root.path().join("vllm-8")).unwrap();
-        assert_eq!(
-            RunDir::create(root.path(), "vllm-8").unwrap().id,
-            "vllm-8-2"
-        );
+        assert_eq!(create("vllm-8", "one").id, "vllm-8-2");
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     launch::{Launch, cpus, local::Local, srun::Srun},
     library::{self, Resolved},
     recipe::{Kind, Plan},
-    registry::Wanted,
+    registry::{Wanted, record::LOCAL},
     role::{self, Context},
     run::{self, RunDir},
     shutdown::Shutdown,
@@ -158,7 +158,8 @@ fn context(
         } else {
             run::role_id(service, role, job.as_ref())
         };
-        let made = RunDir::create(&root, &id).and_then(|run| RunDir::open(&run.path));
+        let cluster = job.as_ref().map_or(LOCAL, |job| &job.cluster);
+        let made = RunDir::create(&root, &id, cluster).and_then(|run| RunDir::open(&run.path));
         made.or_exit(Exit::CannotCreate, || {
             format!("no run folder can be made in {}", root.display())
         })?

@@ -223,6 +223,11 @@ impl Record {
             .unwrap_or(&self.instance_id)
     }
 
+    /// Is it of this run? Clusters that share a home may give out the same job ids, by which runs are named.
+    pub fn is_of(&self, run: &str, cluster: &str) -> bool {
+        self.run.as_deref() == Some(run) && self.cluster == cluster
+    }
+
     /// Does it listen on the loopback of another machine, so that nothing can be asked or sent from here?
     ///
     /// Homes are shared between workstations too: `127.0.0.1` of one means nothing on the next.

@@ -19,7 +19,7 @@ use crate::{
     clock,
     env::Env,
     launch::cpus,
-    registry::{Kind, Record, Store},
+    registry::{Kind, Record, Store, record::LOCAL},
     run::{self, Manifest, RunDir},
     shutdown::Shutdown,
     site::Site,
@@ -80,6 +80,16 @@ impl Context {
         }
     }
 
+    /// The cluster's name; without Slurm a name of its own.
+    pub fn cluster(&self) -> &str {
+        self.job.as_ref().map_or(LOCAL, |job| &job.cluster)
+    }
+
+    /// Does this record belong to our run?
+    pub fn owns(&self, record: &Record) -> bool {
+        record.is_of(&self.run.id, self.cluster())
+    }
+
     /// A record of this role, which starts now.
     pub fn record(&self, kind: Kind, service: &str, recipe: &str) -> Record {
         let mut record = Record::new(kind, service, recipe, self.job.as_ref(), Some(&self.run.id));
@@ -109,10 +119,7 @@ impl Context {
             role: role.to_owned(),
             state: "running".to_owned(),
             site: self.site.name.clone(),
-            cluster: self
-                .job
-                .as_ref()
-                .map_or_else(|| "local".to_owned(), |job| job.cluster.clone()),
+            cluster: self.cluster().to_owned(),
             launcher: launcher.to_owned(),
             started_at: clock::now(),
             ended_at: None,

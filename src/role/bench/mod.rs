@@ -295,7 +295,7 @@ async fn linger(context: &Context, publication: &Publication, agent: &Agent) {
     let own = publication.record();
     let watched = || {
         context.store.records().iter().any(|record| {
-            let same = record.run == own.run
+            let same = context.owns(record)
                 || record.service_name == own.service_name && record.cluster == own.cluster;
             record.kind == Kind::Monitor && record.state == State::Ready && same
         })

@@ -120,9 +120,7 @@ fn monitors(context: &Context) -> Vec<String> {
     }
     let records = context.store.records().into_iter();
     records
-        .filter(|record| {
-            record.kind == Kind::Monitor && record.run.as_deref() == Some(&context.run.id)
-        })
+        .filter(|record| record.kind == Kind::Monitor && context.owns(record))
         .map(|record| record.instance_id)
         .collect()
 }

@@ -19,7 +19,12 @@ const IDLE: Duration = Duration::from_mins(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Scope {
     /// The run of its stack.
-    Run(String),
+    Run {
+        /// Its id.
+        id: String,
+        /// The cluster.
+        cluster: String,
+    },
     /// A service on a cluster.
     Service {
         /// The service.
@@ -33,7 +38,7 @@ impl Scope {
     /// Is this record within?
     pub(super) fn holds(&self, record: &Record) -> bool {
         match self {
-            Self::Run(run) => record.run.as_deref() == Some(run),
+            Self::Run { id, cluster } => record.is_of(id, cluster),
             Self::Service { name, cluster } => {
                 record.service_name == *name
                     && (record.cluster == *cluster || record.kind == Kind::Static)
@@ -79,7 +84,7 @@ pub(super) fn measures(own: &Record, seen: &[Seen]) -> bool {
     seen.iter().any(|seen| {
         let record = &seen.record;
         let together =
-            record.run == own.run || (record.cluster == own.cluster && record.job_id == own.job_id);
+            record.cluster == own.cluster && (record.run == own.run || record.job_id == own.job_id);
         record.kind == Kind::Bench
             && together
             && record.state != State::Done
@@ -143,8 +148,16 @@ mod tests {
                 liveness: Liveness::Dead,
                 ..seen(Kind::Server, "mine", |r| r.instance_id = "f".to_owned())
             },
+            // a cluster that shares the home may give out the same job ids
+            seen(Kind::Server, "mine", |r| {
+                r.instance_id = "g".to_owned();
+                r.cluster = "elsewhere".to_owned();
+            }),
         ];
-        let run = Scope::Run("mine".to_owned());
+        let run = Scope::Run {
+            id: "mine".to_owned(),
+            cluster: "local".to_owned(),
+        };
         assert_eq!(names(&run, &all), ["a", "b", "e"]);
         let service = Scope::Service {
             name: "vllm".to_owned(),
@@ -165,6 +178,10 @@ mod tests {
             &[seen(Kind::Bench, "mine", |r| r.state = State::Done)]
         ));
         assert!(!measures(&own, &[seen(Kind::Bench, "theirs", foreign)]));
+        assert!(!measures(
+            &own,
+            &[seen(Kind::Bench, "mine", |r| r.cluster = "elsewhere".to_owned())]
+        ));
         assert!(!measures(&own, &[seen(Kind::Server, "mine", |_| ())]));
         let dead = Seen {
             liveness: Liveness::Dead,

@@ -18,7 +18,7 @@ use crate::{
         process::{self, Binary, Options, choose_port},
     },
     recipe::MonitorPlan,
-    registry::{Kind, Publication, Record, record::LOCAL},
+    registry::{Kind, Publication, Record},
     role::{Context, StepNote},
     telemetry::{
         agent::{self, Agent, Serving},
@@ -109,11 +109,14 @@ pub(super) async fn start(
     ]);
 
     let scope = if context.in_stack {
-        Scope::Run(context.run.id.clone())
+        Scope::Run {
+            id: context.run.id.clone(),
+            cluster: context.cluster().to_owned(),
+        }
     } else {
         Scope::Service {
             name: plan.service_name.clone(),
-            cluster: job.map_or_else(|| LOCAL.to_owned(), |job| job.cluster.clone()),
+            cluster: context.cluster().to_owned(),
         }
     };
     let publication = Publication::publish(&context.store, record, &context.shutdown)

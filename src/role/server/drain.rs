@@ -50,7 +50,7 @@ async fn clients_gone(parts: &Parts<'_>) {
         let seen = watch.refresh().await;
         let waited_for = seen
             .iter()
-            .any(|seen| needs_engine(seen, &parts.context.run.id, released));
+            .any(|seen| parts.context.owns(&seen.record) && needs_engine(seen, released));
         if !waited_for && in_flight(parts).await == 0.0 {
             return;
         }
@@ -58,15 +58,15 @@ async fn clients_gone(parts: &Parts<'_>) {
     }
 }
 
-/// Is this a role of our run that is not done? The stack releases the server after all others.
-fn needs_engine(seen: &Seen, run: &str, released: bool) -> bool {
+/// Is this role of our run not done? The stack releases the server after all others.
+fn needs_engine(seen: &Seen, released: bool) -> bool {
     let record = &seen.record;
     let done = match record.kind {
         Kind::Bench => record.state == State::Done,
         Kind::Monitor => released || record.state == State::Archived,
         _ => true,
     };
-    record.run.as_deref() == Some(run) && seen.liveness != Liveness::Dead && !done
+    seen.liveness != Liveness::Dead && !done
 }
 
 /// Requests in flight, by the engine's own metrics; none where it does not tell.
@@ -89,40 +89,21 @@ mod tests {
 
     #[test]
     fn roles_of_the_run_are_waited_for_until_they_are_done() {
-        let needs = |kind, state, run: &str, liveness, released| {
-            let mut record = Record::new(kind, "s", "r", None, Some(run));
+        let needs = |kind, state, liveness, released| {
+            let mut record = Record::new(kind, "s", "r", None, None);
             record.state = state;
-            needs_engine(&Seen { record, liveness }, "ours", released)
+            needs_engine(&Seen { record, liveness }, released)
         };
 
         let cases = [
-            (needs(Kind::Bench, State::Ready, "ours", Alive, false), true),
-            (
-                needs(Kind::Bench, State::Draining, "ours", Alive, true),
-                true,
-            ),
-            (needs(Kind::Bench, State::Done, "ours", Alive, false), false),
-            (needs(Kind::Bench, State::Ready, "ours", Dead, false), false),
-            (
-                needs(Kind::Bench, State::Ready, "theirs", Alive, false),
-                false,
-            ),
-            (
-                needs(Kind::Monitor, State::Draining, "ours", Alive, false),
-                true,
-            ),
-            (
-                needs(Kind::Monitor, State::Archived, "ours", Alive, false),
-                false,
-            ),
-            (
-                needs(Kind::Monitor, State::Ready, "ours", Alive, true),
-                false,
-            ),
-            (
-                needs(Kind::Server, State::Ready, "ours", Alive, false),
-                false,
-            ),
+            (needs(Kind::Bench, State::Ready, Alive, false), true),
+            (needs(Kind::Bench, State::Draining, Alive, true), true),
+            (needs(Kind::Bench, State::Done, Alive, false), false),
+            (needs(Kind::Bench, State::Ready, Dead, false), false),
+            (needs(Kind::Monitor, State::Draining, Alive, false), true),
+            (needs(Kind::Monitor, State::Archived, Alive, false), false),
+            (needs(Kind::Monitor, State::Ready, Alive, true), false),
+            (needs(Kind::Server, State::Ready, Alive, false), false),
         ];
         for (index, (got, expected)) in cases.into_iter().enumerate() {
             assert_eq!(got, expected, "case {index}");

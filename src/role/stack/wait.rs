@@ -95,11 +95,11 @@ impl Stack<'_> {
 
     /// Is there a record of this run of that kind and state?
     fn has(&self, kind: Kind, state: State) -> bool {
-        self.context.store.records().iter().any(|record| {
-            record.run.as_deref() == Some(&self.context.run.id)
-                && record.kind == kind
-                && record.state == state
-        })
+        self.context
+            .store
+            .records()
+            .iter()
+            .any(|record| self.context.owns(record) && record.kind == kind && record.state == state)
     }
 
     pub(super) fn check_started(&self, name: &str, since: Instant) -> Result<(), Failure> {

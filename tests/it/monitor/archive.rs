@@ -196,7 +196,7 @@ async fn check_archive(
 
 /// A run with an archive that holds a few scrapes.
 async fn archived_run(root: &Path) -> RunDir {
-    let run = RunDir::create(root, "cakes-local-1").unwrap();
+    let run = RunDir::create(root, "cakes-local-1", "local").unwrap();
     let (agent, _shutdown) = start_agent().await;
     let folder = tempfile::tempdir().unwrap();
     let options = prepare(folder.path(), &agent, "let me in");

@@ -53,7 +53,7 @@ impl Stack {
     async fn start(env: Env) -> Self {
         let (root, local) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let store = Store::open(&root.path().join("registry")).unwrap();
-        let run = RunDir::create(root.path(), "vllm-local-1").unwrap();
+        let run = RunDir::create(root.path(), "vllm-local-1", "local").unwrap();
         let shutdown = Shutdown::new();
         let key = store.scrape_key().unwrap();
 
