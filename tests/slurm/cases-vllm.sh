@@ -24,7 +24,7 @@ check_vllm_run() { # RUN BENCH
   jq -c '{requests: .total_requests, errors, tokens, verdict: .validity.verdict, node: .target.nodes}' "$RESULTS"
   # an older and the present name of the same metric, both by the one name
   local name; for name in vllm:gpu_cache_usage_perc vllm:kv_cache_usage_perc vllm:time_per_output_token_seconds_count vllm:inter_token_latency_seconds_count; do
-    assert_archived "$1" "last_over_time($name[1h])"
+    assert_archived "$1" "last_over_time(${name}[1h])"
   done
 }
 
