@@ -115,6 +115,12 @@ impl RunDir {
         Ok(Self { id, path })
     }
 
+    /// The cluster that it runs, or ran, on.
+    pub fn cluster(&self) -> Option<String> {
+        let own: serde_json::Value = files::read_json(&self.path.join("run.json")).ok()?;
+        Some(own["cluster"].as_str()?.to_owned())
+    }
+
     /// The manifest.
     pub fn manifest(&self) -> PathBuf {
         self.path.join("manifest.json")

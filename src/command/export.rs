@@ -255,7 +255,7 @@ async fn of_run(run: &RunDir, shell: &Shell) -> anyhow::Result<Source> {
 
 /// The monitor of this run where it is alive, and since when it watches.
 async fn live_monitor(run: &RunDir, shell: &Shell) -> anyhow::Result<Option<(Client, Timestamp)>> {
-    let Ok(manifest) = files::read_json::<Manifest>(&run.manifest()) else {
+    let Some(cluster) = run.cluster() else {
         return Ok(None);
     };
     let store = shell.store()?;
@@ -264,7 +264,7 @@ async fn live_monitor(run: &RunDir, shell: &Shell) -> anyhow::Result<Option<(Cli
         seen.liveness == Liveness::Alive
             && seen.record.kind == Kind::Monitor
             && seen.record.state == State::Ready
-            && seen.record.is_of(&run.id, &manifest.cluster)
+            && seen.record.is_of(&run.id, &cluster)
             && !seen.record.is_out_of_reach()
     });
     let Some(record) = found.map(|seen| seen.record) else {
