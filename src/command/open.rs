@@ -9,10 +9,7 @@ use jiff::Timestamp;
 use crate::{
     command::Shell,
     exit::{Exit, Failure, OrExit as _},
-    prometheus::{
-        archive::Served,
-        process::{Port, choose_port},
-    },
+    prometheus::{archive::Served, process::choose_port},
     recipe::PortChoice,
     shutdown::Shutdown,
     site::Site,
@@ -42,7 +39,11 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
         .or_exit(Exit::Unavailable, || {
             "the archive cannot be served".to_owned()
         })?;
-    tell_of_fallback(args.port, port);
+    // who names a port has a tunnel to it
+    if let (Some(wanted), true) = (args.port, port.fallback) {
+        let message = format!("port {wanted} is taken: name another, or none for any that is free");
+        return Err(Failure::new(Exit::Unavailable, message).into());
+    }
     terminal::note(format_args!("aif: unpacking the metrics of {} …", run.id));
     let local = site.local_folder(&shell.env);
     let started = tokio::select! {
@@ -73,15 +74,6 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
         error = served.exited() => {
             Err(Failure::caused(Exit::Unavailable, "the archive is no longer served", error).into())
         }
-    }
-}
-
-fn tell_of_fallback(wanted: Option<u16>, port: Port) {
-    if let (Some(wanted), true) = (wanted, port.fallback) {
-        terminal::note(format_args!(
-            "aif: port {wanted} is taken; using {}",
-            port.number
-        ));
     }
 }
 

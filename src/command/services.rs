@@ -4,17 +4,23 @@
 //! a look-up finds it as any other. Only what is known to be dead is cleared: a record whose agent does not answer is
 //! watched for its lease first.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use hyper::Uri;
+use hyper::{StatusCode, Uri};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Shell;
 use crate::{
+    api::client::{self, Access},
     clock,
     exit::{Exit, Failure, OrExit as _},
+    files,
     registry::{
         Kind, Liveness, Record, Seen, State, Store, Watch,
         record::{kind_name, state_name},
@@ -25,6 +31,8 @@ use crate::{
 
 /// Between two looks at records that are not known to be dead or alive.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a service that was added may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// No lease is longer.
 const LONGEST_LEASE: Duration = Duration::from_secs(95);
 
@@ -83,11 +91,17 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
     match args.action {
         None => list(&store, args.json).await?,
         Some(Action::Add(add)) => {
-            let record = static_record(&add)?;
+            let mut record = static_record(&add)?;
+            let answers = ask(&mut record).await;
             store
                 .add_static(&record)
                 .or_exit(Exit::Usage, || "the service cannot be added".to_owned())?;
-            terminal::line(format_args!("added {} at {}", add.name, add.url))?;
+            let model = record.model.map(|model| format!(", which serves {model}"));
+            let model = model.unwrap_or_default();
+            terminal::line(format_args!("added {} at {}{model}", add.name, add.url))?;
+            if let Err(why) = answers {
+                terminal::note(format_args!("aif: from here it does not answer: {why}"));
+            }
         }
         Some(Action::Remove { name }) => {
             let records = store.records_of(&name);
@@ -105,6 +119,12 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
 
 async fn list(store: &Store, json: bool) -> std::io::Result<()> {
     let mut seen = Watch::new(store).refresh().await;
+    // they have no lease: whether they live is known by asking
+    for seen in &mut seen {
+        if seen.record.kind == Kind::Static && ask(&mut seen.record).await.is_err() {
+            seen.liveness = Liveness::Unknown;
+        }
+    }
     seen.sort_by(|a, b| {
         let key = |seen: &Seen| (seen.record.service_name.clone(), seen.record.started_at);
         key(a).cmp(&key(b))
@@ -172,6 +192,32 @@ fn row(seen: &Seen, now: Timestamp) -> [String; 8] {
         // the clock of another node may be ahead of ours
         human_duration(age.try_into().unwrap_or_default()),
     ]
+}
+
+/// Asks a service that was added for its model, which is noted where none is. Any answer but a refusal of the key is one.
+async fn ask(record: &mut Record) -> Result<(), String> {
+    let access = match &record.auth.key_file {
+        None => Access::Open,
+        Some(file) => {
+            let key = files::read_text(Path::new(file)).map_err(|error| error.to_string())?;
+            Access::Bearer(key.trim().to_owned())
+        }
+    };
+    let base = record.endpoints.api.as_deref().unwrap_or_default();
+    let url = format!("{base}/v1/models");
+    let answer = client::get(&url, &access, PATIENCE).await;
+    let answer = answer.map_err(|error| error.to_string())?;
+    if matches!(
+        answer.status,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+    ) {
+        return Err(format!("{url} answers {}: --key-file", answer.status));
+    }
+    let models: Value = answer.json().unwrap_or_default();
+    if let (None, Some(model)) = (&record.model, models["data"][0]["id"].as_str()) {
+        record.model = Some(model.to_owned());
+    }
+    Ok(())
 }
 
 fn static_record(add: &AddArgs) -> Result<Record, Failure> {

@@ -8,26 +8,38 @@ use crate::lab::Lab;
 fn a_service_that_is_not_ours_is_added_found_and_removed() {
     let lab = Lab::new();
     let key = lab.file("key", "secret").display().to_string();
-    lab.run(&[
+    // port 1: nobody listens there
+    let added = lab.run(&[
         "services",
         "add",
         "far",
         "--url",
-        "http://node7:8000/v1",
+        "http://127.0.0.1:1/v1",
         "--key-file",
         &key,
-    ])
-    .assert_exit(0);
+    ]);
+    added.assert_exit(0);
     let found = lab.run(&["wait", "far", "--timeout", "1s"]);
     found.assert_exit(0);
     assert!(
-        found.stdout.contains("far is ready at http://node7:8000"),
+        found.stdout.contains("far is ready at http://127.0.0.1:1"),
         "{}",
         found.stdout
     );
     let listed = lab.run(&["services", "--json"]);
     assert!(
         listed.stdout.contains(&key) && !listed.stdout.contains("secret"),
+        "{}",
+        listed.stdout
+    );
+    // nobody is there, which is not kept back
+    assert!(
+        added.stderr.contains("it does not answer"),
+        "{}",
+        added.stderr
+    );
+    assert!(
+        listed.stdout.contains(r#""liveness": "unknown""#),
         "{}",
         listed.stdout
     );
