@@ -49,6 +49,7 @@ case_stack() {
   run=$(run_of "$job")
   check_run "$run" "$BENCH"
   check_archive "$run"
+  phases "$job" "$run" "$BENCH"
 
   first=$(jq -rs 'map(.started_at) | min' "$run"/steps/*.json)
   last=$(jq -rs 'map(.ended_at) | max' "$run"/steps/bench-*.json)

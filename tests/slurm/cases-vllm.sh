@@ -9,16 +9,6 @@ prepare_vllm() {
   ln -sfn vllm-cpu.sif "$T/containers/vllm-openai_v0.5.4.sif"
 }
 
-# What the job took, from submission to the first token that a client got.
-phases() { # JOB RUN BENCH
-  local submit start step ready first
-  read -r submit start < <(as_user env SLURM_TIME_FORMAT=%s sacct -X -n -P -o Submit,Start -j "$1" | head -1 | tr '|' ' ')
-  step=$(seconds_of "$(jq -r .started_at "$2/steps/server.json")")
-  ready=$(seconds_of "$(jq -r .ready_at "$2/steps/server.json")")
-  first=$(seconds_of "$(jq -r .ready_at "$2/steps/bench-$3.json")")
-  awk -v a="$submit" -v b="$start" -v c="$step" -v d="$ready" -v e="$first" \
-    'BEGIN { printf "row phases: submit to start %.0f s (whole seconds), start to step %.1f s, step to ready %.1f s, ready to load %.1f s\n", b - a, c - b, d - c, e - d }'
-}
 check_vllm_run() { # RUN BENCH
   check_run "$1" "$2"
   jq -c '{requests: .total_requests, errors, tokens, verdict: .validity.verdict, node: .target.nodes}' "$RESULTS"
