@@ -155,7 +155,7 @@ impl Node {
     }
 }
 
-/// Why an ordinary user gets no user namespace. AppArmor gives them to programs that a rule names.
+/// Why an ordinary user gets no user namespace. `AppArmor` gives them to programs that a rule names.
 fn no_namespaces(proc: &Path, has_rule: bool) -> Option<&'static str> {
     let number = |name: &str| -> Option<u64> {
         let text = fs::read_to_string(proc.join("sys").join(name)).ok()?;

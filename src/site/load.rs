@@ -34,31 +34,31 @@ pub(super) fn load(env: &Env, home: &Path) -> Result<Site, Error> {
 /// Which file counts, and why.
 pub(super) fn choose(env: &Env, home: &Path) -> Result<Chosen, Error> {
     let folder = folder(home);
-    let chosen = |path: PathBuf, by| {
+    let chosen = |path: PathBuf, why| {
         Ok(Chosen {
             path: Some(path),
-            by,
+            why,
         })
     };
     if let Some(name) = env.get("AIF_SITE") {
-        return chosen(find(name, &folder)?, "AIF_SITE or --site");
+        return chosen(find(name, &folder)?, "named by AIF_SITE or --site");
     }
     let own = env
         .path("XDG_CONFIG_HOME")
         .unwrap_or_else(|| env.home().join(".config"))
         .join("aif/site.yaml");
     if own.is_file() {
-        return chosen(own, "being your own");
+        return chosen(own, "your own file");
     }
     if let Some(cluster) = env.get("SLURM_CLUSTER_NAME")
         && let Some(path) = of_cluster(cluster, &folder)?
     {
-        return chosen(path, "SLURM_CLUSTER_NAME");
+        return chosen(path, "it names this cluster");
     }
     let plain = folder.join("plain.yaml");
     Ok(Chosen {
         path: plain.is_file().then_some(plain),
-        by: "nothing else",
+        why: "nothing else fits",
     })
 }
 

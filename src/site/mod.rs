@@ -47,8 +47,8 @@ pub enum Error {
 pub struct Chosen {
     /// The file; `None` where there is not even a plain one.
     pub path: Option<PathBuf>,
-    /// What it was chosen by.
-    pub by: &'static str,
+    /// Why it counts, in a few words.
+    pub why: &'static str,
 }
 
 /// A site, expanded.
@@ -101,20 +101,6 @@ impl Site {
         load::choose(env, home)
     }
 
-    /// A command line that needs the site's modules: a shell loads them, and then becomes it.
-    pub fn with_modules(&self, argv: Vec<String>) -> Vec<String> {
-        if self.modules.is_empty() {
-            return argv;
-        }
-        let script = r#"module load $1 || exit; shift; exec "$@""#;
-        let login: &[&str] = if self.login_shell { &["-l"] } else { &[] };
-        let words = [&["bash"], login, &["-c", script, "aif"]].concat();
-        let mut all: Vec<String> = words.into_iter().map(str::to_owned).collect();
-        all.push(self.modules.join(" "));
-        all.extend(argv);
-        all
-    }
-
     /// The quality of service for a job of this length: the short one with the least room that fits, else the default.
     pub fn qos_for(&self, time_limit: Option<Duration>) -> Option<&str> {
         let short = time_limit.and_then(|wanted| {
@@ -162,34 +148,5 @@ impl Site {
         }
         variables.insert("LOCAL_DIR".to_owned(), text(&self.local_folder(env)));
         variables
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn modules_are_loaded_by_a_shell_which_is_a_login_shell_where_the_site_says_so() {
-        let argv = vec!["apptainer".to_owned(), "exec".to_owned()];
-        assert_eq!(Site::default().with_modules(argv.clone()), argv);
-        let mut site = Site {
-            modules: vec!["env/release".to_owned(), "Apptainer/1.3".to_owned()],
-            ..Site::default()
-        };
-        assert_eq!(site.with_modules(argv.clone())[1], "-c");
-        site.login_shell = true;
-        insta::assert_debug_snapshot!(site.with_modules(argv), @r#"
-        [
-            "bash",
-            "-l",
-            "-c",
-            "module load $1 || exit; shift; exec \"$@\"",
-            "aif",
-            "env/release Apptainer/1.3",
-            "apptainer",
-            "exec",
-        ]
-        "#);
     }
 }

@@ -79,7 +79,7 @@ pub(super) fn spec(parts: &Parts<'_>, port: u16) -> Result<(Spec, Option<Script>
         }
         Launch::Program(words) => {
             let argv: Vec<String> = words.iter().map(|word| blanks.fill(word)).collect();
-            parts.context.site.with_modules(argv)
+            command::with_modules(argv, &parts.context.site)
         }
         Launch::Container(container) => {
             let program = match command::find_program(&parts.context.env) {
@@ -98,7 +98,7 @@ pub(super) fn spec(parts: &Parts<'_>, port: u16) -> Result<(Spec, Option<Script>
                 .collect();
             let files: Vec<PathBuf> = blanks.api_key_file.iter().cloned().collect();
             let argv = command::exec(&program, container, &folder, &files, &arguments);
-            parts.context.site.with_modules(argv)
+            command::with_modules(argv, &parts.context.site)
         }
     };
     let spec = Spec {
