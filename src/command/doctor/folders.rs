@@ -2,6 +2,7 @@
 //! can see what they must.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
 };
@@ -162,10 +163,12 @@ pub(super) fn shared(scene: &Scene) -> Vec<Check> {
 fn shared_check(places: &[(&str, Kind)]) -> Check {
     let name = "shared folders";
     let told = |own: &[&(&str, Kind)]| {
-        listed(
-            own.iter()
-                .map(|(what, kind)| format!("{what} on {}", kind.name)),
-        )
+        let mut by_kind: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (what, kind) in own {
+            by_kind.entry(kind.name).or_default().push(what);
+        }
+        let each = by_kind.into_iter();
+        listed(each.map(|(kind, names)| format!("{} on {kind}", listed(names))))
     };
     let is_shared = |place: &&(&str, Kind)| place.1.medium == Medium::Network;
     let (good, bad): (Vec<_>, Vec<_>) = places.iter().partition(is_shared);

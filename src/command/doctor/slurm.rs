@@ -256,10 +256,7 @@ fn account(named: Option<&str>, user: &str, there: &Result<Vec<String>, String>)
         ),
         (None, Ok(there)) if !there.is_empty() => Check::ok(
             name,
-            format!(
-                "the site file names none, so Slurm takes the default of {user}; there are: {}",
-                listed(there)
-            ),
+            format!("Slurm's default for {user}, among: {}", listed(there)),
         ),
         (named, there) => {
             let named = named.unwrap_or("none is named");
