@@ -206,6 +206,18 @@ pub async fn ping() -> Result<Vec<String>, Error> {
     Ok(answer.lines().map(|line| line.trim().to_owned()).collect())
 }
 
+/// The name of the cluster, which jobs find in `SLURM_CLUSTER_NAME`; `None` where the controller does not tell.
+pub async fn cluster() -> Result<Option<String>, Error> {
+    let answer = call("scontrol", &["show".to_owned(), "config".to_owned()]).await?;
+    Ok(parse_cluster(&answer))
+}
+
+fn parse_cluster(answer: &str) -> Option<String> {
+    let mut pairs = answer.lines().filter_map(|line| line.split_once('='));
+    let (_, name) = pairs.find(|(key, _)| key.trim() == "ClusterName")?;
+    Some(name.trim().to_owned())
+}
+
 /// The partitions, hidden ones included.
 pub async fn partitions() -> Result<Vec<Partition>, Error> {
     let arguments = ["--noheader", "--all", "--format=%R|%a|%N"].map(str::to_owned);
@@ -250,6 +262,14 @@ mod tests {
         assert_eq!(partition.nodes, "node[1-3]");
         assert!(!parse_sinfo("old|inact|n1").unwrap().up);
         assert_eq!(parse_sinfo("garbage"), None);
+    }
+
+    #[test]
+    fn the_cluster_is_named_in_its_configuration() {
+        let answer = "Configuration data as of 2026-11-24T16:00:00\nAuthType                = auth/munge\n\
+                      ClusterName             = meluxina\nCommunicationParameters = (null)\n";
+        assert_eq!(parse_cluster(answer).as_deref(), Some("meluxina"));
+        assert_eq!(parse_cluster(""), None);
     }
 
     #[test]

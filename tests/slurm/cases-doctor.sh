@@ -63,3 +63,16 @@ case_doctor_without_controller() {
   assert_contains "$out" "^ok +container runtime"
   assert_number "seconds that it took" $((SECONDS - t0)) "<" 20
 }
+
+# Login nodes are not told the cluster's name, by which jobs choose their site.
+case_doctor_where_jobs_have_another_site() {
+  local out=$LOGS/doctor-site.out rc=0
+  printf 'extends: plain\nclusters: [%s]\n' "$CLUSTER_NAME" >"$T/sbatch/sites/a-tests.yaml"
+  as_user env --unset=AIF_SITE bin/aif doctor --json >"$out" || rc=$?
+  as_user srun -n1 env --unset=AIF_SITE bin/aif doctor --json >"$out.job" || rc=$?
+  rm "$T/sbatch/sites/a-tests.yaml"
+  assert_eq "exit code" 0 $rc
+  assert_json "$out" '.checks[] | select(.name == "site of jobs") | .mend' '"to have the same here: export AIF_SITE=a-tests"'
+  assert_json "$out.job" '[.checks[] | select(.name == "site of jobs")]' '[]'
+  assert_contains "$out.job" "a-tests: .*it names this cluster"
+}

@@ -1,7 +1,7 @@
 //! Slurm: commands, version, where we are in it, whether its controller answers, partitions and account.
 //!
-//! A machine without Slurm is no failure: stacks then run as plain processes. Four bounded calls, at once, of which two
-//! ask the controller and one the accounting.
+//! A machine without Slurm is no failure: stacks then run as plain processes. A few bounded calls, all at once: they ask the
+//! controller and the accounting, which `aif` otherwise leaves in peace.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     recipe::Plan,
+    site::Site,
     slurm::{
         client::{self, Partition},
         hostlist,
@@ -36,8 +37,9 @@ pub(super) async fn probe(scene: Arc<Scene>) -> Vec<Check> {
         return checks;
     }
     let user = user(&scene);
-    let (said, controllers, partitions, accounts) = tokio::join!(
+    let (said, cluster, controllers, partitions, accounts) = tokio::join!(
         bounded(client::version()),
+        bounded(client::cluster()),
         bounded(client::ping()),
         bounded(client::partitions()),
         bounded(client::accounts(&user)),
@@ -57,6 +59,7 @@ pub(super) async fn probe(scene: Arc<Scene>) -> Vec<Check> {
         !scene.site().partitions.is_empty(),
         &partitions,
     ));
+    checks.extend(site_of_jobs(&scene, cluster.ok().flatten().as_deref()));
     checks.push(account(scene.site().account.as_deref(), &user, &accounts));
     checks
 }
@@ -88,6 +91,24 @@ fn wanted_partitions(scene: &Scene) -> BTreeSet<String> {
     translated
         .chain(scene.site().partitions.values().cloned())
         .collect()
+}
+
+/// A site may be chosen by the name of the cluster, which jobs have in their environment and login nodes have not.
+fn site_of_jobs(scene: &Scene, cluster: Option<&str>) -> Option<Check> {
+    let (cluster, Ok((here, _))) = (cluster?, &scene.found) else {
+        return None;
+    };
+    let env = scene.shell.env.clone().with("SLURM_CLUSTER_NAME", cluster);
+    let there = Site::choose(&env, &scene.shell.home).ok()?;
+    (there.path != here.path).then(|| {
+        let file = there.path.unwrap_or_default();
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        Check::warning(
+            "site of jobs",
+            format!("jobs of the cluster {cluster} take {}", scene.shown(&file)),
+            format!("to have the same here: export AIF_SITE={name}"),
+        )
+    })
 }
 
 fn commands(slurm: bool, missing: impl Fn(&str) -> bool) -> Check {
