@@ -36,8 +36,12 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Arguments of `aif doctor`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exit codes: 0 where a stack can run (warnings do not count), 78 where the site file is invalid, 69 where anything else
-that a stack needs is missing. Nodes may differ from a login node: `srun -n1 bin/aif doctor` asks one.")]
+Exit codes:
+   0  a stack can run; warnings do not count
+  69  something that a stack needs is missing, for whatever reason
+  78  the site file is invalid
+
+Nodes may differ from a login node: `srun -n1 bin/aif doctor` asks one.")]
 pub struct Args {
     /// Print JSON
     #[arg(long)]
