@@ -32,7 +32,7 @@
 //! | [`stats`] | samples to metrics, metrics to a verdict |
 //! | [`recipe`] | schema, faults, plan |
 //! | [`run`](mod@run) | one execution: its folder, manifest and step files |
-//! | [`exit`] [`env`](mod@env) [`files`] [`clock`] [`shutdown`] [`units`] [`terminal`] | leaves |
+//! | [`exit`] [`env`](mod@env) [`files`] [`disk`] [`clock`] [`shutdown`] [`units`] [`terminal`] | leaves |
 //!
 //! # Layers
 //!
@@ -46,7 +46,7 @@
 //!           site, library, run
 //! pure      recipe, stats, load::{arrival, phase, workload, sample}, api::{openai, sse},
 //!           slurm::{hostlist, job_env, options}
-//! leaves    exit, env, shutdown, clock, files, units, terminal
+//! leaves    exit, env, shutdown, clock, files, disk, units, terminal
 //! ```
 //!
 //! # Life of a run
@@ -77,6 +77,7 @@ pub mod apptainer;
 pub mod cli;
 pub mod clock;
 pub mod command;
+pub mod disk;
 pub mod engine;
 pub mod env;
 pub mod exit;

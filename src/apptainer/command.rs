@@ -16,6 +16,7 @@ use std::{
 use crate::{
     env::Env,
     recipe::{Container, Gpu},
+    site::Site,
 };
 
 /// The programs that run containers, by preference.
@@ -24,6 +25,21 @@ const PROGRAMS: [&str; 2] = ["apptainer", "singularity"];
 /// The program that runs containers; `None` where there is none on `PATH`.
 pub fn find_program(env: &Env) -> Option<PathBuf> {
     PROGRAMS.iter().find_map(|name| env.find_program(name))
+}
+
+/// A program that needs the site's modules is started by a login shell, which then becomes it.
+pub fn with_modules(argv: Vec<String>, site: &Site) -> Vec<String> {
+    let modules = &site.modules;
+    if modules.is_empty() {
+        return argv;
+    }
+    let script = r#"module load $1 || exit; shift; exec "$@""#;
+    let login: &[&str] = if site.login_shell { &["-l"] } else { &[] };
+    let words = [&["bash"], login, &["-c", script, "aif"]].concat();
+    let mut all: Vec<String> = words.into_iter().map(str::to_owned).collect();
+    all.push(modules.join(" "));
+    all.extend(argv);
+    all
 }
 
 /// The command line. `files` are bound at their own paths, read-only; `arguments` are those of the container, filled in.
@@ -126,5 +142,29 @@ mod tests {
         let all = environment(&one);
         let names: Vec<&str> = all.keys().map(String::as_str).collect();
         assert_eq!(names, ["A", "APPTAINERENV_A", "SINGULARITYENV_A"]);
+    }
+
+    #[test]
+    fn modules_are_loaded_by_a_shell_which_is_a_login_shell_where_the_site_says_so() {
+        let argv = vec!["apptainer".to_owned(), "exec".to_owned()];
+        assert_eq!(with_modules(argv.clone(), &Site::default()), argv);
+        let mut site = Site {
+            modules: vec!["env/release".to_owned(), "Apptainer/1.3".to_owned()],
+            ..Site::default()
+        };
+        assert_eq!(with_modules(argv.clone(), &site)[1], "-c");
+        site.login_shell = true;
+        insta::assert_debug_snapshot!(with_modules(argv, &site), @r#"
+        [
+            "bash",
+            "-l",
+            "-c",
+            "module load $1 || exit; shift; exec \"$@\"",
+            "aif",
+            "env/release Apptainer/1.3",
+            "apptainer",
+            "exec",
+        ]
+        "#);
     }
 }

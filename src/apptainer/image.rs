@@ -139,7 +139,8 @@ pub async fn ensure(
     Ok(())
 }
 
-fn mend_of(image: &Path) -> String {
+/// How one comes to an image that no recipe says a source of.
+pub fn mend_of(image: &Path) -> String {
     match image.file_name().and_then(|name| name.to_str()) {
         Some("llamacpp.sif") => "make it with: sbatch/image-llamacpp.sh".to_owned(),
         Some("vllm-cpu.sif") => "make it with: sbatch/image-vllm.sh".to_owned(),

@@ -1,4 +1,6 @@
-//! Apptainer (or Singularity, its other branch): how a container is started, and where its image comes from.
+//! Apptainer (or Singularity, its other branch): how a container is started, where its image comes from,
+//! and what the way it was installed means.
 
 pub mod command;
 pub mod image;
+pub mod installation;

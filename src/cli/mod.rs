@@ -60,6 +60,8 @@ pub enum Command {
     Open(command::open::Args),
     /// List, show, check and make recipes
     Recipes(command::recipes::Args),
+    /// Tell what is missing on this site for a stack to run, and what to do about it
+    Doctor(command::doctor::Args),
     /// Print completions for a shell
     Completions(command::completions::Args),
     /// Run a program and end it when the caller dies

@@ -68,8 +68,9 @@ async fn dispatch(cli: Cli, env: Env) -> anyhow::Result<Exit> {
     };
     let home = home(&env);
     let shell = Shell { env, home };
-    // a site that is named and not there is an error of every command, also of those that would not need it
-    if shell.env.get("AIF_SITE").is_some() {
+    // a site that is named and not there is an error of every command, also of those that would not need it; the doctor
+    // tells it among the rest
+    if shell.env.get("AIF_SITE").is_some() && !matches!(cli.command, Command::Doctor(_)) {
         shell.site()?;
     }
     match cli.command {
@@ -87,6 +88,7 @@ async fn dispatch(cli: Cli, env: Env) -> anyhow::Result<Exit> {
         Command::Report(args) => command::report::run(args, &shell).await,
         Command::Open(args) => command::open::run(args, &shell).await,
         Command::Recipes(args) => command::recipes::run(args, &shell).await,
+        Command::Doctor(args) => command::doctor::run(args, &shell).await,
         Command::Completions(args) => command::completions::run(&args, Cli::command()),
         Command::Guard { .. } => Ok(Exit::Done),
     }

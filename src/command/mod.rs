@@ -1,6 +1,7 @@
 //! Subcommands: one file each, with its arguments and its `run`.
 
 pub mod completions;
+pub mod doctor;
 pub mod export;
 pub mod logs;
 pub mod open;

@@ -2,9 +2,10 @@
 //!
 //! [`child`] starts and ends a process with all that it starts, [`guard`] does the ending when nobody else is left to,
 //! [`tree`] reads who descends from whom, [`ready`] waits for a probe, [`port`] draws ports, [`proof`] says whose a
-//! listening socket is, [`address`] how other nodes reach this one.
+//! listening socket is, [`address`] how other nodes reach this one, [`ask`] has another program say something.
 
 pub mod address;
+pub mod ask;
 pub mod child;
 pub mod guard;
 pub mod port;

@@ -10,21 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::sys::statfs::statfs;
-
-/// Magic numbers of `statfs(2)` that mean a network file system.
-const NETWORK: [(i64, &str); 8] = [
-    (0x6969, "NFS"),
-    (0x0BD0_0BD0, "Lustre"),
-    (0x4750_4653, "GPFS"),
-    (0x1983_0326, "BeeGFS"),
-    (0x00C3_6400, "CephFS"),
-    (0xFF53_4D42, "CIFS"),
-    (0xFE53_4D42, "SMB"),
-    (0x5346_414F, "AFS"),
-];
-const TMPFS: i64 = 0x0102_1994;
-const RAMFS: i64 = 0x8584_58F6;
+use crate::disk::{Kind, Medium};
 
 /// Cap of a database that lies in memory.
 pub const MEMORY_CAP: &str = "512MB";
@@ -54,38 +40,23 @@ pub enum Error {
     },
 }
 
-/// What a folder lies on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Medium {
-    /// A disk of the node.
-    Disk,
-    /// The node's memory.
-    Memory,
-}
-
 /// Looks what a folder lies on; network file systems are refused.
 pub fn inspect(path: &Path) -> Result<Medium, Error> {
-    let seen = statfs(path).map_err(|errno| Error::Unusable {
+    let kind = Kind::of(path).map_err(|source| Error::Unusable {
         path: path.to_owned(),
-        source: errno.into(),
+        source,
     })?;
-    judge(path, seen.filesystem_type().0)
+    judge(path, kind)
 }
 
-fn judge(path: &Path, magic: i64) -> Result<Medium, Error> {
-    // on 32 bits and some file systems the number comes sign-extended
-    let magic = magic & 0xFFFF_FFFF;
-    if let Some((_, kind)) = NETWORK.iter().find(|(number, _)| *number == magic) {
-        return Err(Error::Network {
+fn judge(path: &Path, kind: Kind) -> Result<Medium, Error> {
+    match kind.medium {
+        Medium::Network => Err(Error::Network {
             path: path.to_owned(),
-            kind,
-        });
+            kind: kind.name,
+        }),
+        medium => Ok(medium),
     }
-    Ok(if magic == TMPFS || magic == RAMFS {
-        Medium::Memory
-    } else {
-        Medium::Disk
-    })
 }
 
 /// A folder that is removed with everything in it when it is dropped.
@@ -148,24 +119,12 @@ mod tests {
     #[test]
     fn network_file_systems_are_refused_by_name() {
         let path = Path::new("/scratch/x");
-        for (magic, kind) in [
-            (0x6969, "NFS"),
-            (0x0BD0_0BD0, "Lustre"),
-            (0x4750_4653, "GPFS"),
-        ] {
-            let error = judge(path, magic).unwrap_err().to_string();
-            assert!(
-                error.starts_with(&format!("/scratch/x is on {kind},")),
-                "{error}"
-            );
-        }
-        assert_eq!(judge(path, -12_497_598).ok(), Some(Medium::Disk));
+        let error = judge(path, Kind::of_magic(0x0BD0_0BD0)).unwrap_err();
         assert!(
-            judge(path, i64::from(0xFF53_4D42_u32.cast_signed())).is_err(),
-            "sign-extended"
+            error.to_string().starts_with("/scratch/x is on Lustre,"),
+            "{error}"
         );
-        assert_eq!(judge(path, 0x0102_1994).unwrap(), Medium::Memory);
-        assert_eq!(judge(path, 0xEF53).unwrap(), Medium::Disk);
+        assert_eq!(judge(path, Kind::of_magic(0xEF53)).unwrap(), Medium::Disk);
     }
 
     #[test]

@@ -21,6 +21,9 @@ use crate::files::{self, Durability};
 /// No record is larger; what is, is no record.
 const LARGEST: u64 = 1 << 20;
 
+/// A shorter key is none.
+const KEY_LENGTH: usize = 32;
+
 /// The folder of the keys of instances.
 const KEYS: &str = ".keys";
 
@@ -81,6 +84,27 @@ impl Store {
         Ok(Self { root })
     }
 
+    /// Looks at a registry without changing anything: the modes of its folder and of the key of all agents, each `None`
+    /// where it is not there yet.
+    pub fn inspect(root: &Path) -> Result<(Option<u32>, Option<u32>), Error> {
+        let root = match fs::canonicalize(root) {
+            Ok(root) => root,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, None)),
+            Err(source) => return Err(files::Error::new("open folder", root, source).into()),
+        };
+        let mode = look(&root, true)?;
+        let store = Self { root };
+        let key = store.scrape_key_file();
+        if fs::symlink_metadata(&key).is_err() {
+            return Ok((Some(mode), None));
+        }
+        let key_mode = look(&key, false)?;
+        if files::read_text(&key)?.trim().len() < KEY_LENGTH {
+            return Err(Error::NoKey { path: key });
+        }
+        Ok((Some(mode), Some(key_mode)))
+    }
+
     /// Its folder.
     pub fn root(&self) -> &Path {
         &self.root
@@ -110,7 +134,7 @@ impl Store {
         // where the file system knows no links, its maker may be between creating and writing
         for _ in 0..50 {
             let key = files::read_text(&path)?.trim().to_owned();
-            if key.len() >= 32 {
+            if key.len() >= KEY_LENGTH {
                 return Ok(key);
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -288,8 +312,8 @@ fn open_plain(path: &Path, folder: bool) -> io::Result<File> {
         .open(path)
 }
 
-/// Refuses what is not ours; tightens what is ours and looser than it should be.
-fn own(path: &Path, folder: bool) -> Result<(), Error> {
+/// Refuses what is not ours, and gives its mode.
+fn look(path: &Path, folder: bool) -> Result<u32, Error> {
     let link =
         fs::symlink_metadata(path).map_err(|source| files::Error::new("look at", path, source))?;
     let expected = if folder {
@@ -309,7 +333,12 @@ fn own(path: &Path, folder: bool) -> Result<(), Error> {
             owner,
         });
     }
-    let mode = link.permissions().mode() & 0o777;
+    Ok(link.permissions().mode() & 0o777)
+}
+
+/// Refuses what is not ours; tightens what is ours and looser than it should be.
+fn own(path: &Path, folder: bool) -> Result<(), Error> {
+    let mode = look(path, folder)?;
     if mode & 0o077 != 0 {
         // by the open file, so that nothing can be put in its place between the look and the change
         open_plain(path, folder)

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, Site};
+use super::{Chosen, Error, Site};
 use crate::{
     env::Env,
     recipe::{
@@ -22,31 +22,48 @@ use crate::{
 const MAX_CHAIN: usize = 8;
 
 pub(super) fn load(env: &Env, home: &Path) -> Result<Site, Error> {
-    let folder = home.join("sbatch/sites");
+    match choose(env, home)?.path {
+        Some(path) => Reader::new(env, home, &folder(home)).site(&path),
+        None => Ok(Site {
+            name: "plain".to_owned(),
+            ..Site::default()
+        }),
+    }
+}
+
+/// Which file counts, and why.
+pub(super) fn choose(env: &Env, home: &Path) -> Result<Chosen, Error> {
+    let folder = folder(home);
+    let chosen = |path: PathBuf, why| {
+        Ok(Chosen {
+            path: Some(path),
+            why,
+        })
+    };
     if let Some(name) = env.get("AIF_SITE") {
-        return Reader::new(env, home, &folder).site(&find(name, &folder)?);
+        return chosen(find(name, &folder)?, "named by AIF_SITE or --site");
     }
     let own = env
         .path("XDG_CONFIG_HOME")
         .unwrap_or_else(|| env.home().join(".config"))
         .join("aif/site.yaml");
-    let reader = Reader::new(env, home, &folder);
     if own.is_file() {
-        return reader.site(&own);
+        return chosen(own, "your own file");
     }
     if let Some(cluster) = env.get("SLURM_CLUSTER_NAME")
         && let Some(path) = of_cluster(cluster, &folder)?
     {
-        return reader.site(&path);
+        return chosen(path, "it names this cluster");
     }
     let plain = folder.join("plain.yaml");
-    if plain.is_file() {
-        return reader.site(&plain);
-    }
-    Ok(Site {
-        name: "plain".to_owned(),
-        ..Site::default()
+    Ok(Chosen {
+        path: plain.is_file().then_some(plain),
+        why: "nothing else fits",
     })
+}
+
+fn folder(home: &Path) -> PathBuf {
+    home.join("sbatch/sites")
 }
 
 /// The file of a site: a path, or a name in the folder of sites.

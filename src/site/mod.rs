@@ -42,6 +42,15 @@ pub enum Error {
     },
 }
 
+/// The site file that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// The file; `None` where there is not even a plain one.
+    pub path: Option<PathBuf>,
+    /// Why it counts, in a few words.
+    pub why: &'static str,
+}
+
 /// A site, expanded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Site {
@@ -85,6 +94,11 @@ impl Site {
     /// The site of this environment, and where its files are looked for.
     pub fn load(env: &Env, home: &Path) -> Result<Self, Error> {
         load::load(env, home)
+    }
+
+    /// The site file that counts in this environment.
+    pub fn choose(env: &Env, home: &Path) -> Result<Chosen, Error> {
+        load::choose(env, home)
     }
 
     /// The quality of service for a job of this length: the short one with the least room that fits, else the default.

@@ -1,7 +1,7 @@
 //! The few calls that are made to Slurm's commands: each with a deadline, each answer parsed by its own delimiter.
 //!
-//! Used before a run (`sbatch`), while a job waits (`squeue`), to end one (`scancel`), and once after a run (`sacct`);
-//! never while a run is under way. A state that this program has never heard of is passed on as it is: Slurm invents
+//! Used before a run (`sbatch`; what there is: `sinfo`, `scontrol ping`, `sacctmgr`), while a job waits (`squeue`), to end
+//! one (`scancel`), and once after a run (`sacct`); never while a run is under way. A state that this program has never heard of is passed on as it is: Slurm invents
 //! new ones. What can fail: no Slurm on the PATH, a controller that does not answer, a refusal, each told apart.
 
 use std::{path::Path, process::Stdio, time::Duration};
@@ -55,6 +55,17 @@ pub struct Job {
     /// Time limit.
     pub limit: String,
     /// Nodes, as a host list.
+    pub nodes: String,
+}
+
+/// A partition as `sinfo` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Its name.
+    pub name: String,
+    /// Does it start jobs?
+    pub up: bool,
+    /// Its nodes, as a host list.
     pub nodes: String,
 }
 
@@ -177,9 +188,89 @@ pub async fn scancel(job: &str, running: bool) -> Result<(), Error> {
     call("scancel", &arguments).await.map(drop)
 }
 
+/// The version of Slurm's commands, as they say it (`24.11.5`). Asks nobody.
+pub async fn version() -> Result<String, Error> {
+    let answer = call("sinfo", &["--version".to_owned()]).await?;
+    // `slurm 24.11.5`, and Debian's `slurm-wlm 22.05.8`
+    let words = answer.split_whitespace();
+    Ok(words.last().unwrap_or_default().to_owned())
+}
+
+/// Which controllers answer, in Slurm's own words, one a line.
+pub async fn ping() -> Result<Vec<String>, Error> {
+    let answer = match call("scontrol", &["ping".to_owned()]).await {
+        // where none answers it says so on its standard output, and fails
+        Err(Error::Refused { message, .. }) if message.is_empty() => return Ok(Vec::new()),
+        answer => answer?,
+    };
+    Ok(answer.lines().map(|line| line.trim().to_owned()).collect())
+}
+
+/// The name of the cluster, which jobs find in `SLURM_CLUSTER_NAME`; `None` where the controller does not tell.
+pub async fn cluster() -> Result<Option<String>, Error> {
+    let answer = call("scontrol", &["show".to_owned(), "config".to_owned()]).await?;
+    Ok(parse_cluster(&answer))
+}
+
+fn parse_cluster(answer: &str) -> Option<String> {
+    let mut pairs = answer.lines().filter_map(|line| line.split_once('='));
+    let (_, name) = pairs.find(|(key, _)| key.trim() == "ClusterName")?;
+    Some(name.trim().to_owned())
+}
+
+/// The partitions, hidden ones included.
+pub async fn partitions() -> Result<Vec<Partition>, Error> {
+    let arguments = ["--noheader", "--all", "--format=%R|%a|%N"].map(str::to_owned);
+    let answer = call("sinfo", &arguments).await?;
+    Ok(answer.lines().filter_map(parse_sinfo).collect())
+}
+
+fn parse_sinfo(line: &str) -> Option<Partition> {
+    let mut fields = line.split('|');
+    Some(Partition {
+        name: fields.next()?.to_owned(),
+        up: fields.next()? == "up",
+        nodes: fields.next()?.to_owned(),
+    })
+}
+
+/// The accounts of a user.
+pub async fn accounts(user: &str) -> Result<Vec<String>, Error> {
+    let arguments = [
+        "--noheader".to_owned(),
+        "--parsable2".to_owned(),
+        "show".to_owned(),
+        "associations".to_owned(),
+        format!("user={user}"),
+        "format=account".to_owned(),
+    ];
+    let answer = call("sacctmgr", &arguments).await?;
+    let mut names: Vec<String> = answer.lines().map(str::to_owned).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn partitions_are_read_as_sinfo_prints_them() {
+        let partition = parse_sinfo("gpu|up|node[1-3]").unwrap();
+        assert_eq!((partition.name.as_str(), partition.up), ("gpu", true));
+        assert_eq!(partition.nodes, "node[1-3]");
+        assert!(!parse_sinfo("old|inact|n1").unwrap().up);
+        assert_eq!(parse_sinfo("garbage"), None);
+    }
+
+    #[test]
+    fn the_cluster_is_named_in_its_configuration() {
+        let answer = "Configuration data as of 2026-11-24T16:00:00\nAuthType                = auth/munge\n\
+                      ClusterName             = meluxina\nCommunicationParameters = (null)\n";
+        assert_eq!(parse_cluster(answer).as_deref(), Some("meluxina"));
+        assert_eq!(parse_cluster(""), None);
+    }
 
     #[test]
     fn a_name_with_the_delimiter_is_read() {

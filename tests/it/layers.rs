@@ -26,6 +26,7 @@ const MAP: &[(&str, usize)] = &[
     ("shutdown", 0),
     ("clock", 0),
     ("files", 0),
+    ("disk", 0),
     ("units", 0),
     ("terminal", 0),
     ("recipe", 1),

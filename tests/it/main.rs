@@ -1,6 +1,7 @@
 //! Tests of the whole binary.
 
 mod bench;
+mod doctor;
 mod lab;
 mod layers;
 mod monitor;

@@ -10,6 +10,7 @@ PROJECT=$(dirname "$(dirname "$LIB")")
 LOGS=$PROJECT/target/slurm-tests
 USER_HOME=$(getent passwd "$CLUSTER_USER" | cut -d: -f6)
 T=$USER_HOME/aif-tests                  # the staged project: what AIF_HOME is for the jobs
+[ "$CLUSTER_NAME" = local ] || T+=-$CLUSTER_NAME   # suites on clusters side by side share the home
 REGISTRY=$T/registry
 NODES=(node1 node2 node3 node4)
 # what a user's recipe may be called is the recipes' business; the shipped ones are these

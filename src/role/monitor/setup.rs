@@ -9,12 +9,13 @@ use tokio::net::TcpListener;
 use super::{metrics::Metrics, scope::Scope, supervise::Monitor, written};
 use crate::{
     api::client::Access,
+    disk::Medium,
     exit::{Exit, OrExit as _},
     files::{self, Durability},
     process::address::listening_address,
     prometheus::{
         config::{self, Scraping},
-        folder::{LocalFolder, MEMORY_CAP, Medium},
+        folder::{LocalFolder, MEMORY_CAP},
         process::{self, Binary, Options, choose_port},
     },
     recipe::MonitorPlan,

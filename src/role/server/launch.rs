@@ -16,7 +16,6 @@ use crate::{
     files::{self, Durability},
     process::{child::Spec, proof},
     recipe::Launch,
-    site::Site,
 };
 
 use super::setup::Parts;
@@ -80,7 +79,7 @@ pub(super) fn spec(parts: &Parts<'_>, port: u16) -> Result<(Spec, Option<Script>
         }
         Launch::Program(words) => {
             let argv: Vec<String> = words.iter().map(|word| blanks.fill(word)).collect();
-            with_modules(argv, &parts.context.site)
+            command::with_modules(argv, &parts.context.site)
         }
         Launch::Container(container) => {
             let program = match command::find_program(&parts.context.env) {
@@ -99,7 +98,7 @@ pub(super) fn spec(parts: &Parts<'_>, port: u16) -> Result<(Spec, Option<Script>
                 .collect();
             let files: Vec<PathBuf> = blanks.api_key_file.iter().cloned().collect();
             let argv = command::exec(&program, container, &folder, &files, &arguments);
-            with_modules(argv, &parts.context.site)
+            command::with_modules(argv, &parts.context.site)
         }
     };
     let spec = Spec {
@@ -221,21 +220,6 @@ fn login_shell(file: &str, text: &str, modules: &[String]) -> Vec<String> {
     argv
 }
 
-/// A program that needs the site's modules is started by a login shell, which then becomes it.
-fn with_modules(argv: Vec<String>, site: &Site) -> Vec<String> {
-    let modules = &site.modules;
-    if modules.is_empty() {
-        return argv;
-    }
-    let script = r#"module load $1 || exit; shift; exec "$@""#;
-    let login: &[&str] = if site.login_shell { &["-l"] } else { &[] };
-    let words = [&["bash"], login, &["-c", script, "aif"]].concat();
-    let mut all: Vec<String> = words.into_iter().map(str::to_owned).collect();
-    all.push(modules.join(" "));
-    all.extend(argv);
-    all
-}
-
 fn guarded(argv: Vec<String>) -> Vec<String> {
     let mut all: Vec<String> = ["/proc/self/exe", "guard", "--"]
         .map(str::to_owned)
@@ -291,29 +275,5 @@ mod tests {
             err.ends_with("'module load Apptainer/1.3' does nothing"),
             "{err}"
         );
-    }
-
-    #[test]
-    fn modules_are_loaded_by_a_shell_which_is_a_login_shell_where_the_site_says_so() {
-        let argv = vec!["apptainer".to_owned(), "exec".to_owned()];
-        assert_eq!(with_modules(argv.clone(), &Site::default()), argv);
-        let mut site = Site {
-            modules: vec!["env/release".to_owned(), "Apptainer/1.3".to_owned()],
-            ..Site::default()
-        };
-        assert_eq!(with_modules(argv.clone(), &site)[1], "-c");
-        site.login_shell = true;
-        insta::assert_debug_snapshot!(with_modules(argv, &site), @r#"
-        [
-            "bash",
-            "-l",
-            "-c",
-            "module load $1 || exit; shift; exec \"$@\"",
-            "aif",
-            "env/release Apptainer/1.3",
-            "apptainer",
-            "exec",
-        ]
-        "#);
     }
 }
