@@ -10,6 +10,7 @@
 //! of it.
 
 use std::{
+    fmt::Write as _,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -309,10 +310,25 @@ impl<C: Connect, O: Observer> Load<C, O> {
     }
 
     fn keep(&self, sample: Sample) {
+        tracing::trace!(
+            index = sample.index,
+            stamps = stamps(&sample),
+            "A request has ended"
+        );
         self.observer.ended(&sample);
         self.samples
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(sample);
     }
+}
+
+/// Sent, then each chunk, in ns since the start of the load: for the trace.
+fn stamps(sample: &Sample) -> String {
+    let mut text = String::new();
+    let chunks = sample.chunks.iter().map(|chunk| chunk.at);
+    for at in sample.sent.into_iter().chain(chunks) {
+        let _ = write!(text, "{},", at.as_nanos());
+    }
+    text
 }

@@ -201,6 +201,8 @@ impl Bench<'_> {
         facts.stimulus = stimulus;
 
         let start = Instant::now();
+        // what the stamps of the trace count from
+        tracing::trace!(target: "aif::load", monotonic_ns = clock::monotonic_nanoseconds(), "The load starts");
         let running = context.shutdown.tasks.spawn({
             let load = Arc::clone(&load);
             async move { load.run(start).await }
