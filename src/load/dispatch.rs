@@ -33,6 +33,7 @@ use crate::{
     api::openai::{self, RequestSpec},
     load::workload::Prompts,
     recipe::{Api, ClientPlan, LoadModel},
+    stats::{summary::Window, tally::Tally},
 };
 
 /// Pause of a user who was refused the connection.
@@ -106,7 +107,7 @@ pub struct Load<C, O> {
     timeout: Duration,
     control: Control,
     observer: O,
-    samples: Mutex<Vec<Sample>>,
+    tally: Mutex<Tally>,
     index: AtomicU64,
     measured: AtomicU64,
     in_flight: AtomicU64,
@@ -122,20 +123,25 @@ impl<C: Connect, O: Observer> Load<C, O> {
         observer: O,
     ) -> Self {
         assert!(!targets.is_empty(), "a load needs a target");
+        let phases = Phases {
+            warmup: plan.warmup,
+            measure: plan.duration,
+        };
+        let window = Window {
+            start: plan.warmup,
+            end: phases.load_end().unwrap_or(Duration::MAX),
+        };
         Self {
             targets,
             content,
-            phases: Phases {
-                warmup: plan.warmup,
-                measure: plan.duration,
-            },
+            phases,
             model: plan.load,
             total: plan.total_requests,
             seed: plan.workload.seed,
             timeout: plan.timeout,
             control,
             observer,
-            samples: Mutex::new(Vec::new()),
+            tally: Mutex::new(Tally::new(window, &plan.slo)),
             index: AtomicU64::new(0),
             measured: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
@@ -152,9 +158,9 @@ impl<C: Connect, O: Observer> Load<C, O> {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// What has ended so far, in the order it ended.
-    pub fn samples(&self) -> Vec<Sample> {
-        self.samples
+    /// What has ended so far.
+    pub fn tally(&self) -> Tally {
+        self.tally
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -316,10 +322,10 @@ impl<C: Connect, O: Observer> Load<C, O> {
             "A request has ended"
         );
         self.observer.ended(&sample);
-        self.samples
+        self.tally
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(sample);
+            .take(&sample);
     }
 }
 

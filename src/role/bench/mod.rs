@@ -229,9 +229,9 @@ impl Bench<'_> {
         };
         facts.look_for_monitor(context).await;
         facts.cpu_seconds = outcome::cpu_seconds() - cpu;
-        let samples = load.samples();
-        facts.counted = service.counted(context, counters, &samples).await;
-        let results = outcome::write(folder, &facts, plan, &samples, start.elapsed())?;
+        let tally = load.tally();
+        facts.counted = service.counted(context, counters, tally.whole()).await;
+        let results = outcome::write(folder, &facts, plan, &tally, start.elapsed())?;
         self.state(|record| record.state = State::Done)?;
         if config.json {
             terminal::json(&results)?;

@@ -147,13 +147,13 @@ impl Beside<'_> {
 
     /// Writes what there is, marked as running: a bench that is killed leaves that.
     fn checkpoint(&self) {
-        let samples = self.load.samples();
+        let tally = self.load.tally();
         let elapsed = self.start.elapsed();
-        match outcome::assemble(self.facts, &self.config.plan, &samples, elapsed) {
+        match outcome::assemble(self.facts, &self.config.plan, &tally, elapsed) {
             Ok(results) => {
                 tracing::info!(
                     seconds = elapsed.as_secs(),
-                    ended = samples.len(),
+                    ended = tally.whole().requests,
                     in_flight = self.load.in_flight(),
                     errors = results.errors,
                     requests_per_second = results.throughput_req_per_sec,
