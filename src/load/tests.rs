@@ -21,6 +21,7 @@ use super::{
     connection::{Connect, Pool},
     dispatch::{Content, Control, Load, Observer, REFUSED},
     exchange::{Target, exchange},
+    pace::Ticks,
     sample::{Outcome, Sample},
     workload::Prompts,
 };
@@ -203,6 +204,11 @@ struct Pipes(Arc<Engine>);
 
 impl Connect for Pipes {
     type Stream = DuplexStream;
+    type Pace = Ticks;
+
+    fn pace(&self) -> io::Result<Ticks> {
+        Ok(Ticks)
+    }
 
     async fn connect(&self, _authority: &str) -> io::Result<DuplexStream> {
         if self.0.connections.fetch_add(1, Ordering::SeqCst) >= self.0.accepts {
@@ -308,7 +314,9 @@ fn window(plan: &ClientPlan) -> Window {
 /// What a result is made of.
 fn tally(samples: &[Sample], plan: &ClientPlan) -> Tally {
     let mut tally = Tally::new(window(plan), &plan.slo);
-    samples.iter().for_each(|sample| tally.take(sample));
+    for sample in samples {
+        tally.take(sample);
+    }
     tally
 }
 
@@ -352,7 +360,7 @@ async fn run_with(plan: &ClientPlan, engine: Engine, control: Control) -> Ended 
         Keep::default(),
     ));
     let start = Instant::now();
-    load.run(start).await;
+    load.run(start).await.expect("a worker");
     assert_eq!(load.in_flight(), 0, "all have ended");
     Ended {
         samples: load.observer().samples(),
@@ -436,7 +444,7 @@ async fn a_stall_of_the_sender_counts_from_the_intended_time_too() {
     // a start in the past: the first two seconds are late, none is skipped
     let start = Instant::now();
     tokio::time::advance(seconds(2)).await;
-    load.run(start).await;
+    load.run(start).await.expect("a worker");
     let samples = load.observer().samples();
     assert_eq!(samples.len(), 200);
     assert_eq!(load.observer().begun.load(Ordering::SeqCst), 200);
@@ -672,6 +680,7 @@ async fn a_request_is_sent_twice_at_the_most() {
         intended: start.elapsed(),
         api: plan.api,
         stream: true,
+        chunks: 4,
         body: content(&plan).body(index, 8, 4),
         timeout: seconds(5),
     };

@@ -128,7 +128,9 @@ mod tests {
 
     fn tally(samples: &[Sample]) -> Tally {
         let mut tally = Tally::new(WINDOW, &Slo::default());
-        samples.iter().for_each(|sample| tally.take(sample));
+        for sample in samples {
+            tally.take(sample);
+        }
         tally
     }
 

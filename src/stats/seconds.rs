@@ -93,7 +93,9 @@ impl Seconds {
         let mut seconds = self.0.clone();
         if length > 0 && seconds.len() > length {
             let late = seconds.split_off(length);
-            late.iter().for_each(|late| seconds[length - 1].merge(late));
+            for late in &late {
+                seconds[length - 1].merge(late);
+            }
         }
         seconds.resize_with(length, Second::default);
         let mut in_flight = 0_u64;

@@ -77,7 +77,7 @@ impl Tally {
     pub fn new(window: Window, slo: &Slo) -> Self {
         Self {
             window,
-            slo: slo.clone(),
+            slo: *slo,
             observed: Observed::default(),
             counts: Counts::default(),
             good: 0,

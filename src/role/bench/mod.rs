@@ -24,6 +24,7 @@ use self::{exporter::Exporter, outcome::Facts, service::Service, watch::Ending};
 use crate::{
     clock,
     exit::{Exit, Failure, OrExit as _},
+    launch::cpus,
     load::{
         connection::Tcp,
         dispatch::{Content, Control, Load},
@@ -41,6 +42,8 @@ use crate::{
     terminal,
 };
 
+/// Event loops that send and read, at the most.
+const WORKERS: usize = 16;
 /// A job that ends must leave requests this long to be answered.
 const END_SLACK: Duration = Duration::from_secs(30);
 /// A monitor may take this long for its last scrape of us.
@@ -205,7 +208,8 @@ impl Bench<'_> {
         tracing::trace!(target: "aif::load", monotonic_ns = clock::monotonic_nanoseconds(), "The load starts");
         let running = context.shutdown.tasks.spawn({
             let load = Arc::clone(&load);
-            async move { load.run(start).await }
+            let workers = load.workers(cpus::allowed().len().min(WORKERS));
+            async move { load.run_on(workers, start).await }
         });
         let beside = watch::Beside {
             config,

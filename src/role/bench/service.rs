@@ -179,7 +179,7 @@ impl Service {
                 .unwrap_or(&instance.url);
             let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             Target {
-                pool: Pool::new(Tcp, authority),
+                pool: Pool::new(Tcp::default(), authority),
                 path: format!("{prefix}{}", openai::path(api)),
                 key: instance.key.clone(),
             }
