@@ -4,6 +4,7 @@
 //! and people; they are never subtracted across nodes.
 
 use jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
 
 /// The wall clock.
 pub fn now() -> Timestamp {
@@ -13,4 +14,12 @@ pub fn now() -> Timestamp {
 /// Milliseconds since the epoch, by the wall clock.
 pub fn unix_milliseconds() -> i64 {
     Timestamp::now().as_millisecond()
+}
+
+/// Nanoseconds of the monotonic clock, which all processes of a node share: for traces that are put beside each other.
+pub fn monotonic_nanoseconds() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
+        let (seconds, rest) = (time.tv_sec(), time.tv_nsec());
+        u64::try_from(seconds).unwrap_or(0) * 1_000_000_000 + u64::try_from(rest).unwrap_or(0)
+    })
 }

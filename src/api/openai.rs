@@ -4,7 +4,7 @@
 //! looked at and no text is kept: that there is content is a measurement, what it says is not. Unknown keys are ignored,
 //! because every engine adds its own.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Serialize,
@@ -130,16 +130,19 @@ pub struct Usage {
     pub cached_tokens: Option<u64>,
 }
 
-/// Reads the data of one server-sent event.
-pub fn event(api: Api, data: &str) -> Result<Event, serde_json::Error> {
-    let data = data.trim();
-    if data == "[DONE]" {
+/// Reads the data of one server-sent event. Bytes that are no UTF-8 are replaced, never refused.
+pub fn event(api: Api, data: &[u8]) -> Result<Event, serde_json::Error> {
+    let data = data.trim_ascii();
+    if data == b"[DONE]" {
         return Ok(Event {
             done: true,
             ..Event::default()
         });
     }
-    read(api, data.as_bytes())
+    read(api, data).or_else(|error| match String::from_utf8_lossy(data) {
+        Cow::Owned(mended) => read(api, mended.as_bytes()),
+        Cow::Borrowed(_) => Err(error),
+    })
 }
 
 /// Reads the body of an answer that is not a stream.
@@ -322,7 +325,7 @@ mod tests {
 
     fn streamed(api: Api, name: &str) -> Vec<Event> {
         let mut events = Vec::new();
-        Scanner::new().push(&captured(name), &mut |data| {
+        Scanner::new().push(&captured(name), |data| {
             events.push(event(api, data).expect("an event"));
         });
         events
@@ -408,16 +411,21 @@ mod tests {
             (r#"{"choices":[],"usage":null}"#, false),
         ];
         for (data, content) in table {
-            let found = event(Api::Chat, data).expect("an event");
+            let found = event(Api::Chat, data.as_bytes()).expect("an event");
             assert_eq!(found.content, content, "{data}");
         }
         let found = event(
             Api::Chat,
-            r#"{"error":{"code":500,"message":"out of memory"}}"#,
+            br#"{"error":{"code":500,"message":"out of memory"}}"#,
         );
         let error = found.expect("an event").error;
         assert_eq!(error.as_deref(), Some("out of memory"));
-        event(Api::Chat, "no JSON").expect_err("no JSON");
+        event(Api::Chat, b"no JSON").expect_err("no JSON");
+        let torn = event(
+            Api::Chat,
+            b"{\"choices\":[{\"delta\":{\"content\":\"\xc3\"}}]}",
+        );
+        assert!(torn.expect("an event").content, "half a character");
     }
 
     #[test]

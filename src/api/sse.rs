@@ -3,7 +3,7 @@
 //! Only `data` matters to us: comments (llama.cpp's keep-alive pings), `event`, `id` and `retry` are skipped. A network
 //! read may end anywhere, also within a line ending or a character; what is not complete is kept, in a buffer that is
 //! bounded, so that a peer that never ends its line costs memory only up to the bound. Such an event is dropped and
-//! [`Scanner::overflowed`] tells so. Bytes that are no UTF-8 are replaced, never refused.
+//! [`Scanner::overflowed`] tells so. An event that came whole is handed on where it lies, without a copy.
 
 /// Most bytes of one event.
 const LIMIT: usize = 16 << 20;
@@ -13,8 +13,10 @@ const LIMIT: usize = 16 << 20;
 pub struct Scanner {
     /// The line that has not ended yet.
     line: Vec<u8>,
-    /// Data of the event that has not ended yet; `None` until a `data` line, be it empty.
-    data: Option<Vec<u8>>,
+    /// Data of the event that has not ended yet.
+    data: Vec<u8>,
+    /// `data` lines of it; an empty one counts.
+    lines: usize,
     /// Was the last byte a carriage return, so that a line feed now belongs to it?
     after_return: bool,
     /// The event has grown too large and is thrown away up to its end.
@@ -28,23 +30,39 @@ impl Scanner {
         Self::default()
     }
 
+    /// Forgets the stream, keeps the memory.
+    pub fn reset(&mut self) {
+        self.line.clear();
+        self.data.clear();
+        self.lines = 0;
+        (self.after_return, self.dropping, self.overflowed) = (false, false, false);
+    }
+
     /// Takes the next bytes and calls `each` with the data of every event that they complete.
-    pub fn push(&mut self, bytes: &[u8], each: &mut dyn FnMut(&str)) {
+    pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
         let mut rest = bytes;
         if self.after_return && !rest.is_empty() {
             self.after_return = false;
             rest = rest.strip_prefix(b"\n").unwrap_or(rest);
         }
-        while let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
-            let is_return = rest[end] == b'\r';
-            self.take(&rest[..end]);
-            self.end_line(each);
-            rest = &rest[end + 1..];
-            if is_return {
-                if rest.is_empty() {
-                    self.after_return = true;
+        while let Some((line, behind)) = self.split_line(rest) {
+            rest = behind;
+            if self.line.is_empty() && !self.dropping {
+                // nearly always: an event in one line, and the blank line behind it, are handed on where they lie
+                if let Some(value) = value_of_data(line).filter(|_| self.lines == 0)
+                    && let [b'\n', behind @ ..] = rest
+                {
+                    each(value);
+                    rest = behind;
+                } else {
+                    self.end_line(line, &mut each);
                 }
-                rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+            } else {
+                self.take(line);
+                let mut whole = std::mem::take(&mut self.line);
+                self.end_line(&whole, &mut each);
+                whole.clear();
+                self.line = whole;
             }
         }
         self.take(rest);
@@ -55,41 +73,53 @@ impl Scanner {
         self.overflowed
     }
 
+    /// The line that ends in these bytes, and what stands behind its ending.
+    fn split_line<'a>(&mut self, bytes: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        let end = memchr::memchr2(b'\n', b'\r', bytes)?;
+        let (line, behind) = (&bytes[..end], &bytes[end + 1..]);
+        if bytes[end] == b'\n' {
+            return Some((line, behind));
+        }
+        self.after_return = behind.is_empty();
+        Some((line, behind.strip_prefix(b"\n").unwrap_or(behind)))
+    }
+
     fn take(&mut self, part: &[u8]) {
         if part.is_empty() {
             return;
         }
-        if self.dropping {
+        if self.dropping || self.line.len() + self.data.len() + part.len() > LIMIT {
+            self.drop_event();
             // stands for what is thrown away: the line is not blank
-            self.line = vec![b':'];
-            return;
+            self.line.push(b':');
+        } else {
+            self.line.extend_from_slice(part);
         }
-        if self.line.len() + self.data.as_ref().map_or(0, Vec::len) + part.len() > LIMIT {
-            self.overflowed = true;
-            self.dropping = true;
-            self.line = vec![b':'];
-            self.data = None;
-            return;
-        }
-        self.line.extend_from_slice(part);
     }
 
-    fn end_line(&mut self, each: &mut dyn FnMut(&str)) {
-        if self.line.is_empty() {
-            if let Some(data) = self.data.take() {
-                each(&String::from_utf8_lossy(&data));
+    fn drop_event(&mut self) {
+        (self.overflowed, self.dropping) = (true, true);
+        (self.line, self.data, self.lines) = (Vec::new(), Vec::new(), 0);
+    }
+
+    fn end_line(&mut self, line: &[u8], each: &mut impl FnMut(&[u8])) {
+        if line.is_empty() {
+            if self.lines > 0 {
+                each(&self.data);
             }
-            self.dropping = false;
-        } else if let Some(value) = value_of_data(&self.line) {
-            match &mut self.data {
-                Some(data) => {
-                    data.push(b'\n');
-                    data.extend_from_slice(value);
-                }
-                None => self.data = Some(value.to_vec()),
+            self.data.clear();
+            (self.lines, self.dropping) = (0, false);
+        } else if let Some(value) = value_of_data(line).filter(|_| !self.dropping) {
+            if self.data.len() + value.len() > LIMIT {
+                self.drop_event();
+                return;
             }
+            if self.lines > 0 {
+                self.data.push(b'\n');
+            }
+            self.data.extend_from_slice(value);
+            self.lines += 1;
         }
-        self.line.clear();
     }
 }
 
@@ -112,7 +142,9 @@ mod tests {
         let mut scanner = Scanner::new();
         let mut found = Vec::new();
         for part in parts {
-            scanner.push(part, &mut |data| found.push(data.to_owned()));
+            scanner.push(part, |data| {
+                found.push(String::from_utf8_lossy(data).into_owned());
+            });
         }
         found
     }
@@ -139,7 +171,7 @@ mod tests {
     fn too_large_an_event_is_dropped_and_the_next_one_is_not() {
         let mut scanner = Scanner::new();
         let mut found = Vec::new();
-        let mut each = |data: &str| found.push(data.to_owned());
+        let mut each = |data: &[u8]| found.push(String::from_utf8_lossy(data).into_owned());
         scanner.push(b"data: ", &mut each);
         let block = vec![b'x'; 1 << 20];
         for _ in 0..17 {
@@ -148,6 +180,20 @@ mod tests {
         scanner.push(b"\ndata: rest of it\n\ndata: next\n\n", &mut each);
         assert!(scanner.overflowed());
         assert_eq!(found, ["next"]);
+    }
+
+    #[test]
+    fn an_event_of_too_many_lines_is_dropped_too() {
+        let mut scanner = Scanner::new();
+        let mut found = Vec::new();
+        let mut each = |data: &[u8]| found.push(data.len());
+        let line = format!("data: {}\n", "x".repeat(60_000));
+        for _ in 0..300 {
+            scanner.push(line.as_bytes(), &mut each);
+        }
+        scanner.push(b"\ndata: next\n\n", &mut each);
+        assert!(scanner.overflowed());
+        assert_eq!(found, [4]);
     }
 
     proptest! {

@@ -45,19 +45,8 @@ pub fn run(cli: Cli, env: Env) -> anyhow::Result<Exit> {
     if let Some(role) = role.filter(|role| *role != "stack") {
         cpus::take(role, &env);
     }
-    let workers = if role == Some("bench") {
-        cpus::allowed().len().clamp(1, 8)
-    } else {
-        1
-    };
-    let mut runtime = match workers {
-        1 => tokio::runtime::Builder::new_current_thread(),
-        workers => {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(workers);
-            builder
-        }
-    };
+    // the load of a bench has threads of its own
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().build()?.block_on(dispatch(cli, env))
 }
 

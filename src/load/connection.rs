@@ -1,64 +1,94 @@
 //! Connections of the load path: opened by ourselves, so that the time they take is measured, and kept alive.
 //!
-//! There is no cap: as many connections are open as there are requests in flight. What carries the bytes is a trait, so
-//! that tests run the whole path on pipes in paused time.
+//! There is no cap: as many connections are open as there are requests in flight. What carries the bytes, and what waits
+//! for a moment, is a trait, so that tests run the whole path on pipes in paused time. A connection belongs to the event
+//! loop that it was opened on, so every worker has a pool of its own.
 
 use std::{
     future::Future,
     io,
+    net::SocketAddr,
+    pin::Pin,
     sync::{Mutex, PoisonError},
+    task::{Context, Waker},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::Instant,
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, lookup_host},
+    sync::OnceCell,
+    time::{Instant, Sleep, sleep},
 };
-use tokio_util::task::TaskTracker;
+
+use super::{
+    answer::Memory,
+    pace::{Pace, Timer},
+};
 
 /// Something that opens byte streams to the targets of a load.
-pub trait Connect: Send + Sync + 'static {
+pub trait Connect: Clone + Send + Sync + 'static {
     /// The stream.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// What waits for the moments of a schedule.
+    type Pace: Pace;
 
-    /// Opens one to this `host:port`.
+    /// Opens a stream to this `host:port`.
     fn connect(&self, authority: &str) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Something that waits, on the event loop that runs here.
+    fn pace(&self) -> io::Result<Self::Pace>;
 }
 
-/// Real connections.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Tcp;
+/// Real connections. Names are looked up once.
+#[derive(Debug, Clone, Default)]
+pub struct Tcp {
+    addresses: OnceCell<Vec<SocketAddr>>,
+}
 
 impl Connect for Tcp {
     type Stream = TcpStream;
+    type Pace = Timer;
 
     async fn connect(&self, authority: &str) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(authority).await?;
+        let find = async || Ok::<_, io::Error>(lookup_host(authority).await?.collect());
+        let addresses = self.addresses.get_or_try_init(find).await?;
+        let stream = TcpStream::connect(addresses.as_slice()).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
     }
+
+    fn pace(&self) -> io::Result<Timer> {
+        Timer::new()
+    }
 }
 
-/// One connection that can carry a request.
-#[derive(Debug)]
-pub struct Connection {
-    pub(super) sender: SendRequest<Full<Bytes>>,
+/// One connection, with what an exchange on it needs: kept from one to the next, so that nothing is made anew.
+pub struct Connection<S> {
+    pub(super) stream: S,
     /// Has it carried a request before?
     pub(super) used: bool,
+    pub(super) memory: Memory,
+    /// The limit of the exchange.
+    pub(super) limit: Pin<Box<Sleep>>,
+}
+
+impl<S: AsyncRead + Unpin> Connection<S> {
+    /// Is it open, with nothing to read? What the event loop knows is asked, not the system.
+    fn is_idle(&mut self) -> bool {
+        let mut byte = [0];
+        let mut context = Context::from_waker(Waker::noop());
+        Pin::new(&mut self.stream)
+            .poll_read(&mut context, &mut ReadBuf::new(&mut byte))
+            .is_pending()
+    }
 }
 
 /// Idle connections to one target, the warmest last.
-#[derive(Debug)]
-pub struct Pool<C> {
+pub struct Pool<C: Connect> {
     connector: C,
     authority: String,
-    idle: Mutex<Vec<Connection>>,
-    drivers: TaskTracker,
+    idle: Mutex<Vec<Connection<C::Stream>>>,
 }
 
 impl<C: Connect> Pool<C> {
@@ -68,8 +98,13 @@ impl<C: Connect> Pool<C> {
             connector,
             authority: authority.to_owned(),
             idle: Mutex::new(Vec::new()),
-            drivers: TaskTracker::new(),
         }
+    }
+
+    /// A pool of the same target, without connections.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self::new(self.connector.clone(), &self.authority)
     }
 
     /// The target's `host:port`.
@@ -77,11 +112,16 @@ impl<C: Connect> Pool<C> {
         &self.authority
     }
 
+    /// What opens its connections.
+    pub fn connector(&self) -> &C {
+        &self.connector
+    }
+
     /// An idle connection that is still open.
-    pub(super) fn take(&self) -> Option<Connection> {
+    pub(super) fn take(&self) -> Option<Connection<C::Stream>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(connection) = idle.pop() {
-            if !connection.sender.is_closed() {
+        while let Some(mut connection) = idle.pop() {
+            if connection.is_idle() {
                 return Some(connection);
             }
         }
@@ -89,31 +129,24 @@ impl<C: Connect> Pool<C> {
     }
 
     /// Gives a connection back.
-    pub(super) fn give(&self, mut connection: Connection) {
+    pub(super) fn give(&self, mut connection: Connection<C::Stream>) {
         connection.used = true;
-        if !connection.sender.is_closed() {
-            self.idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(connection);
-        }
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(connection);
     }
 
     /// Opens a connection; tells how long that took.
-    pub(super) async fn open(&self) -> io::Result<(Connection, Duration)> {
+    pub(super) async fn open(&self) -> io::Result<(Connection<C::Stream>, Duration)> {
         let start = Instant::now();
         let stream = self.connector.connect(&self.authority).await?;
-        let (sender, driver) = handshake(TokioIo::new(stream))
-            .await
-            .map_err(io::Error::other)?;
-        // it ends when the sender is dropped or the peer closes
-        self.drivers.spawn(driver);
-        Ok((
-            Connection {
-                sender,
-                used: false,
-            },
-            start.elapsed(),
-        ))
+        let connection = Connection {
+            stream,
+            used: false,
+            memory: Memory::default(),
+            limit: Box::pin(sleep(Duration::ZERO)),
+        };
+        Ok((connection, start.elapsed()))
     }
 }

@@ -1,23 +1,28 @@
-//! Sends many requests, by users or by time, and collects what became of each.
+//! Sends many requests, by users or by time, and adds up what became of each.
 //!
 //! *Closed loop*: every user has one request at a time, all start at once; a user who is refused the connection waits
 //! [`REFUSED`] before the next try, because a refusal costs no time and would become a storm. *Open loop*: an absolute
 //! schedule; each arrival is a task of its own, whatever the answers do. After a stall of this program arrivals are
 //! sent late, none is skipped, and their latency counts from the intended time.
 //!
+//! A load may be shared by workers, one a core, each with an event loop, connections and a tally of its own: the users
+//! and the arrivals are dealt out in turn, and only a few counters are common. Each worker also sets itself a moment
+//! every [`PROBE`]; by how much it is late for that is how much a stamp may be late.
+//!
 //! The end: at the end of the window nothing more is sent, and what is in flight is read to its end (a request has its
 //! own limit). Told to drain, the same holds until `abort`; what is then in flight is `cancelled`, with what was seen
 //! of it.
 
 use std::{
+    fmt::Write as _,
+    io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -25,14 +30,19 @@ use super::{
     arrival,
     connection::Connect,
     exchange::{self, Call, Target},
+    pace::Pace,
     phase::Phases,
     sample::{Outcome, Sample},
 };
 use crate::{
     api::openai::{self, RequestSpec},
     load::workload::Prompts,
-    recipe::{Api, ClientPlan, LoadModel},
+    recipe::{Api, Arrival, ClientPlan, LoadModel},
+    stats::{summary::Window, tally::Tally},
 };
+
+/// How often a worker looks how late its event loop is.
+pub const PROBE: Duration = Duration::from_millis(10);
 
 /// Pause of a user who was refused the connection.
 pub const REFUSED: Duration = Duration::from_millis(100);
@@ -68,9 +78,9 @@ pub struct Content {
 
 impl Content {
     /// The body of a request with a prompt of so many words.
-    pub fn body(&self, index: u64, words: usize, max_tokens: u32) -> Bytes {
+    pub fn body(&self, index: u64, words: usize, max_tokens: u32) -> Vec<u8> {
         let prompt = self.prompts.prompt(index, words);
-        Bytes::from(openai::body(&RequestSpec {
+        openai::body(&RequestSpec {
             api: self.api,
             model: &self.model,
             prompt: &prompt,
@@ -79,7 +89,7 @@ impl Content {
             top_p: self.workload.top_p,
             ignore_eos: self.workload.ignore_eos,
             stream: self.workload.stream,
-        }))
+        })
     }
 }
 
@@ -95,7 +105,7 @@ pub struct Control {
 }
 
 /// A load.
-pub struct Load<C, O> {
+pub struct Load<C: Connect, O> {
     targets: Vec<Target<C>>,
     content: Content,
     phases: Phases,
@@ -105,7 +115,10 @@ pub struct Load<C, O> {
     timeout: Duration,
     control: Control,
     observer: O,
-    samples: Mutex<Vec<Sample>>,
+    /// Nothing counted: what tallies begin with.
+    blank: Tally,
+    /// One a worker.
+    tallies: Mutex<Vec<Arc<Mutex<Tally>>>>,
     index: AtomicU64,
     measured: AtomicU64,
     in_flight: AtomicU64,
@@ -121,20 +134,26 @@ impl<C: Connect, O: Observer> Load<C, O> {
         observer: O,
     ) -> Self {
         assert!(!targets.is_empty(), "a load needs a target");
+        let phases = Phases {
+            warmup: plan.warmup,
+            measure: plan.duration,
+        };
+        let window = Window {
+            start: plan.warmup,
+            end: phases.load_end().unwrap_or(Duration::MAX),
+        };
         Self {
             targets,
             content,
-            phases: Phases {
-                warmup: plan.warmup,
-                measure: plan.duration,
-            },
+            phases,
             model: plan.load,
             total: plan.total_requests,
             seed: plan.workload.seed,
             timeout: plan.timeout,
             control,
             observer,
-            samples: Mutex::new(Vec::new()),
+            blank: Tally::new(window, &plan.slo),
+            tallies: Mutex::new(Vec::new()),
             index: AtomicU64::new(0),
             measured: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
@@ -151,112 +170,81 @@ impl<C: Connect, O: Observer> Load<C, O> {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// What has ended so far, in the order it ended.
-    pub fn samples(&self) -> Vec<Sample> {
-        self.samples
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// What has ended so far.
+    pub fn tally(&self) -> Tally {
+        let mut whole = self.blank.clone();
+        for tally in lock(&self.tallies).iter() {
+            whole.merge(&lock(tally));
+        }
+        whole
     }
 
-    /// Runs the load to its end; all times of its samples count from `start`.
-    pub async fn run(self: &Arc<Self>, start: Instant) {
-        let tasks = TaskTracker::new();
-        match self.model {
+    /// Workers that this load is worth, of as many cores: a user has one request at a time.
+    pub fn workers(&self, cores: usize) -> usize {
+        let most = match self.model {
             LoadModel::ClosedLoop {
-                concurrent_users,
-                think_time,
-                requests_per_user,
-            } => {
-                for _ in 0..concurrent_users {
-                    let load = Arc::clone(self);
-                    tasks.spawn(
-                        async move { load.user(start, think_time, requests_per_user).await },
-                    );
-                }
-            }
-            LoadModel::OpenLoop {
-                requests_per_second,
-                arrival,
-                max_in_flight,
-            } => {
-                let times = arrival::schedule(arrival, requests_per_second, self.seed);
-                self.pace(start, times, max_in_flight.map(u64::from), &tasks)
-                    .await;
-            }
-        }
-        tasks.close();
-        tasks.wait().await;
+                concurrent_users, ..
+            } => concurrent_users as usize,
+            LoadModel::OpenLoop { .. } => cores,
+        };
+        cores.min(most).max(1)
     }
 
-    /// One user: a request, its answer, a pause, and again.
-    async fn user(&self, start: Instant, think_time: Duration, limit: Option<u64>) {
-        let mut own = 0;
-        while !self.control.drain.is_cancelled() && limit.is_none_or(|limit| own < limit) {
-            let intended = start.elapsed();
-            if self.is_over(intended) || !self.claim(intended) {
-                return;
-            }
-            let refused = self.one(start, intended).await;
-            own += u64::from(intended >= self.phases.warmup);
-            let pause = if refused {
-                think_time.max(REFUSED)
-            } else {
-                think_time
-            };
-            if !pause.is_zero() {
-                let next = start.elapsed().saturating_add(pause);
-                // whoever thinks longer than the load lasts does not hold it up
-                let next = self.end().map_or(next, |end| next.min(end));
-                if !self.sleep_until(start + next).await {
-                    return;
-                }
-            }
-        }
+    /// Runs the load to its end, on the event loop that runs here; all times of its samples count from `start`.
+    ///
+    /// # Errors
+    /// No timer.
+    pub async fn run(self: &Arc<Self>, start: Instant) -> io::Result<()> {
+        self.work(Share { number: 0, of: 1 }, start).await
     }
 
-    /// Follows a schedule.
-    async fn pace(
-        self: &Arc<Self>,
-        start: Instant,
-        times: impl Iterator<Item = Duration>,
-        max_in_flight: Option<u64>,
-        tasks: &TaskTracker,
-    ) {
-        for intended in times {
-            if self.is_over(intended) || !self.claim(intended) {
-                // the window is open to its end, also behind the last arrival
-                if let Some(end) = self.end().filter(|_| self.total.is_none()) {
-                    self.sleep_until(start + end).await;
-                }
-                return;
-            }
-            if !self.sleep_until(start + intended).await {
-                return;
-            }
-            if max_in_flight.is_some_and(|most| self.in_flight() >= most) {
-                let mut dropped = exchange::planned(&self.call(intended));
-                dropped.outcome = Outcome::NeverSent;
-                dropped.dropped = true;
-                self.keep(dropped);
-                continue;
-            }
+    /// The same by so many workers, each a thread of its own: whatever else this program does takes turns with them, and
+    /// does not hold them up.
+    ///
+    /// # Errors
+    /// No event loop, no timer, or a worker that came to an unplanned end.
+    pub async fn run_on(self: &Arc<Self>, workers: usize, start: Instant) -> io::Result<()> {
+        let threads = TaskTracker::new();
+        let begin = |number| {
             let load = Arc::clone(self);
-            // counted here: the next arrival must see it, whenever the task first runs
-            self.in_flight.fetch_add(1, Ordering::Relaxed);
-            tasks.spawn(async move {
-                load.carry(start, intended).await;
-            });
+            threads.spawn_blocking(move || {
+                tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?
+                    .block_on(load.work(
+                        Share {
+                            number,
+                            of: workers,
+                        },
+                        start,
+                    ))
+            })
+        };
+        let begun: Vec<_> = (0..workers).map(begin).collect();
+        for worker in begun {
+            worker.await.map_err(io::Error::other)??;
         }
+        Ok(())
     }
 
-    /// Waits; `false` when the load was told to drain.
-    async fn sleep_until(&self, at: Instant) -> bool {
+    /// One worker's part.
+    async fn work(self: &Arc<Self>, share: Share, start: Instant) -> io::Result<()> {
+        let tally = Arc::new(Mutex::new(self.blank.clone()));
+        lock(&self.tallies).push(Arc::clone(&tally));
+        let connector = self.targets[0].pool.connector();
+        let (pace, probe) = (connector.pace()?, connector.pace()?);
+        let worker = Arc::new(Worker {
+            load: Arc::clone(self),
+            targets: self.targets.iter().map(Target::fork).collect(),
+            tally,
+            start,
+        });
         tokio::select! {
             biased;
-            () = self.control.drain.cancelled() => false,
-            () = tokio::time::sleep_until(at) => true,
+            () = worker.clone().send(share, pace) => {}
+            () = worker.look(probe) => {}
         }
+        Ok(())
     }
 
     fn is_over(&self, at: Duration) -> bool {
@@ -277,42 +265,230 @@ impl<C: Connect, O: Observer> Load<C, O> {
                 .is_none_or(|total| self.measured.fetch_add(1, Ordering::Relaxed) < total)
     }
 
-    fn call(&self, intended: Duration) -> Call {
-        let index = self.index.fetch_add(1, Ordering::Relaxed);
+    /// The arrivals that the plan allows, by their number. Those of the warm-up do not count.
+    fn arrivals(
+        &self,
+        arrival: Arrival,
+        rate: f64,
+    ) -> impl Iterator<Item = (u64, Duration)> + Send {
+        let mut left = self.total.unwrap_or(u64::MAX);
+        let warmup = self.phases.warmup;
+        let times = arrival::schedule(arrival, rate, self.seed);
+        (0..).zip(times).take_while(move |(_, intended)| {
+            if *intended < warmup {
+                return true;
+            }
+            let allowed = left > 0;
+            left = left.saturating_sub(1);
+            allowed
+        })
+    }
+
+    fn call(&self, index: u64, intended: Duration) -> Call {
+        let workload = &self.content.workload;
         Call {
             index,
             intended,
             api: self.content.api,
-            stream: self.content.workload.stream,
+            stream: workload.stream,
+            chunks: workload.max_tokens as usize,
             body: self
                 .content
-                .body(index, self.content.words, self.content.workload.max_tokens),
+                .body(index, self.content.words, workload.max_tokens),
             timeout: self.timeout,
         }
     }
+}
 
-    /// Sends one request and keeps its sample; tells whether the connection was refused.
-    async fn one(&self, start: Instant, intended: Duration) -> bool {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.carry(start, intended).await
+/// Which of the users and arrivals are a worker's: every `of`-th, from `number` on.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    number: usize,
+    of: usize,
+}
+
+impl Share {
+    fn holds(self, index: u64) -> bool {
+        index % self.of as u64 == self.number as u64
+    }
+}
+
+/// A part of a load, on one event loop.
+struct Worker<C: Connect, O> {
+    load: Arc<Load<C, O>>,
+    /// With connections of its own.
+    targets: Vec<Target<C>>,
+    tally: Arc<Mutex<Tally>>,
+    /// Start of the load.
+    start: Instant,
+}
+
+impl<C: Connect, O: Observer> Worker<C, O> {
+    /// Sends its share, and waits for all answers.
+    async fn send(self: Arc<Self>, share: Share, pace: C::Pace) {
+        let tasks = TaskTracker::new();
+        match self.load.model {
+            LoadModel::ClosedLoop {
+                concurrent_users,
+                think_time,
+                requests_per_user,
+            } => {
+                for _ in (0..u64::from(concurrent_users)).filter(|user| share.holds(*user)) {
+                    let worker = Arc::clone(&self);
+                    tasks.spawn(async move { worker.user(think_time, requests_per_user).await });
+                }
+            }
+            LoadModel::OpenLoop {
+                requests_per_second,
+                arrival,
+                max_in_flight,
+            } => {
+                let all = self.load.arrivals(arrival, requests_per_second);
+                let own = all.filter(|(index, _)| share.holds(*index));
+                self.follow(own, max_in_flight.map(u64::from), pace, &tasks)
+                    .await;
+            }
+        }
+        tasks.close();
+        tasks.wait().await;
     }
 
-    async fn carry(&self, start: Instant, intended: Duration) -> bool {
-        let call = self.call(intended);
-        self.observer.begun();
+    /// One user: a request, its answer, a pause, and again.
+    async fn user(&self, think_time: Duration, limit: Option<u64>) {
+        let load = &*self.load;
+        let mut own = 0;
+        while !load.control.drain.is_cancelled() && limit.is_none_or(|limit| own < limit) {
+            let intended = self.start.elapsed();
+            if load.is_over(intended) || !load.claim(intended) {
+                return;
+            }
+            let index = load.index.fetch_add(1, Ordering::Relaxed);
+            load.in_flight.fetch_add(1, Ordering::Relaxed);
+            let refused = self.carry(load.call(index, intended)).await;
+            own += u64::from(intended >= load.phases.warmup);
+            let pause = if refused {
+                think_time.max(REFUSED)
+            } else {
+                think_time
+            };
+            if !pause.is_zero() {
+                let next = self.start.elapsed().saturating_add(pause);
+                // whoever thinks longer than the load lasts does not hold it up
+                let next = load.end().map_or(next, |end| next.min(end));
+                if !self
+                    .sleep(tokio::time::sleep_until(self.start + next))
+                    .await
+                {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Follows a schedule.
+    async fn follow(
+        self: &Arc<Self>,
+        arrivals: impl Iterator<Item = (u64, Duration)>,
+        max_in_flight: Option<u64>,
+        mut pace: C::Pace,
+        tasks: &TaskTracker,
+    ) {
+        let load = &*self.load;
+        for (index, intended) in arrivals {
+            if load.is_over(intended) {
+                break;
+            }
+            // made before its time, so that it is not late by what that takes
+            let call = load.call(index, intended);
+            if !self.sleep(reach(&mut pace, self.start + intended)).await {
+                return;
+            }
+            if max_in_flight.is_some_and(|most| load.in_flight() >= most) {
+                let mut dropped = exchange::planned(&call);
+                dropped.outcome = Outcome::NeverSent;
+                dropped.dropped = true;
+                self.keep(&dropped);
+                continue;
+            }
+            let worker = Arc::clone(self);
+            // counted here: the next arrival must see it, whenever the task first runs
+            load.in_flight.fetch_add(1, Ordering::Relaxed);
+            tasks.spawn(async move {
+                worker.carry(call).await;
+            });
+        }
+        // the window is open to its end, also behind the last arrival
+        if let Some(end) = load.end().filter(|_| load.total.is_none()) {
+            self.sleep(reach(&mut pace, self.start + end)).await;
+        }
+    }
+
+    /// Waits; `false` when the load was told to drain.
+    async fn sleep(&self, wait: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            biased;
+            () = self.load.control.drain.cancelled() => false,
+            () = wait => true,
+        }
+    }
+
+    /// Sends one request that is counted as in flight, and tells of it; was the connection refused?
+    async fn carry(&self, call: Call) -> bool {
+        let load = &*self.load;
+        load.observer.begun();
         let target = &self.targets[usize::try_from(call.index).unwrap_or(0) % self.targets.len()];
-        let sample = exchange::exchange(target, &call, start, &self.control.abort).await;
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let refused = matches!(&sample.outcome, Outcome::Error(class, _) if class == "connect");
-        self.keep(sample);
-        refused
+        let sample = exchange::exchange(target, &call, self.start, &load.control.abort).await;
+        load.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.keep(&sample);
+        matches!(&sample.outcome, Outcome::Error(class, _) if class == "connect")
     }
 
-    fn keep(&self, sample: Sample) {
-        self.observer.ended(&sample);
-        self.samples
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(sample);
+    fn keep(&self, sample: &Sample) {
+        tracing::trace!(
+            index = sample.index,
+            stamps = stamps(sample),
+            "A request has ended"
+        );
+        self.load.observer.ended(sample);
+        lock(&self.tally).take(sample);
     }
+
+    /// Looks how late the event loop is, for ever. Of a stall that spans several moments each is late.
+    async fn look(&self, mut pace: C::Pace) {
+        let mut at = Instant::now();
+        loop {
+            at += PROBE;
+            pace.until(at).await;
+            let now = Instant::now();
+            let mut tally = lock(&self.tally);
+            tally.take_loop_delay(now - self.start, now - at);
+            while at + PROBE <= now {
+                at += PROBE;
+                tally.take_loop_delay(now - self.start, now - at);
+            }
+        }
+    }
+}
+
+/// Waits until then; where it is past, lets others go first all the same: whoever is behind must not only make tasks.
+async fn reach(pace: &mut impl Pace, at: Instant) {
+    if Instant::now() < at {
+        pace.until(at).await;
+    } else {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sent, then each chunk, in ns since the start of the load: for the trace.
+fn stamps(sample: &Sample) -> String {
+    let mut text = String::new();
+    let chunks = sample.chunks.iter().map(|chunk| chunk.at);
+    for at in sample.sent.into_iter().chain(chunks) {
+        let _ = write!(text, "{},", at.as_nanos());
+    }
+    text
 }

@@ -4,33 +4,93 @@
 //! the chunks that came. A stream counts as answered only with a finish reason *and* its `[DONE]`: engines that are
 //! killed close streams in both incomplete ways. A kept-alive connection that turns out to be closed before any byte
 //! of the answer is replaced once; that is the server's right, not an error of the request.
+//!
+//! [`answer`](super::answer) reads what comes. Here it is driven: whatever is there is read into a piece of the stack,
+//! stamped once, and scanned where it lies, so a token costs one read and no memory. A limit and an abort are not asked
+//! again at every read: their wakers are set, and that it is time is seen by value.
 
-use std::{error::Error as _, io, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    mem::MaybeUninit,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, Response, StatusCode, body::Incoming, header};
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    answer::Answer,
     connection::{Connect, Connection, Pool},
-    sample::{Chunk, Outcome, Sample},
+    sample::{Outcome, Sample},
 };
-use crate::{
-    api::{openai, sse},
-    recipe::Api,
-};
+use crate::recipe::Api;
+
+/// Bytes that one read takes at the most.
+const READ: usize = 16 << 10;
+/// Chunks for which there is room at once.
+const ROOM: usize = 1024;
 
 /// What is the same in all requests to one target.
-#[derive(Debug)]
-pub struct Target<C> {
+pub struct Target<C: Connect> {
     /// Connections to it.
     pub pool: Pool<C>,
     /// Path of the API, with what the base URL puts before it.
     pub path: String,
     /// The bearer.
     pub key: Option<String>,
+}
+
+impl<C: Connect> Target<C> {
+    /// The same target, with connections of its own.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self {
+            pool: self.pool.fork(),
+            path: self.path.clone(),
+            key: self.key.clone(),
+        }
+    }
+
+    /// The bytes of a request.
+    fn request(&self, call: &Call) -> Result<Vec<u8>, Outcome> {
+        let authority = self.pool.authority();
+        let key = self.key.as_deref().unwrap_or_default();
+        // what is no plain text would end its line, and begin another
+        for (what, text) in [("path", &*self.path), ("address", authority), ("key", key)] {
+            if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+                let message =
+                    format!("the {what} of the service holds characters that no request may");
+                return Err(Outcome::Error("request".to_owned(), message));
+            }
+        }
+        let mut bytes = Vec::with_capacity(call.body.len() + self.path.len() + key.len() + 256);
+        let mut add = |text: &str| bytes.extend_from_slice(text.as_bytes());
+        add("POST ");
+        add(&self.path);
+        add(" HTTP/1.1\r\nhost: ");
+        add(authority);
+        add("\r\ncontent-type: application/json\r\naccept: ");
+        add(if call.stream {
+            "text/event-stream"
+        } else {
+            "application/json"
+        });
+        if self.key.is_some() {
+            add("\r\nauthorization: Bearer ");
+            add(key);
+        }
+        add("\r\ncontent-length: ");
+        add(&call.body.len().to_string());
+        add("\r\n\r\n");
+        bytes.extend_from_slice(&call.body);
+        Ok(bytes)
+    }
 }
 
 /// One request, ready to be sent.
@@ -44,14 +104,13 @@ pub struct Call {
     pub api: Api,
     /// Is a stream expected?
     pub stream: bool,
+    /// Chunks that the answer will have at the most, as far as that is known.
+    pub chunks: usize,
     /// The body.
-    pub body: Bytes,
+    pub body: Vec<u8>,
     /// Limit of the whole request.
     pub timeout: Duration,
 }
-
-/// Why an exchange failed: the class and the words of the sample's outcome.
-struct Failed(&'static str, String);
 
 /// Sends a request and reads its answer, unless it is aborted before; gives what was measured. A connection whose
 /// exchange did not come to its end is closed, by which the engine learns that nobody listens any more.
@@ -62,24 +121,17 @@ pub async fn exchange<C: Connect>(
     abort: &CancellationToken,
 ) -> Sample {
     let mut sample = planned(call);
-    let carried = tokio::time::timeout(call.timeout, carry(target, call, start, &mut sample));
-    let ended = tokio::select! {
-        biased;
-        ended = carried => Some(ended),
-        () = abort.cancelled() => None,
+    sample.chunks.reserve(call.chunks.min(ROOM));
+    let limits = Limits {
+        deadline: Instant::now() + call.timeout,
+        start,
+        abort,
+    };
+    sample.outcome = match target.request(call) {
+        Ok(request) => carry(target, call, &request, limits, &mut sample).await,
+        Err(outcome) => outcome,
     };
     sample.end = start.elapsed();
-    sample.outcome = match ended {
-        Some(Ok(Ok(()))) => Outcome::Success,
-        Some(Ok(Err(Rejected::Status(status, message)))) => {
-            Outcome::Error(format!("http_{}", status.as_u16()), message)
-        }
-        Some(Ok(Err(Rejected::Failed(Failed(class, message))))) => {
-            Outcome::Error(class.to_owned(), message)
-        }
-        Some(Err(_)) => Outcome::Timeout,
-        None => Outcome::Cancelled,
-    };
     sample
 }
 
@@ -100,206 +152,185 @@ pub fn planned(call: &Call) -> Sample {
     }
 }
 
-enum Rejected {
-    Status(StatusCode, String),
-    Failed(Failed),
-}
-
-impl From<Failed> for Rejected {
-    fn from(failed: Failed) -> Self {
-        Self::Failed(failed)
-    }
+/// When an exchange is over, come what may.
+#[derive(Clone, Copy)]
+struct Limits<'a> {
+    deadline: Instant,
+    start: Instant,
+    abort: &'a CancellationToken,
 }
 
 async fn carry<C: Connect>(
     target: &Target<C>,
     call: &Call,
-    start: Instant,
+    request: &[u8],
+    limits: Limits<'_>,
     sample: &mut Sample,
-) -> Result<(), Rejected> {
-    let (mut connection, response) = send(target, call, start, sample).await?;
-    sample.first_byte = Some(start.elapsed());
-    let status = response.status();
-    let is_stream = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.starts_with("text/event-stream"));
-    if status != StatusCode::OK {
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map(http_body_util::Collected::to_bytes)
-            .unwrap_or_default();
-        give_back(&mut connection, target).await;
-        return Err(Rejected::Status(status, openai::error_message(&body)));
-    }
-    if is_stream {
-        read_stream(response.into_body(), call.api, start, sample).await?;
-    } else {
-        read_answer(response.into_body(), call.api, start, sample).await?;
-    }
-    give_back(&mut connection, target).await;
-    Ok(())
-}
-
-/// Returns a connection to its pool once its exchange is over.
-async fn give_back<C: Connect>(connection: &mut Option<Connection>, target: &Target<C>) {
-    if let Some(mut connection) = connection.take()
-        && connection.sender.ready().await.is_ok()
-    {
-        target.pool.give(connection);
-    }
-}
-
-async fn send<C: Connect>(
-    target: &Target<C>,
-    call: &Call,
-    start: Instant,
-    sample: &mut Sample,
-) -> Result<(Option<Connection>, Response<Incoming>), Failed> {
-    let mut again = false;
+) -> Outcome {
+    let mut idle = target.pool.take();
     loop {
-        // a second try goes by a new connection: whatever closed the idle one may have closed all of them
-        let idle = if again { None } else { target.pool.take() };
-        let mut connection = if let Some(connection) = idle {
-            connection
-        } else {
-            let opened = target.pool.open().await;
-            let (connection, took) = opened.map_err(|error| Failed("connect", said(&error)))?;
-            sample.connect = Some(took);
-            connection
+        let mut connection = match idle.take() {
+            Some(connection) => connection,
+            None => match open(&target.pool, limits, sample).await {
+                Ok(connection) => connection,
+                Err(outcome) => return outcome,
+            },
         };
-        let used = connection.used;
-        sample.sent = Some(start.elapsed());
-        match connection.sender.send_request(request(target, call)?).await {
-            Ok(response) => return Ok((Some(connection), response)),
-            // the server had closed it while it was idle: nothing of this request was heard
-            Err(error) if used && is_stale(&error) => again = true,
-            Err(error) => return Err(Failed("connection", said(&error))),
+        sample.sent = Some(limits.start.elapsed());
+        let mut talk = Talk::new(&mut connection, request, call.api, limits.start, sample);
+        let outcome = talk.run(limits).await;
+        let (unheard, reusable) = (talk.is_unheard(), talk.is_reusable());
+        if reusable {
+            target.pool.give(connection);
+        } else if unheard && connection.used && matches!(outcome, Outcome::Error(..)) {
+            // the server had closed it while it was idle: nothing of this request was heard. The second try goes by a
+            // new connection: whatever closed this one may have closed all of them
+            continue;
+        }
+        return outcome;
+    }
+}
+
+/// Opens a connection within the limits.
+async fn open<C: Connect>(
+    pool: &Pool<C>,
+    limits: Limits<'_>,
+    sample: &mut Sample,
+) -> Result<Connection<C::Stream>, Outcome> {
+    let opened = tokio::select! {
+        biased;
+        opened = tokio::time::timeout_at(limits.deadline, pool.open()) => opened,
+        () = limits.abort.cancelled() => return Err(Outcome::Cancelled),
+    };
+    match opened {
+        Ok(Ok((connection, took))) => {
+            sample.connect = Some(took);
+            Ok(connection)
+        }
+        Ok(Err(error)) => Err(Outcome::Error("connect".to_owned(), error.to_string())),
+        Err(_) => Err(Outcome::Timeout),
+    }
+}
+
+/// A request and its answer on one connection.
+struct Talk<'a, S> {
+    connection: &'a mut Connection<S>,
+    /// What is still to be written.
+    unsent: &'a [u8],
+    answer: Answer<'a>,
+    start: Instant,
+    unwritten: Option<io::Error>,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
+    fn new(
+        connection: &'a mut Connection<S>,
+        request: &'a [u8],
+        api: Api,
+        start: Instant,
+        sample: &'a mut Sample,
+    ) -> Self {
+        connection.memory.reset();
+        Self {
+            connection,
+            unsent: request,
+            answer: Answer::new(api, sample),
+            start,
+            unwritten: None,
         }
     }
-}
 
-fn is_stale(error: &hyper::Error) -> bool {
-    error.is_canceled() || error.is_closed() || error.is_incomplete_message() || {
-        let io = error
-            .source()
-            .and_then(|source| source.downcast_ref::<io::Error>());
-        io.is_some_and(|io| {
-            matches!(
-                io.kind(),
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-            )
+    /// Did the connection end without a byte of an answer?
+    fn is_unheard(&self) -> bool {
+        self.answer.read_at().is_none()
+    }
+
+    /// May the connection carry another request?
+    fn is_reusable(&self) -> bool {
+        self.unsent.is_empty() && self.connection.memory.is_reusable()
+    }
+
+    /// Writes and reads to the end, or to a limit.
+    async fn run(&mut self, limits: Limits<'_>) -> Outcome {
+        let deadline = limits.deadline.saturating_duration_since(limits.start);
+        self.connection.limit.as_mut().reset(limits.deadline);
+        let mut cancelled = pin!(limits.abort.cancelled());
+        let mut watched = false;
+        poll_fn(|context| {
+            let before = self.answer.read_at();
+            if let Poll::Ready(outcome) = self.poll(context) {
+                return Poll::Ready(outcome);
+            }
+            let at = self.answer.read_at();
+            let in_time = at > before && at < Some(deadline);
+            if watched && in_time && !limits.abort.is_cancelled() {
+                return Poll::Pending;
+            }
+            watched = true;
+            if self.connection.limit.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Outcome::Timeout);
+            }
+            cancelled
+                .as_mut()
+                .poll(context)
+                .map(|()| Outcome::Cancelled)
         })
-    }
-}
-
-fn request<C: Connect>(target: &Target<C>, call: &Call) -> Result<Request<Full<Bytes>>, Failed> {
-    let mut request = Request::post(&target.path)
-        .header(header::HOST, target.pool.authority())
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(
-            header::ACCEPT,
-            if call.stream {
-                "text/event-stream"
-            } else {
-                "application/json"
-            },
-        );
-    if let Some(key) = &target.key {
-        request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
-    }
-    request
-        .body(Full::new(call.body.clone()))
-        .map_err(|error| Failed("request", error.to_string()))
-}
-
-async fn read_stream(
-    mut body: Incoming,
-    api: Api,
-    start: Instant,
-    sample: &mut Sample,
-) -> Result<(), Failed> {
-    let mut scanner = sse::Scanner::new();
-    let (mut finished, mut done) = (false, false);
-    let mut failed = None;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failed("broken_stream", said(&error)))?;
-        let Some(data) = frame.data_ref() else {
-            continue;
-        };
-        // one stamp for all that came at once: that is when it could be used
-        let at = start.elapsed();
-        scanner.push(data, &mut |text| match openai::event(api, text) {
-            Ok(event) => {
-                if event.content {
-                    sample.chunks.push(Chunk { at });
-                }
-                if let Some(usage) = &event.usage {
-                    sample.prompt_tokens = Some(usage.prompt_tokens);
-                    sample.output_tokens = Some(usage.completion_tokens);
-                }
-                finished |= event.finish.is_some();
-                done |= event.done;
-                failed = failed
-                    .take()
-                    .or_else(|| event.error.map(|message| Failed("stream_error", message)));
-            }
-            Err(error) => {
-                failed = failed
-                    .take()
-                    .or(Some(Failed("bad_event", error.to_string())));
-            }
-        });
-    }
-    match failed {
-        Some(failed) => Err(failed),
-        None if !done => Err(Failed(
-            "broken_stream",
-            "the stream ended without [DONE]".to_owned(),
-        )),
-        None if !finished => Err(Failed(
-            "broken_stream",
-            "the stream ended without a finish reason".to_owned(),
-        )),
-        None => Ok(()),
-    }
-}
-
-async fn read_answer(
-    body: Incoming,
-    api: Api,
-    start: Instant,
-    sample: &mut Sample,
-) -> Result<(), Failed> {
-    let body = body
-        .collect()
         .await
-        .map_err(|error| Failed("broken_answer", said(&error)))?
-        .to_bytes();
-    let answer =
-        openai::answer(api, &body).map_err(|error| Failed("bad_answer", error.to_string()))?;
-    if let Some(message) = answer.error {
-        return Err(Failed("answer_error", message));
     }
-    if answer.content {
-        sample.chunks.push(Chunk {
-            at: start.elapsed(),
-        });
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        self.write(context);
+        loop {
+            let read = self.read(context);
+            if read.is_pending() && self.unwritten.is_some() {
+                return Poll::Ready(failed("connection", self.unwritten.take()));
+            }
+            match ready!(read) {
+                Ok(0) => {
+                    let error = self.unwritten.take();
+                    return Poll::Ready(self.answer.closed(&mut self.connection.memory, error));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    return Poll::Ready(
+                        self.answer.closed(&mut self.connection.memory, Some(error)),
+                    );
+                }
+            }
+            if let Some(outcome) = self.answer.outcome(&self.connection.memory) {
+                return Poll::Ready(outcome);
+            }
+        }
     }
-    if let Some(usage) = answer.usage {
-        sample.prompt_tokens = Some(usage.prompt_tokens);
-        sample.output_tokens = Some(usage.completion_tokens);
+
+    /// Writes what the connection takes. That it takes nothing more is no end: the answer may have come before.
+    fn write(&mut self, context: &mut Context<'_>) {
+        while !self.unsent.is_empty() && self.unwritten.is_none() {
+            match Pin::new(&mut self.connection.stream).poll_write(context, self.unsent) {
+                Poll::Ready(Ok(0)) => self.unwritten = Some(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => self.unsent = &self.unsent[count..],
+                Poll::Ready(Err(error)) => self.unwritten = Some(error),
+                Poll::Pending => return,
+            }
+        }
     }
-    Ok(())
+
+    /// Reads what is there, and stamps it: that is when it could be used.
+    fn read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut space = [const { MaybeUninit::uninit() }; READ];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.connection.stream).poll_read(context, &mut buffer))?;
+        let bytes = buffer.filled();
+        if !bytes.is_empty() {
+            let at = self.start.elapsed();
+            self.answer.take(&mut self.connection.memory, bytes, at);
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
 }
 
-/// An error with its cause: hyper says "error sending request" and hides the rest.
-fn said(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
+/// An outcome by its class, with the words of an error.
+fn failed(class: &str, error: Option<io::Error>) -> Outcome {
+    let message = error.map_or_else(String::new, |error| error.to_string());
+    Outcome::Error(class.to_owned(), message)
 }

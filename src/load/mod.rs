@@ -3,12 +3,15 @@
 //! [`arrival`], [`phase`], [`workload`] and [`sample`] are pure. [`connection`] and [`exchange`] are one request on the
 //! wire with its stamps; [`dispatch`] sends many, by users or by time.
 
+mod answer;
 pub mod arrival;
 pub mod connection;
 pub mod dispatch;
 pub mod exchange;
+pub mod pace;
 pub mod phase;
 pub mod sample;
+pub mod wire;
 pub mod workload;
 
 #[cfg(test)]

@@ -19,14 +19,18 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     connection::{Connect, Pool},
-    dispatch::{Content, Control, Load, Nobody, Observer, REFUSED},
+    dispatch::{Content, Control, Load, Observer, REFUSED},
     exchange::{Target, exchange},
+    pace::Ticks,
     sample::{Outcome, Sample},
     workload::Prompts,
 };
 use crate::{
     recipe::{Api, Arrival, ClientPlan, LoadModel, Resources, Slo, Workload},
-    stats::summary::{self, Window},
+    stats::{
+        summary::{Counts, Window},
+        tally::Tally,
+    },
 };
 
 /// What the engine does with a request.
@@ -200,6 +204,11 @@ struct Pipes(Arc<Engine>);
 
 impl Connect for Pipes {
     type Stream = DuplexStream;
+    type Pace = Ticks;
+
+    fn pace(&self) -> io::Result<Ticks> {
+        Ok(Ticks)
+    }
 
     async fn connect(&self, _authority: &str) -> io::Result<DuplexStream> {
         if self.0.connections.fetch_add(1, Ordering::SeqCst) >= self.0.accepts {
@@ -290,8 +299,8 @@ struct Ended {
 }
 
 impl Ended {
-    fn in_window(&self, plan: &ClientPlan) -> summary::Counts {
-        summary::counts(&self.samples, window(plan))
+    fn in_window(&self, plan: &ClientPlan) -> Counts {
+        tally(&self.samples, plan).counts()
     }
 }
 
@@ -299,6 +308,41 @@ fn window(plan: &ClientPlan) -> Window {
     Window {
         start: plan.warmup,
         end: plan.warmup + plan.duration.unwrap_or(seconds(3600)),
+    }
+}
+
+/// What a result is made of.
+fn tally(samples: &[Sample], plan: &ClientPlan) -> Tally {
+    let mut tally = Tally::new(window(plan), &plan.slo);
+    for sample in samples {
+        tally.take(sample);
+    }
+    tally
+}
+
+/// Keeps all samples.
+#[derive(Default)]
+struct Keep {
+    begun: AtomicU64,
+    samples: Mutex<Vec<Sample>>,
+}
+
+impl Keep {
+    fn samples(&self) -> Vec<Sample> {
+        self.samples.lock().expect("no test panics here").clone()
+    }
+}
+
+impl Observer for Keep {
+    fn begun(&self) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn ended(&self, sample: &Sample) {
+        self.samples
+            .lock()
+            .expect("no test panics here")
+            .push(sample.clone());
     }
 }
 
@@ -313,13 +357,13 @@ async fn run_with(plan: &ClientPlan, engine: Engine, control: Control) -> Ended 
         vec![target(&engine)],
         content(plan),
         control,
-        Nobody,
+        Keep::default(),
     ));
     let start = Instant::now();
-    load.run(start).await;
+    load.run(start).await.expect("a worker");
     assert_eq!(load.in_flight(), 0, "all have ended");
     Ended {
-        samples: load.samples(),
+        samples: load.observer().samples(),
         engine,
         at: start.elapsed(),
     }
@@ -370,7 +414,7 @@ async fn a_stall_is_carried_by_every_request_that_was_meant_to_be_sent_in_it() {
     let ended = run(&open, stalled()).await;
     assert_near(slow(&ended.samples), 100.0, 2.0);
     let metric = |ended: &Ended, name: &str| {
-        summary::metrics(&ended.samples, window(&open), &open.slo)[name].clone()
+        tally(&ended.samples, &open).metrics(window(&open))[name].clone()
     };
     let latency = metric(&ended, "request_latency_scheduled");
     // 100 of 300 wait between 0 and 10 s, and are seen
@@ -388,12 +432,6 @@ async fn a_stall_is_carried_by_every_request_that_was_meant_to_be_sent_in_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stall_of_the_sender_counts_from_the_intended_time_too() {
-    struct Counts(AtomicU64);
-    impl Observer for Counts {
-        fn begun(&self) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
     let plan = rate(10.0);
     let engine = Arc::new(Engine::new(50));
     let load = Arc::new(Load::new(
@@ -401,18 +439,18 @@ async fn a_stall_of_the_sender_counts_from_the_intended_time_too() {
         vec![target(&engine)],
         content(&plan),
         Control::default(),
-        Counts(AtomicU64::new(0)),
+        Keep::default(),
     ));
     // a start in the past: the first two seconds are late, none is skipped
     let start = Instant::now();
     tokio::time::advance(seconds(2)).await;
-    load.run(start).await;
-    let samples = load.samples();
+    load.run(start).await.expect("a worker");
+    let samples = load.observer().samples();
     assert_eq!(samples.len(), 200);
-    assert_eq!(load.observer().0.load(Ordering::SeqCst), 200);
+    assert_eq!(load.observer().begun.load(Ordering::SeqCst), 200);
     let late = |sample: &&Sample| sample.sent.expect("sent") > sample.intended + milliseconds(2);
     assert_near(samples.iter().filter(late).count() as f64, 20.0, 5.0);
-    let metrics = summary::metrics(&samples, window(&plan), &plan.slo);
+    let metrics = tally(&samples, &plan).metrics(window(&plan));
     let largest = |name: &str| metrics[name].max.expect("a largest");
     assert_near(largest("request_latency_scheduled"), 2050.0, 1.0);
     assert_near(largest("request_latency"), 50.0, 5.0);
@@ -429,7 +467,7 @@ async fn users_are_requests_in_flight() {
             u64::from(count)
         );
         assert_eq!(engine.connections.load(Ordering::SeqCst), u64::from(count));
-        let metrics = summary::metrics(&ended.samples, window(&plan), &plan.slo);
+        let metrics = tally(&ended.samples, &plan).metrics(window(&plan));
         assert_near(
             metrics["request_throughput"].avg,
             f64::from(count) / 0.1,
@@ -521,7 +559,7 @@ async fn an_open_loop_sends_its_rate_at_exact_times() {
             assert!(late <= Some(milliseconds(2)), "{late:?}");
             assert!(late.is_some());
         }
-        let sent = summary::sent_rate(&samples, window(&plan));
+        let sent = tally(&samples, &plan).sent_rate(window(&plan));
         assert_near(sent, per_second, 1.0);
         let arrivals = ended.engine.arrivals.lock().expect("no panic").len();
         assert_eq!(arrivals, samples.len());
@@ -642,6 +680,7 @@ async fn a_request_is_sent_twice_at_the_most() {
         intended: start.elapsed(),
         api: plan.api,
         stream: true,
+        chunks: 4,
         body: content(&plan).body(index, 8, 4),
         timeout: seconds(5),
     };

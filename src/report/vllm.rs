@@ -1,30 +1,26 @@
 //! `vllm.json`: the keys of `vllm bench serve --save-result`, for the tools that read that format.
 //!
 //! Each key has the meaning that it has there, also where ours differs under a like name: `itl` are gaps between chunks,
-//! the duration includes the drain, rates are of whole requests over that duration, percentiles are interpolated, and the
-//! peak of tokens counts chunks. Requests of the warm-up are not in it. Nothing can fail; without a success all is 0.
+//! the duration includes the drain, rates are of whole requests over that duration, percentiles are interpolated (between
+//! values of three significant figures, for no sample is kept), and the peak of tokens counts chunks. Seconds of peaks
+//! count from the start of the load. Requests of the warm-up are not in it. Nothing can fail; without a success all is 0.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{
-    load::sample::Sample,
-    stats::{results::Results, summary::Window},
+use crate::stats::{
+    histogram::Distribution,
+    results::Results,
+    summary::Window,
+    tally::{Observed, Tally},
 };
 
 /// The object, in the order of the original.
-pub fn render(results: &Results, samples: &[Sample], window: Window) -> Value {
-    let requests: Vec<&Sample> = samples
-        .iter()
-        .filter(|sample| window.owns(sample.intended))
-        .collect();
-    let answered: Vec<(&Sample, Duration)> = requests
-        .iter()
-        .filter(|sample| sample.is_success())
-        .filter_map(|sample| Some((*sample, sample.sent?)))
-        .collect();
-    let end = requests.iter().map(|sample| sample.end).max();
+pub fn render(results: &Results, tally: &Tally, window: Window) -> Value {
+    let counts = tally.counts();
+    let observed = tally.observed();
+    let end = tally.owned_end();
     let duration = end.map_or(0.0, |end| end.saturating_sub(window.start).as_secs_f64());
     let rate = |amount: f64| {
         if duration > 0.0 {
@@ -34,13 +30,13 @@ pub fn render(results: &Results, samples: &[Sample], window: Window) -> Value {
         }
     };
 
-    let completed = answered.len();
-    let input: u64 = answered.iter().filter_map(|(s, _)| s.prompt_tokens).sum();
-    let output: u64 = answered.iter().map(|(sample, _)| sample.tokens()).sum();
+    let completed = observed.latency.count();
+    let input = observed.input.sum_of_counts();
+    let output = observed.output.sum_of_counts();
     // the same requests are good there; only the time that they are divided by differs
     let goodput = results.metrics.get("goodput");
     let goodput = goodput.map(|goodput| rate((goodput.avg * window.seconds()).round()));
-    let peaks = Peaks::of(&answered);
+    let (most_chunks, most_requests) = tally.peaks();
     let load = &results.load;
     let model = results.target.model.clone().unwrap_or_default();
     let asked = load["requests_per_second"].as_f64();
@@ -55,115 +51,44 @@ pub fn render(results: &Results, samples: &[Sample], window: Window) -> Value {
         "label": null,
         "model_id": model,
         "tokenizer_id": model,
-        "num_prompts": requests.len(),
+        "num_prompts": counts.total,
         "request_rate": asked.map_or_else(|| json!("inf"), |rate| json!(rate)),
         "burstiness": 1.0,
         "max_concurrency": most.into_iter().find_map(Value::as_u64),
         "duration": duration,
         "completed": completed,
-        "failed": requests.len() - completed,
+        "failed": counts.total - completed,
         "total_input_tokens": input,
         "total_output_tokens": output,
         "request_throughput": rate(completed as f64),
         "request_goodput": goodput,
         "output_throughput": rate(output as f64),
         "total_token_throughput": rate((input + output) as f64),
-        "max_output_tokens_per_s": peaks.chunks,
-        "max_concurrent_requests": peaks.requests,
+        "max_output_tokens_per_s": most_chunks as f64,
+        "max_concurrent_requests": most_requests,
     });
-    for (name, values) in latencies(&answered) {
-        let told = describe(values);
-        for (statistic, value) in ["mean", "median", "std", "p99"].into_iter().zip(told) {
+    for (name, all) in latencies(observed) {
+        let told = [
+            ("mean", all.mean_ms()),
+            ("median", all.linear_quantile_ms(0.5)),
+            ("std", all.deviation_ms()),
+            ("p99", all.linear_quantile_ms(0.99)),
+        ];
+        for (statistic, value) in told {
             object[format!("{statistic}_{name}_ms")] = json!(value);
         }
     }
     object
 }
 
-/// Observations in ms, by their short name.
-fn latencies(answered: &[(&Sample, Duration)]) -> [(&'static str, Vec<f64>); 4] {
-    let (mut ttft, mut tpot, mut itl, mut e2el) = (vec![], vec![], vec![], vec![]);
-    for &(sample, sent) in answered {
-        let last = sample.last_token().unwrap_or(sample.end);
-        let first = sample.first_token().unwrap_or(last);
-        ttft.push(milliseconds(first, sent));
-        e2el.push(milliseconds(last, sent));
-        if sample.tokens() > 1 {
-            tpot.push(milliseconds(last, first) / (sample.tokens() - 1) as f64);
-        }
-        let pairs = sample.chunks.windows(2);
-        itl.extend(pairs.map(|pair| milliseconds(pair[1].at, pair[0].at)));
-    }
+/// Observations by their short name. There, an answer without content has its end for its first token, and several tokens
+/// at once have a time of 0 each.
+fn latencies(observed: &Observed) -> [(&'static str, Distribution); 4] {
+    let (mut ttft, mut tpot) = (observed.ttft.clone(), observed.tpot.clone());
+    ttft.merge(&observed.empty);
+    tpot.record_n(Duration::ZERO, observed.at_once);
+    let (itl, e2el) = (observed.chunk_gaps.clone(), observed.latency.clone());
     [("ttft", ttft), ("tpot", tpot), ("itl", itl), ("e2el", e2el)]
-}
-
-fn milliseconds(to: Duration, from: Duration) -> f64 {
-    to.saturating_sub(from).as_nanos() as f64 / 1e6
-}
-
-/// Mean, median, deviation of the population, 99th percentile; 0 without values, as there.
-fn describe(mut values: Vec<f64>) -> [f64; 4] {
-    if values.is_empty() {
-        return [0.0; 4];
-    }
-    values.sort_unstable_by(f64::total_cmp);
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    let deviation = (squares / count).sqrt();
-    [
-        mean,
-        percentile(&values, 50),
-        deviation,
-        percentile(&values, 99),
-    ]
-}
-
-/// A percentile of sorted values, linear between neighbours.
-fn percentile(sorted: &[f64], percent: usize) -> f64 {
-    let hundredths = (sorted.len() - 1) * percent;
-    let (below, part) = (hundredths / 100, (hundredths % 100) as f64 / 100.0);
-    let above = (below + 1).min(sorted.len() - 1);
-    sorted[below] + (sorted[above] - sorted[below]) * part
-}
-
-/// The fullest seconds, counted from the first request.
-struct Peaks {
-    chunks: f64,
-    requests: u64,
-}
-
-impl Peaks {
-    fn of(answered: &[(&Sample, Duration)]) -> Self {
-        let start = answered.iter().map(|(_, sent)| *sent).min();
-        let start = start.unwrap_or_default();
-        let second = |at: Duration| {
-            usize::try_from(at.saturating_sub(start).as_secs()).unwrap_or(usize::MAX - 2)
-        };
-        let ends = answered.iter().map(|(sample, _)| sample.last_token());
-        let length = ends.flatten().map(second).max().map_or(0, |last| last + 1);
-        let mut chunks = vec![0_u64; length];
-        // a request is counted in every second that it touches
-        let (mut came, mut left) = (vec![0_u64; length], vec![0_u64; length + 1]);
-        for &(sample, sent) in answered {
-            for chunk in &sample.chunks {
-                chunks[second(chunk.at).min(length - 1)] += 1;
-            }
-            if let Some(last) = sample.last_token() {
-                came[second(sent).min(length - 1)] += 1;
-                left[second(last) + 1] += 1;
-            }
-        }
-        let (mut now, mut requests) = (0_u64, 0);
-        for (came, left) in came.into_iter().zip(left) {
-            now = (now + came).saturating_sub(left);
-            requests = requests.max(now);
-        }
-        Self {
-            chunks: chunks.into_iter().max().unwrap_or(0) as f64,
-            requests,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -171,7 +96,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::load::sample::{Chunk, Outcome};
+    use crate::{
+        load::sample::{Chunk, Outcome, Sample},
+        recipe::Slo,
+    };
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -196,6 +124,14 @@ mod tests {
             output_tokens: Some(tokens),
             dropped: false,
         }
+    }
+
+    fn tally(samples: &[Sample]) -> Tally {
+        let mut tally = Tally::new(WINDOW, &Slo::default());
+        for sample in samples {
+            tally.take(sample);
+        }
+        tally
     }
 
     fn results(load: &Value, metrics: &Value) -> Results {
@@ -223,7 +159,7 @@ mod tests {
         ];
         let load = json!({"pattern": "open-loop", "requests_per_second": 2.5, "max_in_flight": 64});
         let goodput = json!({"goodput": {"unit": "requests/s", "avg": 1.0}});
-        let told = render(&results(&load, &goodput), &samples, WINDOW);
+        let told = render(&results(&load, &goodput), &tally(&samples), WINDOW);
         let expected = json!({
             "date": "20260102-030506", "endpoint_type": "openai-chat", "backend": "openai-chat", "label": null,
             "model_id": "m", "tokenizer_id": "m", "num_prompts": 4, "request_rate": 2.5, "burstiness": 1.0,
@@ -238,7 +174,11 @@ mod tests {
         }
         let close = |key: &str, value: f64| {
             let is = told[key].as_f64().expect("number");
-            assert!((is - value).abs() < 1e-6, "{key}: {is}, not {value}");
+            // percentiles have three significant figures
+            assert!(
+                (is - value).abs() < value * 1e-3,
+                "{key}: {is}, not {value}"
+            );
         };
         // ttft 100 200 200, e2el 300 2100 200, tpot 50 950, itl 50 150 1900
         close("mean_ttft_ms", 500.0 / 3.0);
@@ -257,7 +197,7 @@ mod tests {
     #[test]
     fn a_closed_loop_without_an_answer() {
         let load = json!({"pattern": "closed-loop", "concurrent_users": 3});
-        let told = render(&results(&load, &json!({})), &[], WINDOW);
+        let told = render(&results(&load, &json!({})), &tally(&[]), WINDOW);
         assert_eq!(told["request_rate"], "inf");
         assert_eq!(told["max_concurrency"], 3);
         assert_eq!(told["request_goodput"], Value::Null);

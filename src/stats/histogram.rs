@@ -118,6 +118,33 @@ impl Distribution {
         self.max as f64 / 1e6
     }
 
+    /// A quantile of durations, in ms, linear between the two observations that it lies between; 0 without any.
+    pub fn linear_quantile_ms(&self, quantile: f64) -> f64 {
+        let Some(last) = self.count.checked_sub(1) else {
+            return 0.0;
+        };
+        let at = last as f64 * quantile;
+        let value = |rank: f64| {
+            // the middle of the share of an observation: no rounding leads to its neighbour
+            self.quantile((rank + 0.5) / self.count as f64) / 1e6
+        };
+        let (below, above) = (value(at.floor()), value(at.ceil()));
+        below + (above - below) * at.fract()
+    }
+
+    /// Standard deviation of durations, in ms; 0 without any.
+    pub fn deviation_ms(&self) -> f64 {
+        if self.count == 0 {
+            return 0.0;
+        }
+        self.deviation() / 1e6
+    }
+
+    /// Sum of counts.
+    pub fn sum_of_counts(&self) -> u64 {
+        u64::try_from(self.sum / 1000).unwrap_or(u64::MAX)
+    }
+
     /// The metric: durations for `ms`, counts for any other unit; `None` without observations.
     pub fn to_metric(&self, unit: &str) -> Option<Metric> {
         if self.count == 0 {

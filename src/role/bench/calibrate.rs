@@ -50,6 +50,7 @@ pub(super) async fn run(
             intended: start.elapsed(),
             api: plan.api,
             stream: plan.workload.stream,
+            chunks: 1,
             body: content.body(FIRST_INDEX + probes.len() as u64, words, 1),
             timeout: plan.timeout.max(Duration::from_mins(1)),
         };

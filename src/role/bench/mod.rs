@@ -24,6 +24,7 @@ use self::{exporter::Exporter, outcome::Facts, service::Service, watch::Ending};
 use crate::{
     clock,
     exit::{Exit, Failure, OrExit as _},
+    launch::cpus,
     load::{
         connection::Tcp,
         dispatch::{Content, Control, Load},
@@ -41,6 +42,8 @@ use crate::{
     terminal,
 };
 
+/// Event loops that send and read, at the most.
+const WORKERS: usize = 16;
 /// A job that ends must leave requests this long to be answered.
 const END_SLACK: Duration = Duration::from_secs(30);
 /// A monitor may take this long for its last scrape of us.
@@ -201,9 +204,12 @@ impl Bench<'_> {
         facts.stimulus = stimulus;
 
         let start = Instant::now();
+        // what the stamps of the trace count from
+        tracing::trace!(target: "aif::load", monotonic_ns = clock::monotonic_nanoseconds(), "The load starts");
         let running = context.shutdown.tasks.spawn({
             let load = Arc::clone(&load);
-            async move { load.run(start).await }
+            let workers = load.workers(cpus::allowed().len().min(WORKERS));
+            async move { load.run_on(workers, start).await }
         });
         let beside = watch::Beside {
             config,
@@ -227,9 +233,9 @@ impl Bench<'_> {
         };
         facts.look_for_monitor(context).await;
         facts.cpu_seconds = outcome::cpu_seconds() - cpu;
-        let samples = load.samples();
-        facts.counted = service.counted(context, counters, &samples).await;
-        let results = outcome::write(folder, &facts, plan, &samples, start.elapsed())?;
+        let tally = load.tally();
+        facts.counted = service.counted(context, counters, tally.whole()).await;
+        let results = outcome::write(folder, &facts, plan, &tally, start.elapsed())?;
         self.state(|record| record.state = State::Done)?;
         if config.json {
             terminal::json(&results)?;

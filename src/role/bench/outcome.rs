@@ -11,14 +11,15 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
     launch::cpus,
-    load::{arrival, sample::Sample},
+    load::arrival,
     recipe::{Arrival, ClientPlan, LoadModel},
     registry::{Kind, Liveness, Record, Watch},
     report,
     role::Context,
     stats::{
         results::{Completeness, Generator, Results, SCHEMA, TargetFacts, Tokens},
-        summary::{self, Window},
+        summary::Window,
+        tally::Tally,
         validity,
     },
 };
@@ -148,12 +149,8 @@ pub(super) fn prepare(folder: &Path) -> Result<(), Failure> {
 }
 
 /// The measured window: planned, or as far as the load came.
-fn window(plan: &ClientPlan, samples: &[Sample], elapsed: Duration) -> Window {
-    let last = samples
-        .iter()
-        .map(|sample| sample.end)
-        .max()
-        .unwrap_or(elapsed);
+fn window(plan: &ClientPlan, tally: &Tally, elapsed: Duration) -> Window {
+    let last = tally.whole().end.unwrap_or(elapsed);
     let came = elapsed.max(last);
     let planned = plan.duration.map(|duration| plan.warmup + duration);
     let by_count = plan.total_requests.is_some()
@@ -201,14 +198,14 @@ fn expected(plan: &ClientPlan, window: Window) -> Option<u64> {
 pub(super) fn assemble(
     facts: &Facts,
     plan: &ClientPlan,
-    samples: &[Sample],
+    tally: &Tally,
     elapsed: Duration,
 ) -> Result<Results, Failure> {
-    let window = window(plan, samples, elapsed);
-    let counts = summary::counts(samples, window);
-    let metrics = summary::metrics(samples, window, &plan.slo);
-    let lateness = summary::lateness(samples, window);
-    let achieved_rate = summary::sent_rate(samples, window);
+    let window = window(plan, tally, elapsed);
+    let counts = tally.counts();
+    let metrics = tally.metrics(window);
+    let lateness = tally.lateness();
+    let achieved_rate = tally.sent_rate(window);
     let (requested_rate, poisson) = match plan.load {
         LoadModel::OpenLoop {
             requests_per_second,
@@ -217,11 +214,8 @@ pub(super) fn assemble(
         } => (Some(requests_per_second), arrival == Arrival::Poisson),
         LoadModel::ClosedLoop { .. } => (None, false),
     };
-    let dropped = samples.iter().filter(|sample| sample.dropped).count() as u64;
-    let by_usage = samples
-        .iter()
-        .filter(|sample| sample.is_success())
-        .all(|sample| sample.output_tokens.is_some());
+    let dropped = tally.whole().dropped;
+    let by_usage = tally.whole().uncounted == 0;
     let validity = validity::judge(&validity::Facts {
         successes: counts.successes,
         total: counts.total,
@@ -283,7 +277,7 @@ pub(super) fn assemble(
             cpus: facts.cpus.clone(),
             cores_shared: facts.cores.shared,
         },
-        slices: summary::slices(samples, elapsed),
+        slices: tally.slices(elapsed),
     })
 }
 
@@ -292,11 +286,11 @@ pub(super) fn write(
     folder: &Path,
     facts: &Facts,
     plan: &ClientPlan,
-    samples: &[Sample],
+    tally: &Tally,
     elapsed: Duration,
 ) -> Result<Results, Failure> {
-    let results = assemble(facts, plan, samples, elapsed)?;
-    let vllm = report::vllm::render(&results, samples, window(plan, samples, elapsed));
+    let results = assemble(facts, plan, tally, elapsed)?;
+    let vllm = report::vllm::render(&results, tally, window(plan, tally, elapsed));
     let csv = report::csv::render(&results);
     files::write_json(&folder.join("results.json"), &results)
         .and_then(|()| files::write_json(&folder.join("vllm.json"), &vllm))

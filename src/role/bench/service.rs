@@ -14,7 +14,6 @@ use crate::{
     load::{
         connection::{Pool, Tcp},
         exchange::Target,
-        sample::Sample,
     },
     recipe::{Api, EngineKind},
     registry::{Record, Scope, Store, lookup},
@@ -22,6 +21,7 @@ use crate::{
     stats::{
         engine_counters,
         results::{Counted, TargetFacts, Tokens},
+        tally::Whole,
     },
 };
 
@@ -179,7 +179,7 @@ impl Service {
                 .unwrap_or(&instance.url);
             let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             Target {
-                pool: Pool::new(Tcp, authority),
+                pool: Pool::new(Tcp::default(), authority),
                 path: format!("{prefix}{}", openai::path(api)),
                 key: instance.key.clone(),
             }
@@ -229,16 +229,16 @@ impl Service {
         &self,
         context: &Context,
         before: Option<Counters>,
-        samples: &[Sample],
+        load: Whole,
     ) -> Tokens {
-        let sent = || samples.iter().filter(|sample| sample.sent.is_some());
-        let by_usage = sent()
-            .filter(|sample| sample.is_success())
-            .all(|sample| sample.output_tokens.is_some());
-        let prompt: u64 = sent().filter_map(|sample| sample.prompt_tokens).sum();
-        let output: u64 = sent().map(Sample::tokens).sum();
+        let (prompt, output) = (load.prompt_tokens, load.output_tokens);
         let mut tokens = Tokens {
-            counted_by: if by_usage { "usage" } else { "chunks" }.to_owned(),
+            counted_by: if load.uncounted == 0 {
+                "usage"
+            } else {
+                "chunks"
+            }
+            .to_owned(),
             prompt: Counted {
                 client: prompt,
                 engine: None,

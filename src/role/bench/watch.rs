@@ -1,6 +1,7 @@
 //! What goes on beside the load: checkpoints, progress, the end of the service, and being told to end.
 
 use std::{
+    io,
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -65,7 +66,10 @@ pub(super) struct Beside<'a> {
 
 impl Beside<'_> {
     /// Waits for the end of the load, and ends it early where that has a reason.
-    pub(super) async fn until_end(&self, mut running: JoinHandle<()>) -> anyhow::Result<Ending> {
+    pub(super) async fn until_end(
+        &self,
+        mut running: JoinHandle<io::Result<()>>,
+    ) -> anyhow::Result<Ending> {
         let (control, start) = (self.control, self.start);
         let shutdown = &self.context.shutdown;
         let mut ticks = tokio::time::interval(TICK);
@@ -79,7 +83,7 @@ impl Beside<'_> {
                 biased;
                 ended = &mut running => {
                     progress.finish_and_clear();
-                    return ended.map(|()| ending).map_err(|error| Failure::caused(Exit::Bug, "the load came to an unplanned end", error).into());
+                    return ended.map_err(io::Error::other).flatten().map(|()| ending).map_err(|error| Failure::caused(Exit::Bug, "the load came to an unplanned end", error).into());
                 }
                 () = shutdown.drain.cancelled(), if ending == Ending::Planned => {
                     ending = Ending::Told;
@@ -147,13 +151,13 @@ impl Beside<'_> {
 
     /// Writes what there is, marked as running: a bench that is killed leaves that.
     fn checkpoint(&self) {
-        let samples = self.load.samples();
+        let tally = self.load.tally();
         let elapsed = self.start.elapsed();
-        match outcome::assemble(self.facts, &self.config.plan, &samples, elapsed) {
+        match outcome::assemble(self.facts, &self.config.plan, &tally, elapsed) {
             Ok(results) => {
                 tracing::info!(
                     seconds = elapsed.as_secs(),
-                    ended = samples.len(),
+                    ended = tally.whole().requests,
                     in_flight = self.load.in_flight(),
                     errors = results.errors,
                     requests_per_second = results.throughput_req_per_sec,

@@ -1,6 +1,24 @@
 //! Samples small enough to compute by hand.
 
 use super::*;
+use crate::load::sample::Chunk;
+
+/// All of these, added up.
+fn of(samples: &[Sample], window: Window, slo: &Slo) -> Tally {
+    let mut tally = Tally::new(window, slo);
+    for sample in samples {
+        tally.take(sample);
+    }
+    tally
+}
+
+fn metrics(samples: &[Sample], window: Window, slo: &Slo) -> BTreeMap<String, Metric> {
+    of(samples, window, slo).metrics(window)
+}
+
+fn in_window(samples: &[Sample]) -> Tally {
+    of(samples, WINDOW, &Slo::default())
+}
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -132,8 +150,11 @@ fn the_window_owns_by_intended_time_and_counts_events_by_theirs() {
         avg(&metrics, "total_token_throughput").to_bits(),
         6_f64.to_bits()
     );
-    assert_eq!(counts(&samples, WINDOW).total, 1);
-    assert_eq!(sent_rate(&samples, WINDOW).to_bits(), 0.5_f64.to_bits());
+    assert_eq!(in_window(&samples).counts().total, 1);
+    assert_eq!(
+        in_window(&samples).sent_rate(WINDOW).to_bits(),
+        0.5_f64.to_bits()
+    );
 }
 
 #[test]
@@ -172,7 +193,7 @@ fn counts_by_class_and_first_messages() {
         error(500, "warm-up"),
     ];
     samples.extend((0..9).map(|n| error(2000 + n, &n.to_string())));
-    let counts = counts(&samples, WINDOW);
+    let counts = in_window(&samples).counts();
     assert_eq!((counts.total, counts.successes, counts.errors), (15, 2, 13));
     let classes: Vec<_> = counts
         .by_class
@@ -214,10 +235,10 @@ fn nothing_is_nothing() {
         )
         .is_empty()
     );
-    assert_eq!(counts(&[], WINDOW), Counts::default());
-    assert_eq!(lateness(&[], WINDOW), Lateness::default());
-    assert!(slices(&[], Duration::ZERO).is_empty());
-    assert_eq!(slices(&[], ms(2500)).len(), 3);
+    assert_eq!(in_window(&[]).counts(), Counts::default());
+    assert_eq!(in_window(&[]).lateness(), Lateness::default());
+    assert!(in_window(&[]).slices(Duration::ZERO).is_empty());
+    assert_eq!(in_window(&[]).slices(ms(2500)).len(), 3);
 }
 
 #[test]
@@ -228,7 +249,7 @@ fn seconds_of_the_load() {
         failure(1900, Outcome::Timeout),
         failure(2100, Outcome::NeverSent),
     ];
-    let slices = slices(&samples, ms(2150));
+    let slices = in_window(&samples).slices(ms(2150));
     let told: Vec<_> = slices
         .iter()
         .map(|s| (s.sent, s.completed, s.errors, s.output_tokens, s.in_flight))
@@ -248,6 +269,59 @@ fn lateness_of_what_was_sent() {
         .map(|n| success(1000 + n, 1000 + n + u64::from(n == 7) * 40, &[], None))
         .chain([failure(1500, Outcome::NeverSent)])
         .collect();
-    let late = lateness(&samples, WINDOW);
+    let late = in_window(&samples).lateness();
     assert_eq!((late.p50_ms, late.p99_ms, late.max_ms), (0.0, 0.0, 40.0));
+}
+
+#[test]
+fn tallies_of_workers_are_one() {
+    let slo = Slo {
+        ttft_ms: Some(150.0),
+        ..Slo::default()
+    };
+    let mut samples: Vec<_> = (0..60)
+        .map(|n| {
+            let at = 800 + n * 50;
+            success(at, at + n % 3, &[at + 100 + n, at + 200, at + 200], Some(3))
+        })
+        .collect();
+    samples.push(failure(
+        1500,
+        Outcome::Error("http_503".into(), "busy".into()),
+    ));
+    samples.push(failure(1600, Outcome::Timeout));
+    let whole = of(&samples, WINDOW, &slo);
+    let (even, odd): (Vec<_>, Vec<_>) = samples.into_iter().partition(|s| s.index % 100 == 0);
+    let mut merged = of(&even, WINDOW, &slo);
+    merged.merge(&of(&odd, WINDOW, &slo));
+    assert_eq!(merged, whole);
+    assert_eq!(
+        whole.whole().bundled,
+        60,
+        "one of each three came with the one before"
+    );
+}
+
+#[test]
+fn a_late_loop_is_told_for_the_window_alone() {
+    let mut tally = in_window(&[]);
+    for (at, delay) in [(500, 90), (1500, 2), (2000, 4), (3500, 90)] {
+        tally.take_loop_delay(ms(at), ms(delay));
+    }
+    let delay = tally.loop_delay();
+    assert_eq!((delay.p50_ms, delay.max_ms), (2.0, 4.0));
+}
+
+#[test]
+fn what_ends_after_the_load_is_told_in_its_last_second() {
+    let samples = [
+        success(0, 0, &[500, 4500], Some(2)),
+        failure(3900, Outcome::Cancelled),
+    ];
+    let slices = in_window(&samples).slices(ms(2000));
+    let told: Vec<_> = slices
+        .iter()
+        .map(|s| (s.sent, s.completed, s.errors, s.output_tokens))
+        .collect();
+    assert_eq!(told, [(1, 0, 0, 1), (1, 1, 1, 1)]);
 }

@@ -1,0 +1,207 @@
+//! What an answer tells, read as it comes: chunks with their stamps, token counts, and how it ended.
+//!
+//! A stream is scanned where it lies; any other body is kept and read at its end. All that was read at once has one
+//! stamp. Pure.
+
+use std::{io, time::Duration};
+
+use super::{
+    sample::{Chunk, Outcome, Sample},
+    wire::{Fault, Head, Reader},
+};
+use crate::{
+    api::{openai, sse::Scanner},
+    recipe::Api,
+};
+
+/// Most bytes kept of a body that is no stream.
+const BODY: usize = 64 << 20;
+
+/// What the reading of an answer needs; a connection keeps it from one to the next, so that nothing is made anew.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    reader: Reader,
+    scanner: Scanner,
+    /// A body that is no stream.
+    body: Vec<u8>,
+}
+
+impl Memory {
+    /// Forgets the answer that was read.
+    pub(super) fn reset(&mut self) {
+        self.reader.reset();
+        self.scanner.reset();
+        self.body.clear();
+    }
+
+    /// May the connection carry another request?
+    pub(super) fn is_reusable(&self) -> bool {
+        self.reader.is_reusable()
+    }
+}
+
+/// An answer that is being read.
+pub(super) struct Answer<'a> {
+    api: Api,
+    sample: &'a mut Sample,
+    finished: bool,
+    done: bool,
+    /// The first thing that went wrong within the stream: class and message.
+    failed: Option<(&'static str, String)>,
+    fault: Option<Fault>,
+    /// When the last bytes were read; `None` before the first.
+    read_at: Option<Duration>,
+}
+
+impl<'a> Answer<'a> {
+    pub(super) fn new(api: Api, sample: &'a mut Sample) -> Self {
+        Self {
+            api,
+            sample,
+            finished: false,
+            done: false,
+            failed: None,
+            fault: None,
+            read_at: None,
+        }
+    }
+
+    /// When the last bytes were read; `None` where nothing has come.
+    pub(super) fn read_at(&self) -> Option<Duration> {
+        self.read_at
+    }
+
+    /// Takes bytes that were read at this time.
+    pub(super) fn take(&mut self, memory: &mut Memory, bytes: &[u8], at: Duration) {
+        if self.read_at.is_none() {
+            self.sample.first_byte = Some(at);
+        }
+        self.read_at = Some(at);
+        let Memory {
+            reader,
+            scanner,
+            body,
+        } = memory;
+        let read = reader.push(bytes, |head, piece| {
+            if head.is_stream && head.status == 200 {
+                self.scan(scanner, piece, at);
+            } else {
+                let room = BODY - body.len().min(BODY);
+                body.extend_from_slice(&piece[..piece.len().min(room)]);
+            }
+        });
+        self.fault = read.err();
+    }
+
+    fn scan(&mut self, scanner: &mut Scanner, piece: &[u8], at: Duration) {
+        scanner.push(piece, |data| match openai::event(self.api, data) {
+            Ok(event) => {
+                if event.content {
+                    self.sample.chunks.push(Chunk { at });
+                }
+                self.count(event.usage);
+                self.finished |= event.finish.is_some();
+                self.done |= event.done;
+                if let Some(message) = event.error {
+                    self.fail("stream_error", message);
+                }
+            }
+            Err(error) => self.fail("bad_event", error.to_string()),
+        });
+    }
+
+    fn count(&mut self, usage: Option<openai::Usage>) {
+        if let Some(usage) = usage {
+            self.sample.prompt_tokens = Some(usage.prompt_tokens);
+            self.sample.output_tokens = Some(usage.completion_tokens);
+        }
+    }
+
+    fn fail(&mut self, class: &'static str, message: String) {
+        self.failed.get_or_insert((class, message));
+    }
+
+    /// How it ended, where it has.
+    pub(super) fn outcome(&mut self, memory: &Memory) -> Option<Outcome> {
+        if let Some(fault) = self.fault.take() {
+            return Some(self.broken(&memory.reader, &memory.body, fault.to_string()));
+        }
+        let head = memory.reader.head()?;
+        memory
+            .reader
+            .is_whole()
+            .then(|| self.whole(head, &memory.body))
+    }
+
+    /// How it ended, now that the connection has.
+    pub(super) fn closed(&mut self, memory: &mut Memory, error: Option<io::Error>) -> Outcome {
+        let whole = error.is_none() && memory.reader.ends_when_closed();
+        let head = memory.reader.head();
+        if let Some(head) = head.filter(|_| whole) {
+            return self.whole(head, &memory.body);
+        }
+        let what = if head.is_some() {
+            "the connection was closed in the middle of the answer"
+        } else {
+            "the connection was closed before an answer came"
+        };
+        let message = error.map_or_else(|| what.to_owned(), |error| error.to_string());
+        self.broken(&memory.reader, &memory.body, message)
+    }
+
+    /// An answer that has come whole.
+    fn whole(&mut self, head: Head, body: &[u8]) -> Outcome {
+        if head.status != 200 {
+            return rejected(head, body);
+        }
+        if head.is_stream {
+            return match self.failed.take() {
+                Some((class, message)) => error(class, message),
+                None if !self.done => error("broken_stream", "the stream ended without [DONE]"),
+                None if !self.finished => {
+                    error("broken_stream", "the stream ended without a finish reason")
+                }
+                None => Outcome::Success,
+            };
+        }
+        let answer = match openai::answer(self.api, body) {
+            Ok(answer) => answer,
+            Err(fault) => return error("bad_answer", fault.to_string()),
+        };
+        if let Some(message) = answer.error {
+            return error("answer_error", message);
+        }
+        if answer.content {
+            self.sample
+                .chunks
+                .extend(self.read_at.map(|at| Chunk { at }));
+        }
+        self.count(answer.usage);
+        Outcome::Success
+    }
+
+    /// An answer of which no more will come.
+    fn broken(&mut self, reader: &Reader, body: &[u8], message: String) -> Outcome {
+        match reader.head() {
+            None => error("connection", message),
+            Some(head) if head.status != 200 => rejected(head, body),
+            // what the engine said before it closed tells more than that it did
+            Some(head) if head.is_stream => match self.failed.take() {
+                Some((class, message)) => error(class, message),
+                None => error("broken_stream", message),
+            },
+            Some(_) => error("broken_answer", message),
+        }
+    }
+}
+
+fn rejected(head: Head, body: &[u8]) -> Outcome {
+    error(
+        &format!("http_{}", head.status),
+        openai::error_message(body),
+    )
+}
+
+fn error(class: &str, message: impl Into<String>) -> Outcome {
+    Outcome::Error(class.to_owned(), message.into())
+}

@@ -1,0 +1,426 @@
+//! Adds samples up as they end, so that none is kept: a load of ten million requests takes the memory of one of ten.
+//!
+//! The window is given before the first sample: as planned, or open where only a number of requests ends the load.
+//! What the result says is the same as if all samples had been kept, for nothing is intended, and nothing ends, after
+//! the end of a load that came to it early. Times are exact in sums and extremes, and to three significant figures in
+//! percentiles. Tallies of several workers, or tasks, are merged. Pure; nothing can fail.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    histogram::Distribution,
+    results::{Metric, Slice},
+    seconds::Seconds,
+    summary::{Counts, Lateness, Window, last, meets, runs_of_tokens, tpot, with_tokens},
+};
+use crate::{
+    load::sample::{Outcome, Sample},
+    recipe::Slo,
+};
+
+/// Error messages that a result shows.
+const ERROR_SAMPLES: usize = 5;
+
+/// All that is known of a load, without its samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tally {
+    window: Window,
+    slo: Slo,
+    observed: Observed,
+    /// How requests of the window ended; latencies stand in `observed`.
+    counts: Counts,
+    good: u64,
+    /// Sent − intended, of what was sent of the window, however it ended.
+    lateness: Distribution,
+    /// Within the window, whoever they belong to.
+    within: Within,
+    /// Latest end of a request of the window.
+    owned_end: Option<Duration>,
+    seconds: Seconds,
+    /// Over the whole load.
+    whole: Whole,
+    loop_delay: Distribution,
+}
+
+/// What happened within the window.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Within {
+    sent: u64,
+    answered: u64,
+    output_tokens: u64,
+    prompt_tokens: u64,
+}
+
+/// The whole load, warm-up and drain included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Whole {
+    /// Requests that have ended.
+    pub requests: u64,
+    /// Dropped at `max_in_flight`.
+    pub dropped: u64,
+    /// Latest end.
+    pub end: Option<Duration>,
+    /// Prompt tokens of what was sent, as the server counts.
+    pub prompt_tokens: u64,
+    /// Output tokens of what was sent; chunks where the server does not count.
+    pub output_tokens: u64,
+    /// Answers without a token count of the server.
+    pub uncounted: u64,
+    /// Chunks with content.
+    pub chunks: u64,
+    /// Of these, those that were read together with the one before and share its stamp.
+    pub bundled: u64,
+}
+
+impl Tally {
+    /// Nothing ended yet. Of a load whose end is not planned, the window's end is [`Duration::MAX`].
+    pub fn new(window: Window, slo: &Slo) -> Self {
+        Self {
+            window,
+            slo: *slo,
+            observed: Observed::default(),
+            counts: Counts::default(),
+            good: 0,
+            lateness: Distribution::new(),
+            within: Within::default(),
+            owned_end: None,
+            seconds: Seconds::default(),
+            whole: Whole::default(),
+            loop_delay: Distribution::new(),
+        }
+    }
+
+    /// Adds a request that has ended.
+    pub fn take(&mut self, sample: &Sample) {
+        self.whole.take(sample);
+        self.within.take(sample, self.window);
+        self.seconds.take(sample);
+        if !self.window.owns(sample.intended) {
+            return;
+        }
+        self.counts.total += 1;
+        self.owned_end = self.owned_end.max(Some(sample.end));
+        if let Some(sent) = sample.sent {
+            self.lateness.record(sent.saturating_sub(sample.intended));
+        }
+        let Some(class) = sample.outcome.class() else {
+            self.counts.successes += 1;
+            self.observed.take(sample);
+            self.good += u64::from(meets(sample, &self.slo));
+            if let Some(sent) = sample.sent {
+                self.seconds.take_answered(sample, sent);
+            }
+            return;
+        };
+        self.counts.errors += 1;
+        match self.counts.by_class.get_mut(class) {
+            Some(count) => *count += 1,
+            None => drop(self.counts.by_class.insert(class.to_owned(), 1)),
+        }
+        if let Outcome::Error(class, message) = &sample.outcome {
+            self.keep_message(format!("{class}: {message}"));
+        }
+    }
+
+    /// Adds a time by which the event loop of a worker was late for a moment that it had set itself.
+    pub fn take_loop_delay(&mut self, at: Duration, delay: Duration) {
+        if self.window.owns(at) {
+            self.loop_delay.record(delay);
+        }
+    }
+
+    /// Adds what another worker of the same load has seen.
+    pub fn merge(&mut self, other: &Self) {
+        self.observed.merge(&other.observed);
+        self.counts.total += other.counts.total;
+        self.counts.successes += other.counts.successes;
+        self.counts.errors += other.counts.errors;
+        for (class, count) in &other.counts.by_class {
+            *self.counts.by_class.entry(class.clone()).or_default() += count;
+        }
+        for message in &other.counts.error_samples {
+            self.keep_message(message.clone());
+        }
+        self.good += other.good;
+        self.lateness.merge(&other.lateness);
+        self.within.sent += other.within.sent;
+        self.within.answered += other.within.answered;
+        self.within.output_tokens += other.within.output_tokens;
+        self.within.prompt_tokens += other.within.prompt_tokens;
+        self.owned_end = self.owned_end.max(other.owned_end);
+        self.seconds.merge(&other.seconds);
+        self.whole.merge(&other.whole);
+        self.loop_delay.merge(&other.loop_delay);
+    }
+
+    /// Metrics of the window by name. It is the one given at first, with the end that the load came to.
+    pub fn metrics(&self, window: Window) -> BTreeMap<String, Metric> {
+        let mut metrics = self.observed.metrics();
+        let seconds = window.seconds();
+        if seconds <= 0.0 {
+            return metrics;
+        }
+        let mut scalar = |name: &str, unit: &str, avg: f64| {
+            metrics.insert(
+                name.to_owned(),
+                Metric {
+                    unit: unit.to_owned(),
+                    avg,
+                    ..Metric::default()
+                },
+            );
+        };
+        let Within {
+            answered,
+            output_tokens: output,
+            prompt_tokens: prompt,
+            ..
+        } = self.within;
+        scalar(
+            "request_throughput",
+            "requests/s",
+            answered as f64 / seconds,
+        );
+        scalar(
+            "output_token_throughput",
+            "tokens/s",
+            output as f64 / seconds,
+        );
+        let all = (output + prompt) as f64;
+        scalar("total_token_throughput", "tokens/s", all / seconds);
+        let slo = &self.slo;
+        if slo.ttft_ms.is_some() || slo.tpot_ms.is_some() || slo.e2e_ms.is_some() {
+            let good = self.good as f64;
+            scalar("goodput", "requests/s", good / seconds);
+            if self.counts.total > 0 {
+                scalar("slo_attainment", "ratio", good / self.counts.total as f64);
+            }
+        }
+        metrics
+    }
+
+    /// How the requests of the window ended.
+    pub fn counts(&self) -> Counts {
+        let latency = &self.observed.latency;
+        Counts {
+            avg_latency_ms: latency.mean_ms(),
+            min_latency_ms: latency.min_ms(),
+            max_latency_ms: latency.max_ms(),
+            ..self.counts.clone()
+        }
+    }
+
+    /// How late the requests of the window left.
+    pub fn lateness(&self) -> Lateness {
+        Lateness::of(&self.lateness)
+    }
+
+    /// How late the event loops of the workers were.
+    pub fn loop_delay(&self) -> Lateness {
+        Lateness::of(&self.loop_delay)
+    }
+
+    /// Requests sent within the window, per second of it; 0 for an empty window.
+    ///
+    /// By the time of sending: a generator that falls behind does not reach its rate, however much it catches up later.
+    pub fn sent_rate(&self, window: Window) -> f64 {
+        let seconds = window.seconds();
+        if seconds <= 0.0 {
+            return 0.0;
+        }
+        self.within.sent as f64 / seconds
+    }
+
+    /// The whole load in seconds, up to its end. What came later is told in the last.
+    pub fn slices(&self, end: Duration) -> Vec<Slice> {
+        self.seconds.slices(end)
+    }
+
+    /// The whole load, warm-up and drain included.
+    pub fn whole(&self) -> Whole {
+        self.whole
+    }
+
+    /// Distributions over the successes of the window.
+    pub fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// The latest end of a request of the window.
+    pub fn owned_end(&self) -> Option<Duration> {
+        self.owned_end
+    }
+
+    /// Of the answered requests of the window: most chunks in a second of the load, and most requests.
+    pub fn peaks(&self) -> (u64, u64) {
+        self.seconds.peaks()
+    }
+
+    fn keep_message(&mut self, text: String) {
+        let kept = &mut self.counts.error_samples;
+        if kept.len() < ERROR_SAMPLES && !kept.contains(&text) {
+            kept.push(text);
+        }
+    }
+}
+
+impl Within {
+    fn take(&mut self, sample: &Sample, window: Window) {
+        self.sent += u64::from(sample.sent.is_some_and(|at| window.owns(at)));
+        self.answered += u64::from(sample.is_success() && window.saw(sample.end));
+        let alike = |one, other| window.saw(one) == window.saw(other);
+        for (at, tokens, _) in runs_of_tokens(sample, alike) {
+            self.output_tokens += if window.saw(at) { tokens } else { 0 };
+        }
+        // with the first token, the prompt is known to have been read
+        if sample.first_token().is_some_and(|at| window.saw(at)) {
+            self.prompt_tokens += sample.prompt_tokens.unwrap_or(0);
+        }
+    }
+}
+
+impl Whole {
+    fn take(&mut self, sample: &Sample) {
+        self.requests += 1;
+        self.dropped += u64::from(sample.dropped);
+        self.end = self.end.max(Some(sample.end));
+        if sample.sent.is_some() {
+            self.prompt_tokens += sample.prompt_tokens.unwrap_or(0);
+            self.output_tokens += sample.tokens();
+        }
+        self.uncounted += u64::from(sample.is_success() && sample.output_tokens.is_none());
+        self.chunks += sample.chunks.len() as u64;
+        let pairs = sample.chunks.windows(2);
+        self.bundled += pairs.filter(|pair| pair[0].at == pair[1].at).count() as u64;
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.dropped += other.dropped;
+        self.end = self.end.max(other.end);
+        self.prompt_tokens += other.prompt_tokens;
+        self.output_tokens += other.output_tokens;
+        self.uncounted += other.uncounted;
+        self.chunks += other.chunks;
+        self.bundled += other.bundled;
+    }
+}
+
+/// Distributions over the successes of a window.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observed {
+    /// Sent → first token.
+    pub ttft: Distribution,
+    ttft_scheduled: Distribution,
+    token_gaps: Distribution,
+    /// Between chunks.
+    pub chunk_gaps: Distribution,
+    /// Per token after the first, of answers in several chunks.
+    pub tpot: Distribution,
+    /// Sent → last token.
+    pub latency: Distribution,
+    latency_scheduled: Distribution,
+    delay: Distribution,
+    connect: Distribution,
+    /// Prompt tokens, as the server counts.
+    pub input: Distribution,
+    /// Output tokens.
+    pub output: Distribution,
+    /// Sent → end, of answers without content: they are in `latency`, too.
+    pub empty: Distribution,
+    /// Answers of several tokens in one chunk, which have no time per token.
+    pub at_once: u64,
+}
+
+impl Observed {
+    fn take(&mut self, sample: &Sample) {
+        let Some(sent) = sample.sent else { return };
+        let latency = last(sample).saturating_sub(sent);
+        if let Some(first) = sample.first_token() {
+            self.ttft.record(first.saturating_sub(sent));
+            self.ttft_scheduled
+                .record(first.saturating_sub(sample.intended));
+        } else {
+            self.empty.record(latency);
+        }
+        self.latency.record(latency);
+        self.latency_scheduled
+            .record(last(sample).saturating_sub(sample.intended));
+        self.delay.record(sent.saturating_sub(sample.intended));
+        if let Some(connect) = sample.connect {
+            self.connect.record(connect);
+        }
+        for pair in sample.chunks.windows(2) {
+            self.chunk_gaps
+                .record(pair[1].at.saturating_sub(pair[0].at));
+        }
+        self.take_token_gaps(sample);
+        match tpot(sample) {
+            Some(tpot) => self.tpot.record(tpot),
+            None => self.at_once += u64::from(sample.tokens() > 1),
+        }
+        if let Some(tokens) = sample.prompt_tokens {
+            self.input.record_count(tokens);
+        }
+        self.output.record_count(sample.tokens());
+    }
+
+    /// A chunk of k tokens ends k gaps. One without a token (fewer tokens than chunks) ends none: its time goes to the
+    /// next token.
+    fn take_token_gaps(&mut self, sample: &Sample) {
+        let Some(mut before) = sample.first_token() else {
+            return;
+        };
+        for (chunk, tokens) in with_tokens(sample).skip(1) {
+            if let Ok(parts @ 1..) = u32::try_from(tokens) {
+                let gap = chunk.at.saturating_sub(before) / parts;
+                self.token_gaps.record_n(gap, tokens);
+                before = chunk.at;
+            }
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        let pairs = [
+            (&mut self.ttft, &other.ttft),
+            (&mut self.ttft_scheduled, &other.ttft_scheduled),
+            (&mut self.token_gaps, &other.token_gaps),
+            (&mut self.chunk_gaps, &other.chunk_gaps),
+            (&mut self.tpot, &other.tpot),
+            (&mut self.latency, &other.latency),
+            (&mut self.latency_scheduled, &other.latency_scheduled),
+            (&mut self.delay, &other.delay),
+            (&mut self.connect, &other.connect),
+            (&mut self.input, &other.input),
+            (&mut self.output, &other.output),
+            (&mut self.empty, &other.empty),
+        ];
+        for (own, other) in pairs {
+            own.merge(other);
+        }
+        self.at_once += other.at_once;
+    }
+
+    fn metrics(&self) -> BTreeMap<String, Metric> {
+        [
+            ("time_to_first_token", &self.ttft, "ms"),
+            ("time_to_first_token_scheduled", &self.ttft_scheduled, "ms"),
+            ("inter_token_latency", &self.token_gaps, "ms"),
+            ("inter_chunk_latency", &self.chunk_gaps, "ms"),
+            ("time_per_output_token", &self.tpot, "ms"),
+            ("request_latency", &self.latency, "ms"),
+            ("request_latency_scheduled", &self.latency_scheduled, "ms"),
+            ("dispatch_delay", &self.delay, "ms"),
+            ("connect_time", &self.connect, "ms"),
+            ("input_sequence_length", &self.input, "tokens"),
+            ("output_sequence_length", &self.output, "tokens"),
+        ]
+        .into_iter()
+        .filter_map(|(name, all, unit)| Some((name.to_owned(), all.to_metric(unit)?)))
+        .collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "tally_tests.rs"]
+mod tests;
