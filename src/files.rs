@@ -116,9 +116,11 @@ pub fn create_exclusive(path: &Path, content: &[u8], mode: u32) -> Result<bool, 
         .open(path)
     {
         Ok(mut file) => {
-            file.write_all(content)
-                .and_then(|()| file.sync_all())
-                .map_err(|source| Error::new("write", path, source))?;
+            let written = file.write_all(content).and_then(|()| file.sync_all());
+            written.map_err(|source| {
+                let _ = fs::remove_file(path);
+                Error::new("write", path, source)
+            })?;
             Ok(true)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),

@@ -27,6 +27,23 @@ pub fn find_program(env: &Env) -> Option<PathBuf> {
     PROGRAMS.iter().find_map(|name| env.find_program(name))
 }
 
+/// The word that starts it: its path, or its bare name where the site's modules bring it; `None` where nothing does.
+pub fn program(env: &Env, site: &Site) -> Option<String> {
+    match find_program(env) {
+        Some(program) => Some(program.display().to_string()),
+        // a module brings it, or the shell says that it is missing
+        None if !site.modules.is_empty() => Some(PROGRAMS[0].to_owned()),
+        None => None,
+    }
+}
+
+/// A command line of it, with the site's modules; `None` where there is none.
+pub fn argv(env: &Env, site: &Site, arguments: &[String]) -> Option<Vec<String>> {
+    let mut argv = vec![program(env, site)?];
+    argv.extend_from_slice(arguments);
+    Some(with_modules(argv, site))
+}
+
 /// A program that needs the site's modules is started by a login shell, which then becomes it.
 pub fn with_modules(argv: Vec<String>, site: &Site) -> Vec<String> {
     let modules = &site.modules;

@@ -2,5 +2,11 @@
 //! and what the way it was installed means.
 
 pub mod command;
+pub mod digest;
 pub mod image;
 pub mod installation;
+pub mod lease;
+pub mod pull;
+pub mod sif;
+pub mod source;
+pub mod why;

@@ -60,6 +60,8 @@ pub enum Command {
     Open(command::open::Args),
     /// List, show, check and make recipes
     Recipes(command::recipes::Args),
+    /// Pull and list the images that recipes name
+    Images(command::images::Args),
     /// Tell what is missing on this site for a stack to run, and what to do about it
     Doctor(command::doctor::Args),
     /// Print completions for a shell

@@ -77,6 +77,7 @@ async fn dispatch(cli: Cli, env: Env) -> anyhow::Result<Exit> {
         Command::Report(args) => command::report::run(args, &shell).await,
         Command::Open(args) => command::open::run(args, &shell).await,
         Command::Recipes(args) => command::recipes::run(args, &shell).await,
+        Command::Images(args) => command::images::run(args, &shell).await,
         Command::Doctor(args) => command::doctor::run(args, &shell).await,
         Command::Completions(args) => command::completions::run(&args, Cli::command()),
         Command::Guard { .. } => Ok(Exit::Done),

@@ -3,6 +3,7 @@
 pub mod completions;
 pub mod doctor;
 pub mod export;
+pub mod images;
 pub mod logs;
 pub mod open;
 pub mod recipes;

@@ -40,6 +40,19 @@ pub fn find(home: &Path, name: &str, wanted: Option<Kind>) -> Result<Found, Fail
     Ok(Found { path, text })
 }
 
+/// The recipe of this file, as commands take it: its name where it is one of the project's, else its path.
+pub fn name_of(home: &Path, path: &str) -> String {
+    let file = Path::new(path);
+    let is_own = Kind::ALL
+        .into_iter()
+        .any(|kind| file.parent() == Some(&home.join("recipes").join(kind.folder())));
+    let stem = file.file_stem().filter(|_| is_own && is_yaml(file));
+    stem.map_or_else(
+        || path.to_owned(),
+        |stem| stem.to_string_lossy().into_owned(),
+    )
+}
+
 /// Every recipe of a kind, as name and path, sorted by name.
 pub fn list(home: &Path, kind: Kind) -> Vec<(String, PathBuf)> {
     let folder = home.join("recipes").join(kind.folder());

@@ -21,7 +21,7 @@ use crate::{
     site::Site,
 };
 
-pub use find::{Found, find, list};
+pub use find::{Found, find, list, name_of};
 pub use mask::{is_secret, masked};
 pub use route::{Routed, route_overrides};
 
@@ -175,6 +175,8 @@ mod tests {
         .unwrap();
         assert_eq!(by_path.plan, by_name.plan);
         assert!(by_name.warnings.is_empty());
+        assert_eq!(name_of(&project(), &by_name.entry.path), "llamacpp-server");
+        assert_eq!(name_of(&project(), "./my.yaml"), "./my.yaml");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! local launcher runs `aif guard -- PROGRAM …`: it asks the kernel for TERM at its parent's death, runs the program in
 //! a group of its own, passes TERM on once, and kills what is left when the time is up and nobody else is there to.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use nix::{
     sys::{prctl, signal::Signal},
@@ -18,6 +18,27 @@ use crate::exit::Exit;
 
 /// What the program has to end in when its role is gone.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// Our own binary, where this process runs it: a test or another program that uses the library has no subcommand `guard`.
+pub fn program() -> Option<PathBuf> {
+    let path = std::env::current_exe().ok()?;
+    (path.file_name()? == "aif").then_some(path)
+}
+
+/// A command line with the guard before it, where there is one. It is named as the kernel knows it: a binary that was
+/// replaced meanwhile is still there.
+pub fn guarded(argv: Vec<String>) -> Vec<String> {
+    let path = std::env::current_exe().unwrap_or_default();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if name.trim_end_matches(" (deleted)") != "aif" {
+        return argv;
+    }
+    let mut all: Vec<String> = ["/proc/self/exe", "guard", "--"]
+        .map(str::to_owned)
+        .to_vec();
+    all.extend(argv);
+    all
+}
 
 /// The hidden subcommand `guard`: runs this program and ends as it ends (`128 + n` for signal `n`); returns only where
 /// it cannot be started.

@@ -25,6 +25,7 @@ use crate::{
     env::Env,
     exit::Exit,
     files::{self, Durability},
+    process::guard,
     run::{Manifest, RunDir},
 };
 
@@ -101,15 +102,12 @@ impl Served {
             });
         }
         let manifest = files::read_json::<Manifest>(&run.manifest()).ok();
-        let recipes = manifest
-            .map(|manifest| manifest.recipes)
-            .unwrap_or_default();
-        let image = recipes.iter().find_map(|recipe| {
-            recipe.plan["image"]
-                .as_str()
-                .filter(|_| recipe.kind == "monitor")
-        });
-        Self::start(&path, parent, &Binary::find(env, image)?, port).await
+        let steps = manifest.map(|manifest| manifest.steps).unwrap_or_default();
+        let image = steps
+            .get("monitor")
+            .and_then(|step| step.facts.get("image")?["path"].as_str());
+        let binary = Binary::find(env, image.map(Path::new))?;
+        Self::start(&path, parent, &binary, port).await
     }
 
     /// Unpacks an archive below `parent` and starts Prometheus on it, on 127.0.0.1.
@@ -144,7 +142,7 @@ impl Served {
                 size: None,
                 log: folder.path().join("prometheus.log"),
                 visible: Vec::new(),
-                guard: process::guard(),
+                guard: guard::program(),
                 access: Access::Open,
             },
         )?;

@@ -113,8 +113,8 @@ impl fmt::Display for Binary {
 
 impl Binary {
     /// The image of the recipe where it is a file and Apptainer is there, else the program on the `PATH`.
-    pub fn find(env: &Env, image: Option<&str>) -> Result<Self, Error> {
-        let image = image.map(Path::new).filter(|path| path.is_file());
+    pub fn find(env: &Env, image: Option<&Path>) -> Result<Self, Error> {
+        let image = image.filter(|path| path.is_file());
         if let (Some(image), Some(apptainer)) =
             (image, crate::apptainer::command::find_program(env))
         {
@@ -170,13 +170,6 @@ pub struct Options {
     pub guard: Option<PathBuf>,
     /// How one gets in.
     pub access: Access,
-}
-
-/// Our own binary, where this process runs it: the guard of a Prometheus that nobody else would end.
-pub fn guard() -> Option<PathBuf> {
-    let path = std::env::current_exe().ok()?;
-    // a test or another program that uses the library has no subcommand `guard`
-    (path.file_name()? == "aif").then_some(path)
 }
 
 impl Options {
@@ -411,7 +404,8 @@ mod tests {
             path
         };
         let env = Env::default().with("PATH", &folder.path().display().to_string());
-        let missing = Binary::find(&env, Some("docker://prom/prometheus:latest")).unwrap_err();
+        let missing =
+            Binary::find(&env, Some(Path::new("/nowhere/prometheus_latest.sif"))).unwrap_err();
         assert!(
             missing
                 .to_string()
@@ -419,7 +413,7 @@ mod tests {
         );
         let prometheus = program("prometheus");
         let image = program("p.sif");
-        let named = Some(image.to_str().unwrap());
+        let named = Some(image.as_path());
         assert_eq!(
             Binary::find(&env, named).unwrap(),
             Binary::Program(prometheus),
@@ -428,7 +422,10 @@ mod tests {
         let apptainer = program("apptainer");
         assert_eq!(
             Binary::find(&env, named).unwrap(),
-            Binary::Image { apptainer, image }
+            Binary::Image {
+                apptainer,
+                image: image.clone()
+            }
         );
     }
 

@@ -17,6 +17,7 @@ pub mod load;
 pub mod overrides;
 pub mod plan;
 pub mod schema;
+pub mod script;
 pub mod tables;
 pub mod template;
 #[cfg(test)]
@@ -278,6 +279,8 @@ pub struct MonitorPlan {
     pub enabled: bool,
     /// Image of Prometheus; the one on `PATH` where it is none or missing.
     pub image: Option<String>,
+    /// Where it can be had when it is missing.
+    pub source: Option<String>,
     /// Interval of scrapes; `None`: the default, which is shorter in a stack.
     pub scrape_interval: Option<Duration>,
     /// Retention.

@@ -479,7 +479,8 @@ targets[].port                      port of the service that is meant (required;
 targets[].metrics_path              path of its metrics (default: /metrics)
 prometheus                          Prometheus
 prometheus.enabled                  start Prometheus? (true or false; default: true)
-prometheus.image                    image of Prometheus (default: the prometheus on PATH; ${VARIABLES} are expanded)
+prometheus.image                    path of the image of Prometheus, or where it is pulled from (default: the prometheus on PATH; ${VARIABLES} are expanded)
+prometheus.source                   where the image is pulled from when it is missing (${VARIABLES} are expanded)
 prometheus.scrape_interval          interval of scrapes (a duration above 0 such as 90, 500ms, 20m or 04:00:00; default: 2s in a stack, else 15s)
 prometheus.retention_time           how long samples are kept (a duration above 0 such as 90, 500ms, 20m or 04:00:00; default: 24h)
 prometheus.port                     port of Prometheus (a port from 1 to 65535, or auto; default: auto)

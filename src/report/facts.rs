@@ -254,8 +254,15 @@ pub(super) fn manifest_facts(part: &Part) -> Vec<Fact> {
                     .map(|text| fact(&text::metric_name(key), text)),
             );
         }
-        let image = &plan["launch"]["container"]["image"];
+        let planned = &plan["launch"]["container"]["image"];
+        let found = part
+            .steps
+            .get("server")
+            .and_then(|step| step.facts.get("image"));
+        let image = found.map_or(planned, |found| &found["path"]);
         facts.extend(image.as_str().map(|image| fact("image", image)));
+        let digest = found.and_then(|found| found["digest"].as_str());
+        facts.extend(digest.map(|digest| fact("image digest", digest)));
     }
     facts.extend(
         (!manifest.instances.is_empty())
@@ -278,6 +285,20 @@ pub(super) struct StepRow {
     pub(super) to_ready: String,
     pub(super) exit: String,
     facts: Vec<Fact>,
+}
+
+/// A fact of a step; one that has parts, as an image has, is as many facts.
+fn named(name: &str, value: &serde_json::Value) -> Vec<Fact> {
+    match value {
+        serde_json::Value::Object(parts) => parts
+            .iter()
+            .map(|(part, value)| {
+                let name = format!("{name} {}", part.replace('_', " "));
+                fact(&name, text::value(value))
+            })
+            .collect(),
+        value => vec![fact(name, text::value(value))],
+    }
 }
 
 /// The steps in the order in which they started.
@@ -319,7 +340,7 @@ pub(super) fn step_rows(part: &Part) -> Vec<StepRow> {
             facts: step
                 .facts
                 .iter()
-                .map(|(name, value)| fact(&name.replace('_', " "), text::value(value)))
+                .flat_map(|(name, value)| named(&name.replace('_', " "), value))
                 .collect(),
         }
     };

@@ -7,6 +7,7 @@ pub mod monitor;
 pub mod server;
 pub mod stack;
 
+mod image;
 mod note;
 
 pub use note::StepNote;

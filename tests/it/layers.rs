@@ -54,6 +54,7 @@ const MAP: &[(&str, usize)] = &[
     ("role", 4),
     // what all roles are given beside `role` itself; see SHARED
     ("role::note", 4),
+    ("role::image", 4),
     ("command", 4),
     ("cli", 5),
     ("main", 5),
@@ -61,7 +62,7 @@ const MAP: &[(&str, usize)] = &[
 ];
 
 /// Modules below `role` and `command` that are no role and no command of their own: all may use them.
-const SHARED: [&str; 1] = ["role::note"];
+const SHARED: [&str; 2] = ["role::note", "role::image"];
 
 /// What may lie in the project's folder, besides names that start with a dot and what `.gitignore` names.
 const TOP: [&str; 9] = [

@@ -2,6 +2,7 @@
 
 mod bench;
 mod doctor;
+mod images;
 mod lab;
 mod layers;
 mod monitor;

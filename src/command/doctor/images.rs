@@ -15,9 +15,10 @@ use super::{
     scene::{Scene, listed},
 };
 use crate::{
-    apptainer::image,
+    apptainer::image::{self, Image},
     disk,
-    recipe::{Launch, Plan},
+    exit::Failure,
+    recipe::Plan,
 };
 
 const FOLDER: &str = "image folder";
@@ -35,15 +36,33 @@ pub(super) fn probe(scene: &Scene) -> Vec<Check> {
     let mut checks = vec![folder_check(
         folder.as_deref().map(|path| Seen::of(scene, path)).as_ref(),
     )];
-    for (image, recipes) in images(scene) {
-        let length = fs::metadata(&image).ok().map(|meta| meta.len());
-        let wanted: Vec<&str> = recipes.iter().map(|(name, _)| *name).collect();
-        let pulled = recipes.iter().find(|(_, has_source)| *has_source);
-        let mend = pulled.map_or_else(
-            || image::mend_of(&image),
-            |(recipe, _)| format!("aif images pull {recipe}"),
-        );
-        checks.push(image_check(&image, length, &wanted, &mend));
+    // where Prometheus is on the PATH, no monitor needs an image
+    let servers = scene
+        .images()
+        .into_iter()
+        .filter(|(recipe, _)| matches!(recipe.plan, Some(Plan::Server(_))));
+    let mut named: BTreeMap<PathBuf, (Image, Vec<&str>)> = BTreeMap::new();
+    for (recipe, image) in servers {
+        let known = named
+            .entry(image.path.clone())
+            .or_insert_with(|| (image.clone(), Vec::new()));
+        // who says where it comes from is named first: from there it is pulled
+        if image.source.is_some() && known.0.source.is_none() {
+            known.0 = image;
+            known.1.insert(0, &recipe.name);
+        } else {
+            known.1.push(&recipe.name);
+        }
+    }
+    for (image, recipes) in named.values() {
+        let size = fs::metadata(&image.path).map_or(0, |meta| meta.len());
+        checks.push(image_check(
+            &image.path,
+            image.state(),
+            size,
+            recipes,
+            &image.mend(recipes[0]),
+        ));
     }
     checks
 }
@@ -106,102 +125,57 @@ fn folder_check(seen: Option<&Seen>) -> Check {
     }
 }
 
-fn image_check(image: &Path, length: Option<u64>, recipes: &[&str], mend: &str) -> Check {
+fn image_check(
+    image: &Path,
+    found: Result<image::State, Failure>,
+    length: u64,
+    recipes: &[&str],
+    mend: &str,
+) -> Check {
     let file = image.file_name().unwrap_or_default().to_string_lossy();
     let recipes = listed(recipes);
-    match length {
-        // no image of any engine is so small
-        Some(length) if length > 1000 => {
-            Check::ok(&file, format!("{}, for {recipes}", size(length)))
+    let wanted = |what: &str| format!("{what}; wanted by {recipes}");
+    match found {
+        Ok(image::State::Whole) => Check::ok(&file, format!("{}, for {recipes}", size(length))),
+        Ok(image::State::Missing) => Check::warning(&file, wanted("missing"), mend),
+        Ok(image::State::Flawed(flaw)) => {
+            let mend = format!("replace it: {mend}");
+            Check::bad(&file, State::Warning, wanted(&flaw.to_string()), mend)
         }
-        Some(_) => Check::bad(
-            &file,
-            State::Warning,
-            format!("is empty; wanted by {recipes}"),
-            format!("remove it, and {mend}"),
-        ),
-        None => Check::warning(&file, format!("missing; wanted by {recipes}"), mend),
-    }
-}
-
-/// The images that server recipes name, each with its recipes and whether these say where it comes from.
-fn images(scene: &Scene) -> BTreeMap<PathBuf, Vec<(&str, bool)>> {
-    let variables = scene.variables();
-    let folder = variables.get("CONTAINER_DIR");
-    let mut found: BTreeMap<PathBuf, Vec<(&str, bool)>> = BTreeMap::new();
-    for recipe in &scene.recipes {
-        let Some(Plan::Server(plan)) = &recipe.plan else {
-            continue;
-        };
-        let mut put = |image: PathBuf, has_source| {
-            found
-                .entry(image)
-                .or_default()
-                .push((recipe.name.as_str(), has_source));
-        };
-        match &plan.launch {
-            Launch::Container(container) => {
-                put(container.image.clone(), container.source.is_some());
-            }
-            Launch::Command(script) => {
-                for image in folder
-                    .map(|folder| in_script(script, folder))
-                    .unwrap_or_default()
-                {
-                    put(image, false);
-                }
-            }
-            Launch::Program(_) => {}
+        Err(failure) => {
+            let error = format!("{:#}", anyhow::Error::from(failure));
+            Check::bad(
+                &file,
+                State::Warning,
+                wanted(&error),
+                "ask its owner to let you read it",
+            )
         }
     }
-    found
-}
-
-/// The images in the folder of images that a script names. A script is the shell's to read, so this is a guess.
-fn in_script(script: &str, folder: &str) -> Vec<PathBuf> {
-    let apart = |c: char| c.is_whitespace() || "\"'=;&|()".contains(c);
-    let paths = script.split(apart).filter_map(|word| {
-        let rest = ["$CONTAINER_DIR/", "${CONTAINER_DIR}/"]
-            .iter()
-            .find_map(|start| word.strip_prefix(start))?;
-        let is_image = Path::new(rest).extension().is_some_and(|end| end == "sif");
-        (is_image && !rest.contains('$')).then(|| Path::new(folder).join(rest))
-    });
-    let mut paths: Vec<PathBuf> = paths.collect();
-    paths.sort();
-    paths.dedup();
-    paths
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apptainer::sif::Flaw;
 
     #[test]
-    fn images_in_a_script_are_found_where_they_can_be_known() {
-        let script = "#!/bin/bash\nmodule load X\nIMAGE=$CONTAINER_DIR/a.sif\nB=\"${CONTAINER_DIR}/b.sif\"; \
-                      apptainer exec --nv $IMAGE x $CONTAINER_DIR/$NAME.sif $CONTAINER_DIR/a.sif /else/c.sif\n";
-        assert_eq!(
-            in_script(script, "/i"),
-            [PathBuf::from("/i/a.sif"), PathBuf::from("/i/b.sif")]
-        );
-    }
-
-    #[test]
-    fn an_image_that_is_missing_is_a_warning_that_says_how_to_get_it() {
+    fn an_image_that_is_missing_or_cut_off_is_a_warning_that_says_how_to_get_it() {
         let path = Path::new("/i/llamacpp.sif");
-        let there = image_check(path, Some(250_000_000), &["a-server", "b-server"], "m");
+        let check =
+            |state| image_check(path, Ok(state), 250_000_000, &["a-server", "b-server"], "M");
+        let there = check(image::State::Whole);
         assert_eq!(there.found, "250 MB, for a-server, b-server");
-        let missing = image_check(path, None, &["a-server"], &image::mend_of(path));
+        let missing = check(image::State::Missing);
         assert_eq!(missing.state, State::Warning);
-        assert_eq!(
-            missing.mend.unwrap(),
-            "make it with: sbatch/image-llamacpp.sh"
-        );
-        assert_eq!(
-            image_check(path, Some(0), &["a"], "m").state,
-            State::Warning
-        );
+        assert_eq!(missing.mend.as_deref(), Some("M"));
+        let cut = check(image::State::Flawed(Flaw::Truncated {
+            size: 1,
+            expected: 2,
+        }));
+        assert_eq!(cut.state, State::Warning);
+        assert!(cut.found.starts_with("is truncated"), "{}", cut.found);
+        assert_eq!(cut.mend.as_deref(), Some("replace it: M"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    apptainer::image::Image,
     command::Shell,
     library,
     recipe::{Kind, Plan, expand::Variables},
@@ -55,14 +56,11 @@ impl Scene {
                 });
             }
         }
-        let images = scene
-            .recipes
-            .iter()
-            .filter_map(|recipe| match &recipe.plan {
-                Some(Plan::Monitor(plan)) => plan.image.as_ref().map(PathBuf::from),
-                _ => None,
-            });
-        scene.monitor_images = images.filter(|image| image.is_file()).collect();
+        let monitors = scene.images().into_iter().filter_map(|(recipe, image)| {
+            let is_monitor = matches!(recipe.plan, Some(Plan::Monitor(_)));
+            (is_monitor && image.path.is_file()).then_some(image.path)
+        });
+        scene.monitor_images = monitors.collect();
         scene
     }
 
@@ -101,6 +99,16 @@ impl Scene {
     /// The variables that recipes may use.
     pub(super) fn variables(&self) -> Variables {
         library::variables(&self.shell.env, &self.site, &self.shell.home)
+    }
+
+    /// The images that recipes name, as far as that can be known.
+    pub(super) fn images(&self) -> Vec<(&Recipe, Image)> {
+        let Shell { env, home } = &self.shell;
+        let of = |plan: &Plan| Image::of(plan, env, &self.site, home);
+        let named = self.recipes.iter();
+        named
+            .filter_map(|recipe| Some((recipe, of(recipe.plan.as_ref()?)?)))
+            .collect()
     }
 
     /// What is said below the list.

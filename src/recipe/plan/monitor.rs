@@ -25,6 +25,7 @@ pub(super) fn plan(root: &Node) -> Option<MonitorPlan> {
             .and_then(Node::as_bool)
             .unwrap_or(true),
         image: text(root, "prometheus.image"),
+        source: text(root, "prometheus.source"),
         scrape_interval: prometheus("scrape_interval").and_then(Node::as_duration),
         retention: prometheus("retention_time")
             .and_then(Node::as_duration)

@@ -11,9 +11,19 @@ static TARGETS: &[Field] = &[
 
 static PROMETHEUS: &[Field] = &[
     Field::new("enabled", Type::Bool, "start Prometheus?").default("true"),
-    Field::new("image", Type::Text, "image of Prometheus")
-        .default("the prometheus on PATH")
-        .expanded(),
+    Field::new(
+        "image",
+        Type::Text,
+        "path of the image of Prometheus, or where it is pulled from",
+    )
+    .default("the prometheus on PATH")
+    .expanded(),
+    Field::new(
+        "source",
+        Type::Text,
+        "where the image is pulled from when it is missing",
+    )
+    .expanded(),
     Field::new("scrape_interval", SPAN, "interval of scrapes").default("2s in a stack, else 15s"),
     Field::new("retention_time", SPAN, "how long samples are kept").default("24h"),
     Field::new("port", Type::Port, "port of Prometheus").default("auto"),

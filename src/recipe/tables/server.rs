@@ -10,7 +10,7 @@ static CONTAINER: &[Field] = &[
     Field::new(
         "source",
         Type::Text,
-        "where the image is pulled from when it is missing",
+        "where the image is pulled from when it is missing: docker://…, oras://…, a file",
     )
     .expanded(),
     Field::new(

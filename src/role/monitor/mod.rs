@@ -8,7 +8,7 @@
 //! the stack (USR1) or from Slurm (TERM; then a bench that still measures is waited for, within the grace). Alone it
 //! also ends five minutes after its last live instance.
 //!
-//! What can fail: Prometheus is not there, or died twice (69, with whatever could be archived); the node has only
+//! What can fail: its image is broken or cannot be pulled (66); Prometheus is not there, or died twice (69, with whatever could be archived); the node has only
 //! network file systems (73); the archive cannot be written (73).
 
 mod end;
@@ -40,7 +40,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         tracing::info!("The recipe says prometheus.enabled: false; there is nothing to monitor");
         return Ok(Exit::Done);
     }
-    let mut monitor = setup::start(&config.plan, context, step).await?;
+    let mut monitor = setup::start(&config, context, step).await?;
     let end = match monitor.start_prometheus().await {
         Ok(()) => monitor.watch().await.unwrap_or_else(supervise::End::Failed),
         Err(error) => supervise::End::Lost(error),

@@ -6,21 +6,25 @@ use anyhow::Context as _;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use super::{metrics::Metrics, scope::Scope, supervise::Monitor, written};
+use super::{Config, metrics::Metrics, scope::Scope, supervise::Monitor, written};
 use crate::{
     api::client::Access,
+    apptainer::{
+        command,
+        image::{Image, State},
+    },
     disk::Medium,
-    exit::{Exit, OrExit as _},
+    exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
-    process::address::listening_address,
+    process::{address::listening_address, guard},
     prometheus::{
         config::{self, Scraping},
         folder::{LocalFolder, MEMORY_CAP},
-        process::{self, Binary, Options, choose_port},
+        process::{Binary, Options, choose_port},
     },
-    recipe::MonitorPlan,
+    recipe::Plan,
     registry::{Kind, Publication, Record},
-    role::{Context, StepNote},
+    role::{Context, StepNote, image},
     telemetry::{
         agent::{self, Agent, Serving},
         host,
@@ -35,15 +39,13 @@ const INTERVAL_ALONE: Duration = Duration::from_secs(15);
 
 /// Makes everything but Prometheus itself.
 pub(super) async fn start(
-    plan: &MonitorPlan,
+    config: &Config,
     context: &Context,
     step: StepNote,
 ) -> anyhow::Result<Monitor> {
+    let plan = &config.plan;
     let job = context.job.as_ref();
-    let binary = Binary::find(&context.env, plan.image.as_deref())
-        .or_exit(Exit::Unavailable, || {
-            "the monitor has no Prometheus".to_owned()
-        })?;
+    let binary = find(config, context, &step).await?;
     tracing::info!(%binary, image = plan.image, "Found Prometheus");
 
     let mut record = context.record(Kind::Monitor, &plan.service_name, &plan.name);
@@ -88,7 +90,7 @@ pub(super) async fn start(
         size: (folder.medium == Medium::Memory).then_some(MEMORY_CAP),
         log: context.run.log("prometheus"),
         visible: vec![scraping.key_file.clone()],
-        guard: job.is_none().then(process::guard).flatten(),
+        guard: job.is_none().then(guard::program).flatten(),
         access: Access::Basic(config::USER.to_owned(), password),
     };
 
@@ -143,6 +145,33 @@ pub(super) async fn start(
     monitor.write_targets()?;
     check_configuration(context, &monitor.parts.options.config).await;
     Ok(monitor)
+}
+
+/// Prometheus: the image that the recipe names where it is there, else the program on the `PATH`, else the image, from
+/// where the recipe says that it can be had.
+async fn find(config: &Config, context: &Context, step: &StepNote) -> Result<Binary, Failure> {
+    let env = &context.env;
+    let plan = Plan::Monitor(config.plan.clone());
+    let named = Image::of(&plan, env, &context.site, &context.home);
+    let missing = || "the monitor has no Prometheus".to_owned();
+    let Some(named) = named else {
+        return Binary::find(env, None).or_exit(Exit::Unavailable, missing);
+    };
+    if named.state()? == State::Missing {
+        match Binary::find(env, None) {
+            Ok(program) => {
+                tracing::info!(image = %named.path.display(), "The image of Prometheus is not there; taking the program on the PATH");
+                return Ok(program);
+            }
+            Err(error) if command::program(env, &context.site).is_none() => {
+                return Err(error).or_exit(Exit::Unavailable, missing);
+            }
+            Err(_) => {}
+        }
+    }
+    let facts = image::fetch(&named, &config.entry, context, step).await?;
+    image::sum(&named, &facts, context, step, &context.shutdown.drain);
+    Binary::find(env, Some(&named.path)).or_exit(Exit::Unavailable, missing)
 }
 
 fn put(folder: &LocalFolder, name: &str, text: &str) -> anyhow::Result<std::path::PathBuf> {

@@ -10,11 +10,11 @@ use std::{
 };
 
 use crate::{
-    apptainer::command,
+    apptainer::{command, image},
     engine::KeyBy,
     exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
-    process::{child::Spec, proof},
+    process::{child::Spec, guard, proof},
     recipe::Launch,
 };
 
@@ -82,28 +82,26 @@ pub(super) fn spec(parts: &Parts<'_>, port: u16) -> Result<(Spec, Option<Script>
             command::with_modules(argv, &parts.context.site)
         }
         Launch::Container(container) => {
-            let program = match command::find_program(&parts.context.env) {
-                Some(program) => program.display().to_string(),
-                // a module brings it, or the shell says that it is missing
-                None if !modules.is_empty() => "apptainer".to_owned(),
-                None => {
-                    let message = crate::apptainer::image::Error::NoProgram.to_string();
-                    return Err(Failure::new(Exit::NoInput, message));
-                }
-            };
+            let context = parts.context;
+            let program =
+                command::program(&context.env, &context.site).ok_or_else(image::no_program)?;
+            let mut container = container.clone();
+            if let Some(image) = &parts.image {
+                container.image.clone_from(&image.path);
+            }
             let arguments: Vec<String> = container
                 .args
                 .iter()
                 .map(|word| blanks.fill(word))
                 .collect();
             let files: Vec<PathBuf> = blanks.api_key_file.iter().cloned().collect();
-            let argv = command::exec(&program, container, &folder, &files, &arguments);
+            let argv = command::exec(&program, &container, &folder, &files, &arguments);
             command::with_modules(argv, &parts.context.site)
         }
     };
     let spec = Spec {
         argv: if parts.context.job.is_none() {
-            guarded(argv)
+            guard::guarded(argv)
         } else {
             argv
         },
@@ -218,14 +216,6 @@ fn login_shell(file: &str, text: &str, modules: &[String]) -> Vec<String> {
     argv.push(file.to_owned());
     argv.extend_from_slice(modules);
     argv
-}
-
-fn guarded(argv: Vec<String>) -> Vec<String> {
-    let mut all: Vec<String> = ["/proc/self/exe", "guard", "--"]
-        .map(str::to_owned)
-        .to_vec();
-    all.extend(argv);
-    all
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub struct Config {
 pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
     let step = StepNote::begin("server", &config.plan.name, context)?;
     nix::sys::prctl::set_child_subreaper(true)?;
-    let parts = setup::start(&config.plan, context, step).await?;
+    let parts = setup::start(&config, context, step).await?;
     let ended = serve(&parts).await;
     parts.leave();
     Ok(ended?)

@@ -8,15 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::client::Access,
-    apptainer::{command, image},
+    apptainer::image::Image,
     clock,
     engine::{self, Profile},
     exit::{Exit, Failure, OrExit as _},
     files,
     process::{address::listening_address, child::Ended, tree},
-    recipe::{Launch, ServerPlan},
+    recipe::{Plan, ServerPlan},
     registry::{Kind, Publication, Record, State},
-    role::{Context, StepNote},
+    role::{Context, StepNote, image},
+    run::RecipeEntry,
     shutdown::Cause,
     telemetry::{
         agent::{self, Agent, Serving, Upstream},
@@ -24,7 +25,7 @@ use crate::{
     },
 };
 
-use super::{engine::Engine, launch::Blanks, metrics::Shared};
+use super::{Config, engine::Engine, launch::Blanks, metrics::Shared};
 
 /// Lines of its log that an engine's death is told with.
 const LAST_LINES: usize = 20;
@@ -41,6 +42,9 @@ pub(super) struct Key {
 /// A server without its engine.
 pub(super) struct Parts<'a> {
     pub(super) plan: &'a ServerPlan,
+    /// The image that the engine is started from, where one is known.
+    pub(super) image: Option<Image>,
+    entry: &'a RecipeEntry,
     pub(super) context: &'a Context,
     pub(super) profile: &'static Profile,
     pub(super) instance: String,
@@ -58,10 +62,11 @@ pub(super) struct Parts<'a> {
 
 /// Makes everything but the engine.
 pub(super) async fn start<'a>(
-    plan: &'a ServerPlan,
+    config: &'a Config,
     context: &'a Context,
     step: StepNote,
 ) -> anyhow::Result<Parts<'a>> {
+    let plan = &config.plan;
     let job = context.job.as_ref();
     let mut record = context.record(Kind::Server, &plan.service_name, &plan.name);
     let instance = record.instance_id.clone();
@@ -114,8 +119,11 @@ pub(super) async fn start<'a>(
     })
     .serve(listener, &context.shutdown);
 
+    let whole = Plan::Server(plan.clone());
     let parts = Parts {
         plan,
+        image: Image::of(&whole, &context.env, &context.site, &context.home),
+        entry: &config.entry,
         context,
         profile: engine::profile(plan.engine),
         instance,
@@ -171,21 +179,13 @@ impl Parts<'_> {
             .map_or(Access::Open, |key| Access::Bearer(key.secret.clone()))
     }
 
-    /// Makes sure that the image is there.
+    /// Makes sure that the image is there and whole.
     pub(super) async fn fetch_image(&self) -> Result<(), Failure> {
-        let Launch::Container(container) = &self.plan.launch else {
-            return Ok(());
-        };
-        let program = command::find_program(&self.context.env);
-        let log = self.context.run.log("image");
-        image::ensure(
-            container,
-            program.as_deref(),
-            &log,
-            &self.context.shutdown.drain,
-        )
-        .await
-        .map_err(|error| Failure::new(error.exit(), error.to_string()))
+        if let Some(image) = &self.image {
+            let facts = image::fetch(image, self.entry, self.context, &self.step).await?;
+            image::sum(image, &facts, self.context, &self.step, &self.over);
+        }
+        Ok(())
     }
 
     /// A failure, unless the role was told to end meanwhile.
@@ -268,29 +268,8 @@ impl Parts<'_> {
                 facts.insert("model".to_owned(), model.into());
             }
         });
-        self.tell_image();
         tracing::info!(seconds, url = engine.base_url(), proof = ?engine.proof, "The engine is ready");
         Ok(())
-    }
-
-    /// Writes image and digest into the step file; the digest of a large image takes a while, and holds nobody up.
-    fn tell_image(&self) {
-        let Launch::Container(container) = &self.plan.launch else {
-            return;
-        };
-        let image = container.image.clone();
-        let (step, over) = (self.step.clone(), self.over.clone());
-        self.context.shutdown.tasks.spawn_blocking(move || {
-            let path = image.display().to_string();
-            step.add(|step| {
-                step.facts.insert("image".to_owned(), path.into());
-            });
-            if let Some(sum) = image::digest(&image, &over) {
-                step.add(|step| {
-                    step.facts.insert("image_sha256".to_owned(), sum.into());
-                });
-            }
-        });
     }
 
     /// The failure that an engine's end is.

@@ -118,6 +118,7 @@ impl Stack {
                 }],
                 enabled: true,
                 image: Some("docker://prom/prometheus:latest".to_owned()),
+                source: None,
                 scrape_interval: Some(Duration::from_millis(500)),
                 retention: Duration::from_hours(24),
                 port: PortChoice::Auto,
