@@ -5,6 +5,8 @@
 row() { # NAME JOB CODE PATTERN
   local code out error seconds
   code=$(wait_job "$2" 100)
+  # Slurm gives no code of the batch step in which the kernel's killer was
+  [ "$(job_state "$2")" != OUT_OF_MEMORY ] || code=oom
   out=$(output_of "$2")
   error=$(grep -a '^aif: ' "$out" | grep -v '^aif: run folder' || true)
   seconds=$(as_user sacct -X -n -P -o ElapsedRaw -j "$2")
@@ -61,9 +63,10 @@ end_strangers() { local held; for held in "${STRANGERS[@]}"; do exec {held}>&-; 
 # The engine's side: it ends too soon, it never answers, it hears no TERM, its port is somebody else's.
 TIMEOUT_engine_failures=200
 case_engine_failures() {
-  local silent slow mute deaf fixed hidden lost redrawn shared run port
+  local silent slow mute large larger deaf fixed hidden lost redrawn shared run port
   script_server tests-silent 'readiness: {timeout: 30s}' <<<'exit 0'
   script_server tests-slow 'readiness: {timeout: 6s}' <<<'echo "loading weights, shard 1 of 9"; exec sleep 300'
+  SERVICE=llamacpp script_server tests-large 'readiness: {timeout: 30s}' <<<'exec python3 -c "held = bytearray(2 << 30)"'
   SERVICE=llamacpp script_server tests-deaf 'auth: key' <<<"trap '' TERM; $ENGINE & wait"
   gates
   script_server tests-fixed 'ports: [18501]' <<<"$ENGINE"
@@ -77,6 +80,8 @@ case_engine_failures() {
   silent=$(server_job tests-silent)
   slow=$(server_job tests-slow)
   mute=$(submit jobs/llamacpp-stack.sh --set server:service.readiness.path=/never --set server:service.readiness.timeout=8s)
+  large=$(submit --mem=800M "$(stack_job tests-large)")
+  larger=$(server_job tests-large --mem=800M)
   deaf=$(submit --export=ALL,AIF_GRACE_SECONDS=6 "$(stack_job tests-deaf)" --set workload.duration_seconds=5)
   fixed=$(server_job tests-fixed -w node1)
   hidden=$(server_job tests-hidden -w node1)
@@ -101,6 +106,14 @@ case_engine_failures() {
   row slow "$slow" 69 'not ready within 6(\.0)? s .*readiness\.timeout'
   assert_contains "$(output_of "$slow")" 'loading weights, shard 1 of 9'
   row mute "$mute" 69 'not ready within 8(\.0)? s .*/never answers (404|503)'
+  # where the machine has the controller by which Slurm limits memory; elsewhere these engines get what they want, and end
+  if on_node node1 grep -q '^ConstrainRAMSpace=yes' /etc/slurm/cgroup.conf; then
+    row large "$large" 69 '\(exit 69\).* an out-of-memory kill.*ask for more memory \(--mem'
+    row larger "$larger" oom 'an out-of-memory kill.*ask for more memory \(--mem'
+  else
+    row large "$large" 69 'exit code 0'
+    row larger "$larger" 69 'exit code 0'
+  fi
   row fixed "$fixed" 69 "port 18501 .*process $first \(python3\) of user $CLUSTER_USER"
   row hidden "$hidden" 69 "port 18502 .*process of user root"
   row lost "$lost" 69 "port 18503 .*process $third \(python3\) of user $CLUSTER_USER"

@@ -115,7 +115,7 @@ impl Engine {
             .or_exit(Exit::Unavailable, || {
                 "the engine cannot be started".to_owned()
             })?;
-        parts.shared.started(child.pid());
+        parts.started(child.pid());
         tracing::info!(pid = child.pid(), port, log = %spec.log.display(), "Started the engine");
         // not for everybody's log: a recipe may hold what its author should not have written there
         tracing::debug!(argv = ?spec.argv, "The engine's command line");

@@ -1,6 +1,13 @@
 //! All that a server makes before its engine starts: step file, key, agent, record; and how it tells what changes.
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
@@ -20,7 +27,7 @@ use crate::{
     shutdown::Cause,
     telemetry::{
         agent::{self, Agent, Serving, Upstream},
-        host,
+        cgroup, host,
     },
 };
 
@@ -28,6 +35,9 @@ use super::{engine::Engine, launch::Blanks, metrics::Shared};
 
 /// Lines of its log that an engine's death is told with.
 const LAST_LINES: usize = 20;
+
+/// What the kernel's killer does says nothing in any log.
+const OUT_OF_MEMORY: &str = "the job's cgroup counted an out-of-memory kill meanwhile: ask for more memory (--mem, or orchestration.resources.memory_gb)";
 
 /// Ended children that the engine lost are taken away this often.
 const REAPING: std::time::Duration = std::time::Duration::from_secs(10);
@@ -51,6 +61,8 @@ pub(super) struct Parts<'a> {
     pub(super) caches: PathBuf,
     pub(super) shared: Shared,
     pub(super) publication: Publication,
+    /// Kills for want of memory that were counted when the engine was started.
+    kills_before: AtomicU64,
     step: StepNote,
     agent: Serving,
     over: CancellationToken,
@@ -122,6 +134,7 @@ pub(super) async fn start<'a>(
         key,
         shared,
         publication,
+        kills_before: AtomicU64::default(),
         step,
         agent,
         over: CancellationToken::new(),
@@ -293,6 +306,17 @@ impl Parts<'_> {
         });
     }
 
+    /// An engine was started.
+    pub(super) fn started(&self, child: u32) {
+        self.kills_before.store(self.kills(), Ordering::Relaxed);
+        self.shared.started(child);
+    }
+
+    fn kills(&self) -> u64 {
+        let job = self.context.job.as_ref();
+        cgroup::oom_kills(job.map(|job| job.job_id.as_str())).unwrap_or_default()
+    }
+
     /// The failure that an engine's end is.
     pub(super) fn death(&self, what: &str, how: Ended) -> Failure {
         self.failure(&format!("{what}: {how}"))
@@ -302,7 +326,11 @@ impl Parts<'_> {
     pub(super) fn failure(&self, what: &str) -> Failure {
         let lines = files::tail(&self.log, LAST_LINES);
         let mut message = what.to_owned();
-        if let Some(hint) = self.profile.hint(&lines) {
+        let killed = self.kills() > self.kills_before.load(Ordering::Relaxed);
+        if let Some(hint) = killed
+            .then_some(OUT_OF_MEMORY)
+            .or_else(|| self.profile.hint(&lines))
+        {
             message.push_str("; ");
             message.push_str(hint);
         }

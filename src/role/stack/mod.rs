@@ -189,7 +189,7 @@ impl Stack<'_> {
             () = shutdown.stop.cancelled() => None,
         };
         if let Some(code) = within {
-            return code;
+            return wait::own_code(code, &role.name, &self.context.run);
         }
         self.problem(format!(
             "the {} did not end within {:.0} s and was killed",
