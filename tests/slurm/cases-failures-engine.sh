@@ -79,10 +79,10 @@ case_engine_failures() {
   stranger node1 root 18502; local second=$STRANGER
   silent=$(server_job tests-silent)
   slow=$(server_job tests-slow)
-  mute=$(submit jobs/llamacpp-stack.sh --set server:service.readiness.path=/never --set server:service.readiness.timeout=8s)
-  large=$(submit --mem=800M "$(stack_job tests-large)")
+  mute=$(submit -p all jobs/llamacpp-stack.sh --set server:service.readiness.path=/never --set server:service.readiness.timeout=8s)
+  large=$(submit -p all --mem=800M "$(stack_job tests-large)")
   larger=$(server_job tests-large --mem=800M)
-  deaf=$(submit --export=ALL,AIF_GRACE_SECONDS=6 "$(stack_job tests-deaf)" --set workload.duration_seconds=5)
+  deaf=$(submit -p all --export=ALL,AIF_GRACE_SECONDS=6 "$(stack_job tests-deaf)" --set workload.duration_seconds=5)
   fixed=$(server_job tests-fixed -w node1)
   hidden=$(server_job tests-hidden -w node1)
   lost=$(server_job tests-lost -w node2)
@@ -135,5 +135,106 @@ case_engine_failures() {
   run=$(run_of "$deaf")
   assert_json "$run/manifest.json" .state '"complete"'
   assert_contains "$run/logs/server.log" 'did not end within its grace; killing it'
+  assert_clean
+}
+
+# A bench that lasts until somebody dies, with a checkpoint of its results after 10 s.
+LASTING=(--set workload.duration_seconds=600 --set workload.concurrent_users=1)
+stack_run() { find "$T/results" -mindepth 1 -maxdepth 1 -name "*-$1"; }
+loads() { wait_until 90 "the bench of job $1 to send" bash -c "jq -e '.ready_at' '$T'/results/*-$1/steps/bench-$BENCH.json"; }
+# the process of a role, of which its step file tells, or of a program
+role_pid() { jq -r .pid "$T"/results/*-"$1"/steps/"$2".json; } # JOB STEP
+pid_in_job() { # JOB PROGRAM [WORD]: the first one of this job, with WORD among its arguments
+  on_node "$(job_field "$1" BatchHost)" bash -c 'for pid in $(pgrep -u "$1" -x "$2"); do
+    ! grep -q "/job_$3/" /proc/$pid/cgroup || ! tr "\0" "\n" </proc/$pid/cmdline | grep -q "^$4" || { echo $pid; exit; }
+  done; exit 1' pid "$CLUSTER_USER" "$2" "$1" "${3:-}"
+}
+kill9() { on_node "$(job_field "$1" BatchHost)" kill -KILL "$2"; } # JOB PID
+kept() { # NAME RUN COMPLETENESS : what was measured until then is there
+  assert_file "$2/manifest.json" "$2/report.html" "$2/bench/$BENCH/results.json"
+  jq -c --arg row "$1" '{row: $row, successes, completeness, validity}' "$2/bench/$BENCH/results.json"
+  assert_json "$2/bench/$BENCH/results.json" '[.successes > 0, .completeness]' "[true,\"$3\"]"
+}
+
+# The processes of a run are killed in the middle of its bench, each in a job of its own.
+TIMEOUT_role_failures=240
+case_role_failures() {
+  local engine restarted server srun bench monitor prometheus job results
+  engine=$(submit -p all jobs/llamacpp-stack.sh "${LASTING[@]}")
+  restarted=$(submit -p all jobs/llamacpp-stack.sh --set server:service.restart.max=1 --set server:service.restart.backoff=1s --set workload.duration_seconds=30 --set workload.concurrent_users=1)
+  server=$(submit -p all jobs/llamacpp-stack.sh "${LASTING[@]}")
+  srun=$(submit -p all jobs/llamacpp-stack.sh "${LASTING[@]}")
+  bench=$(submit -p all jobs/llamacpp-stack.sh "${LASTING[@]}")
+  monitor=$(submit -p all jobs/llamacpp-stack.sh --set workload.duration_seconds=30 --set workload.concurrent_users=1)
+  prometheus=$(submit -p all jobs/llamacpp-stack.sh --set workload.duration_seconds=30 --set workload.concurrent_users=1)
+  for job in "$restarted" "$monitor" "$prometheus" "$engine" "$server" "$srun" "$bench"; do loads "$job"; done
+  sleep 12
+  kill9 "$restarted" "$(pid_in_job "$restarted" llama-server)"
+  kill9 "$monitor" "$(role_pid "$monitor" monitor)"
+  kill9 "$prometheus" "$(pid_in_job "$prometheus" prometheus)"
+  kill9 "$engine" "$(pid_in_job "$engine" llama-server)"
+  kill9 "$server" "$(role_pid "$server" server)"
+  kill9 "$srun" "$(pid_in_job "$srun" srun server$)"
+  kill9 "$bench" "$(role_pid "$bench" "bench-$BENCH")"
+
+
+  row engine "$engine" 69 'the engine ended after it was ready: exit code 137 \(SIGKILL\)'
+  row server "$server" 69 'the server ended while a bench was running \(exit 137\).* Killed'
+  row srun "$srun" 69 'the server ended while a bench was running \(exit 137\).* see .*server\.log'
+  row bench "$bench" 69 "bench-$BENCH ended with exit 137: .* Killed"
+  row restarted "$restarted" 0 ''
+  row monitor "$monitor" 0 'the monitor ended by itself \(exit 137\): .* Killed'
+  row prometheus "$prometheus" 0 ''
+
+  for job in engine server srun; do kept "$job" "$(stack_run "${!job}")" interrupted; done
+  kept bench "$(stack_run "$bench")" running
+  for job in restarted monitor prometheus; do kept "$job" "$(stack_run "${!job}")" complete; done
+  # an engine that is started again is found where it was, and a result says what it went through
+  results=$(stack_run "$restarted")/bench/$BENCH/results.json
+  assert_number "successes with a restart" "$(jq .successes "$results")" ">" "$(jq .successes "$(stack_run "$engine")/bench/$BENCH/results.json")"
+  assert_json "$results" '.validity.reasons | any(test("started again"))' true
+  assert_json "$(stack_run "$restarted")/steps/server.json" .facts.restarts 1
+  assert_json "$(stack_run "$monitor")/bench/$BENCH/results.json" '.validity.reasons | any(test("monitor was lost"))' true
+  assert_contains "$(stack_run "$prometheus")/logs/monitor.log" 'Prometheus ended; starting it again'
+  for job in engine restarted server bench monitor prometheus; do
+    assert_archived "$(stack_run "${!job}")" 'count(last_over_time({__name__=~"llamacpp:.*"}[1h]))'
+  done
+  # also of what was killed there is no record, no key and no file: the stack has cleared them away
+  assert_clean
+}
+
+# A service that never comes, and one that two jobs serve.
+TIMEOUT_service_failures=200
+case_service_failures() {
+  local first second nowhere lonely several by_job by_instance instance out=$LOGS/services.json short=(--set workload.duration_seconds=4)
+  derive servers "$SERVER" tests-twin -e 's/^service_name: .*/service_name: tests-twin/'
+  derive clients "$BENCH" tests-twin-bench -e 's/^service_name: .*/service_name: tests-twin/'
+  derive clients "$BENCH" tests-nowhere -e 's/^service_name: .*/service_name: tests-twins/'
+  derive monitors "$MONITOR" tests-lonely -e 's/^service_name: .*/service_name: tests-twins/'
+  first=$(server_job tests-twin -w node1)
+  second=$(server_job tests-twin -w node2)
+  as_user bin/aif wait tests-twin --job "$first" --timeout 60s
+  as_user bin/aif wait tests-twin --job "$second" --timeout 60s
+  as_user bin/aif services --json >"$out"
+  instance=$(jq -r --arg job "$second" '.[].record | select(.job_id == $job).instance_id' "$out")
+
+  lonely=$(submit -p all -w node4 jobs/monitor.sh tests-lonely)
+  nowhere=$(submit -p all -w node3 jobs/bench.sh tests-nowhere --wait 4s)
+  several=$(submit -p all -w node3 jobs/bench.sh tests-twin-bench --wait 4s)
+  by_job=$(submit -p all -w node3 jobs/bench.sh tests-twin-bench --job "$first" "${short[@]}")
+  by_instance=$(submit -p all -w node3 jobs/bench.sh tests-twin-bench --instance "$instance" "${short[@]}")
+  row nowhere "$nowhere" 69 'service tests-twins after 4.* it is not registered, but tests-twin: '
+  row several "$several" 69 "several jobs serve tests-twin: $first \(server-$first.* on node1\), $second \($instance on node2\); choose one with --job"
+  row by_job "$by_job" 0 ''
+  row by_instance "$by_instance" 0 ''
+  assert_json "$T"/results/*-bench-"$by_job".*/bench/tests-twin-bench/results.json .target.nodes '["node1"]'
+  assert_json "$T"/results/*-bench-"$by_instance".*/bench/tests-twin-bench/results.json .target.nodes '["node2"]'
+
+  wait_until 30 "the monitor's Prometheus" bash -c "jq -e .ready_at '$T'/results/*-monitor-$lonely.*/steps/monitor.json"
+  as_user bin/aif stop --job "$lonely"
+  row lonely "$lonely" 69 'no server of service tests-twins .* tests-twin'
+  as_user bin/aif stop tests-twin
+  row first "$first" 0 ''
+  row second "$second" 0 ''
   assert_clean
 }

@@ -20,7 +20,7 @@ use crate::{
     },
     recipe::MonitorPlan,
     registry::{Kind, Publication, Record},
-    role::{Context, StepNote},
+    role::{Context, LOCAL_FILES, StepNote},
     telemetry::{
         agent::{self, Agent, Serving},
         host,
@@ -101,6 +101,7 @@ pub(super) async fn start(
     record.endpoints.api = Some(format!("http://{}:{}", record.address, port.number));
     record.auth.key_file = Some(password_file.display().to_string());
     step.facts([
+        (LOCAL_FILES, [folder.path().display().to_string()].into()),
         ("prometheus", binary.to_string().into()),
         ("address", record.address.clone().into()),
         ("port", port.number.into()),

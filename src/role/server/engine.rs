@@ -224,7 +224,10 @@ impl Engine {
 
 fn choose_ports(parts: &Parts<'_>, lost: &[u16]) -> Result<Vec<u16>, Failure> {
     let mut ports: Vec<u16> = Vec::new();
-    for choice in &parts.plan.ports {
+    let before = parts.publication.record().ports;
+    for (index, choice) in parts.plan.ports.iter().enumerate() {
+        // an engine that is started again is looked for where it was
+        let same = before.get(index).copied();
         let port = match *choice {
             PortChoice::Fixed(port) if port::is_free(port) => port,
             PortChoice::Fixed(port) => {
@@ -234,6 +237,12 @@ fn choose_ports(parts: &Parts<'_>, lost: &[u16]) -> Result<Vec<u16>, Failure> {
                 );
                 let message = format!("port {port} of the recipe is taken: {holder}; {MEND}");
                 return Err(Failure::new(Exit::Unavailable, message));
+            }
+            PortChoice::Auto
+                if let Some(port) =
+                    same.filter(|port| !lost.contains(port) && port::is_free(*port)) =>
+            {
+                port
             }
             PortChoice::Auto => {
                 let without = [ports.as_slice(), lost].concat();

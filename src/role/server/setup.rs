@@ -23,7 +23,7 @@ use crate::{
     process::{address::listening_address, child::Ended, tree},
     recipe::{Launch, ServerPlan},
     registry::{Kind, Publication, Record, State},
-    role::{Context, StepNote},
+    role::{Context, LOCAL_FILES, StepNote},
     shutdown::Cause,
     telemetry::{
         agent::{self, Agent, Serving, Upstream},
@@ -144,7 +144,9 @@ pub(super) async fn start<'a>(
     parts.reap_adopted();
     let log = parts.log.strip_prefix(&parts.context.run.path);
     let log = log.unwrap_or(&parts.log).display().to_string();
+    let files = [parts.caches.clone(), parts.script()].map(|path| path.display().to_string());
     parts.step.facts([
+        (LOCAL_FILES, files.into()),
         ("engine_log", log.into()),
         ("engine", parts.plan.engine.name().into()),
         ("instance_id", parts.instance.as_str().into()),
@@ -162,6 +164,12 @@ impl Parts<'_> {
     pub(super) fn folder(&self) -> PathBuf {
         let folder = self.context.home.join(&self.plan.working_dir);
         std::path::absolute(&folder).unwrap_or(folder)
+    }
+
+    /// The file of the recipe's command, on the node's own disk.
+    pub(super) fn script(&self) -> PathBuf {
+        let folder = self.context.site.local_folder(&self.context.env);
+        folder.join(format!("aif-{}.sh", self.instance))
     }
 
     /// What is filled into arguments for this port.
@@ -219,6 +227,7 @@ impl Parts<'_> {
     /// The engine was lost, and is started again.
     pub(super) fn lost(&self, restarts: u32) {
         self.shared.lost(restarts);
+        self.step.facts([("restarts", restarts.into())]);
         self.shared.state(State::Starting);
         self.update(|record| {
             record.state = State::Starting;
