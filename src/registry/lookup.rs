@@ -200,7 +200,7 @@ fn choose(seen: &[Seen], scope: &Scope, wanted: &Wanted, now: Timestamp) -> Choi
         }
     }
     match groups.len() {
-        0 if candidates.is_empty() => Choice::NotYet(others(seen, wanted)),
+        0 if candidates.is_empty() => Choice::NotYet(others(seen, &wanted.service)),
         0 => Choice::NotYet(describe(&candidates, &in_reach, now)),
         1 => Choice::These(groups.into_values().flatten().cloned().collect()),
         _ => Choice::Several(list(&groups)),
@@ -254,14 +254,14 @@ fn ends_soon(record: &Record, now: Timestamp) -> bool {
 }
 
 /// What is there where nothing of the service is: its name may be another, or the instance that is asked for.
-fn others(seen: &[Seen], wanted: &Wanted) -> String {
+pub fn others(seen: &[Seen], service: &str) -> String {
     let names: BTreeSet<&str> = seen
         .iter()
         .filter(|seen| matches!(seen.record.kind, Kind::Server | Kind::Static))
         .filter(|seen| seen.liveness != Liveness::Dead)
         .map(|seen| seen.record.service_name.as_str())
         .collect();
-    if names.contains(wanted.service.as_str()) {
+    if names.contains(service) {
         return "that job or instance is not registered; `aif services` lists what is".to_owned();
     }
     if names.is_empty() {

@@ -159,26 +159,32 @@ kept() { # NAME RUN COMPLETENESS : what was measured until then is there
 # The processes of a run are killed in the middle of its bench, each in a job of its own.
 TIMEOUT_role_failures=240
 case_role_failures() {
-  local engine restarted server srun bench monitor prometheus job results
+  local engine restarted server srun bench monitor prometheus job results t0
   engine=$(submit -p all jobs/llamacpp-stack.sh "${LASTING[@]}")
-  restarted=$(submit -p all jobs/llamacpp-stack.sh --set server:service.restart.max=1 --set server:service.restart.backoff=1s --set workload.duration_seconds=30 --set workload.concurrent_users=1)
+  restarted=$(submit -p all jobs/llamacpp-stack.sh --set server:service.restart.max=1 --set server:service.restart.backoff=1s --set workload.duration_seconds=40 --set workload.concurrent_users=1)
   server=$(submit -p all jobs/llamacpp-stack.sh "${LASTING[@]}")
   srun=$(submit -p all jobs/llamacpp-stack.sh "${LASTING[@]}")
   bench=$(submit -p all jobs/llamacpp-stack.sh "${LASTING[@]}")
-  monitor=$(submit -p all jobs/llamacpp-stack.sh --set workload.duration_seconds=30 --set workload.concurrent_users=1)
-  prometheus=$(submit -p all jobs/llamacpp-stack.sh --set workload.duration_seconds=30 --set workload.concurrent_users=1)
+  monitor=$(submit -p all jobs/llamacpp-stack.sh --set workload.duration_seconds=40 --set workload.concurrent_users=1)
+  prometheus=$(submit -p all jobs/llamacpp-stack.sh --set workload.duration_seconds=40 --set workload.concurrent_users=1)
   for job in "$restarted" "$monitor" "$prometheus" "$engine" "$server" "$srun" "$bench"; do loads "$job"; done
-  sleep 12
-  kill9 "$restarted" "$(pid_in_job "$restarted" llama-server)"
-  kill9 "$monitor" "$(role_pid "$monitor" monitor)"
-  kill9 "$prometheus" "$(pid_in_job "$prometheus" prometheus)"
-  kill9 "$engine" "$(pid_in_job "$engine" llama-server)"
-  kill9 "$server" "$(role_pid "$server" server)"
-  kill9 "$srun" "$(pid_in_job "$srun" srun server$)"
-  kill9 "$bench" "$(role_pid "$bench" "bench-$BENCH")"
-
+  (umask 077; awk 1 "$REGISTRY/scrape.key" "$REGISTRY"/.keys/* >"$LOGS/secrets")
+  assert_number "keys" "$(grep -c . "$LOGS/secrets")" ">=" 15
+  for job in "$restarted" "$monitor" "$prometheus" "$engine" "$server" "$srun" "$bench"; do
+    wait_until 60 "successes of job $job" bash -c "jq -e '.successes > 0' '$T'/results/*-$job/bench/$BENCH/results.json"
+    case $job in
+      "$restarted") kill9 "$job" "$(pid_in_job "$job" llama-server)" ;;
+      "$monitor") kill9 "$job" "$(role_pid "$job" monitor)" ;;
+      "$prometheus") kill9 "$job" "$(pid_in_job "$job" prometheus)" ;;
+      "$engine") kill9 "$job" "$(pid_in_job "$job" llama-server)"; t0=$SECONDS ;;
+      "$server") kill9 "$job" "$(role_pid "$job" server)" ;;
+      "$srun") kill9 "$job" "$(pid_in_job "$job" srun server$)" ;;
+      "$bench") kill9 "$job" "$(role_pid "$job" "bench-$BENCH")" ;;
+    esac
+  done
 
   row engine "$engine" 69 'the engine ended after it was ready: exit code 137 \(SIGKILL\)'
+  assert_number "seconds from the engine's end to the job's" $((SECONDS - t0)) "<" 20
   row server "$server" 69 'the server ended while a bench was running \(exit 137\).* Killed'
   row srun "$srun" 69 'the server ended while a bench was running \(exit 137\).* see .*server\.log'
   row bench "$bench" 69 "bench-$BENCH ended with exit 137: .* Killed"
@@ -199,6 +205,8 @@ case_role_failures() {
   for job in engine restarted server bench monitor prometheus; do
     assert_archived "$(stack_run "${!job}")" 'count(last_over_time({__name__=~"llamacpp:.*"}[1h]))'
   done
+  ! grep -rlF -f "$LOGS/secrets" "$T/results" "$T"/*.out || fail "a key is in these files"
+  rm "$LOGS/secrets"
   # also of what was killed there is no record, no key and no file: the stack has cleared them away
   assert_clean
 }
