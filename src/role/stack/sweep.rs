@@ -115,7 +115,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (folder, file) = (root.path().join("aif-1"), root.path().join("aif-2"));
         fs::create_dir_all(folder.join("data")).unwrap();
-        fs::write(&file, "x").unwrap();
+        fs::File::create(&file).unwrap();
         for path in [&folder, &file, &file] {
             remove(path);
             assert!(!path.exists());
