@@ -28,7 +28,8 @@
 #     mount  own /tmp, /run, /dev/shm and /var/spool/slurmd (node-local). /home and
 #            the folders of AIF_CLUSTER_SHARED are shared by all machines and with the
 #            host (what a site's parallel file system gives).
-#     cgroup (v1 freezer) own subtree, so proctrack/cgroup works per node.
+#     cgroup (v1 freezer) own subtree, so proctrack/cgroup works per node; where this machine has the v1
+#            memory controller that too, and a job has no more memory than it asked for.
 #   The head runs munged, mariadbd, slurmdbd and slurmctld; a node runs munged and slurmd.
 #   Nothing is started through systemd or init scripts. Nothing is installed on the host
 #   but mmdebstrap and iproute2: all else is in a Debian root of its own.
@@ -75,8 +76,10 @@ LOG=$BASE/log
 DEV=$BASE/dev
 LOCAL=$BASE/local                                # the machines' own disks
 MADE_NETNS=/run/aif-cluster.made-netns           # the folder of the names of networks is ours to remove
-FREEZER=$RUN/freezer
+CGROUP=$RUN/cgroup                               # where our own mounts of the controllers are
 
+controllers() { awk '$4 == 1 && ($1 == "freezer" || ($1 == "memory" && $2 != 0)) { print $1 }' /proc/cgroups; }
+limits_memory() { controllers | grep -qx memory; }
 machines() { echo head; seq -f 'node%g' 1 "$NODES"; }
 address()  { if [ "$1" = head ]; then echo $NET.10; else echo $NET.$((10 + ${1#node})); fi; }
 
@@ -205,7 +208,7 @@ DefMemPerCPU=500
 ProctrackType=proctrack/cgroup
 # so that a job is bound to its CPUs as on a site. Where a job's CPUs are more than the machine
 # has (16 claimed, 2 real), Slurm leaves it on all real ones.
-TaskPlugin=task/affinity
+TaskPlugin=task/affinity$(! limits_memory || echo ,task/cgroup)
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=2
 GresTypes=gpu
@@ -252,7 +255,7 @@ CONF
 CgroupPlugin=cgroup/v1
 CgroupMountpoint=/sys/fs/cgroup
 ConstrainCores=no
-ConstrainRAMSpace=no
+ConstrainRAMSpace=$(if limits_memory; then echo yes; else echo no; fi)
 CONF
 
   cat >"$CONF/slurmdbd.conf" <<CONF
@@ -292,7 +295,7 @@ cmd_install() {
   require_root install
   refuse_other_slurm
   require_debian "On a machine with a Slurm of its own no cluster is needed; without one, jobs/quickstart.sh --local runs the same as plain processes."
-  awk '$1 == "freezer" && $4 == 1 { ok = 1 } END { exit !ok }' /proc/cgroups ||
+  controllers | grep -qx freezer ||
     die $EX_UNAVAILABLE "this kernel has no freezer cgroup, by which the nodes' Slurm keeps track of processes"
   lock
   mkdir -p "$LOG"
@@ -346,34 +349,42 @@ net_down() {
 
 # The host may have the freezer mounted anywhere, or, being all cgroup v2, nowhere: a mount
 # of our own is the same hierarchy either way.
-freezer_up() {
-  mountpoint -q "$FREEZER" && return 0
-  mkdir -p "$FREEZER"
-  mount -t cgroup -o freezer aif-cluster "$FREEZER" || die $EX_UNAVAILABLE "cannot mount the freezer cgroup"
+cgroups_up() {
+  local c; for c in $(controllers); do
+    mountpoint -q "$CGROUP/$c" && continue
+    mkdir -p "$CGROUP/$c"
+    mount -t cgroup -o "$c" aif-cluster "$CGROUP/$c" || die $EX_UNAVAILABLE "cannot mount the $c cgroup"
+  done
 }
 
-freezer_down() {
-  mountpoint -q "$FREEZER" || return 0
-  local dir=$FREEZER/aif-cluster-$CLUSTER_NAME
-  for _ in $(seq 50); do
-    [ -d "$dir" ] || break
-    find "$dir" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1
+cgroups_down() {
+  local c dir; for c in $(controllers); do
+    mountpoint -q "$CGROUP/$c" || continue
+    dir=$CGROUP/$c/aif-cluster-$CLUSTER_NAME
+    for _ in $(seq 50); do
+      [ -d "$dir" ] || break
+      find "$dir" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1
+    done
+    [ ! -d "$dir" ] || say "warning: $dir still holds processes: $(find "$dir" -name cgroup.procs -exec cat {} + | tr '\n' ' ')"
+    umount "$CGROUP/$c"
   done
-  [ ! -d "$dir" ] || say "warning: $dir still holds processes: $(find "$dir" -name cgroup.procs -exec cat {} + | tr '\n' ' ')"
-  umount "$FREEZER"
 }
 
 # Boot one machine: enter its network, make the other namespaces, run machine_init.
 boot() {
-  local m=$1 child pid variable environment=()
+  local m=$1 c child pid variable environment=() groups=()
   init_pid "$m" >/dev/null && return 0
   net_attach "$m"
   # a machine gets no environment but the cluster's own settings
   for variable in "${!AIF_CLUSTER_@}"; do environment+=("$variable=${!variable}"); done
+  for c in $(controllers); do
+    mkdir -p "$CGROUP/$c/aif-cluster-$CLUSTER_NAME/$m"
+    groups+=("$CGROUP/$c/aif-cluster-$CLUSTER_NAME/$m/cgroup.procs")
+  done
+  # nothing in here may start a process: the first one that is seen is taken for the machine's init
   (
     exec 9>&-
-    mkdir -p "$FREEZER/aif-cluster-$CLUSTER_NAME/$m"
-    echo "$BASHPID" >"$FREEZER/aif-cluster-$CLUSTER_NAME/$m/cgroup.procs"
+    for c in "${groups[@]}"; do echo "$BASHPID" >"$c"; done
     exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 "${environment[@]}" \
       setsid nsenter --net="/run/netns/$NETNS-$m" \
       unshare --uts --ipc --pid --mount --cgroup --fork --kill-child \
@@ -394,7 +405,7 @@ boot() {
 
 # First process (pid 1) of a machine. Runs inside all of its namespaces.
 machine_init() {
-  local m=$1 dir
+  local m=$1 c dir
   mount --make-rprivate /
   hostname "$m"
   # the machine's disk is empty after a power cut: nothing of an earlier boot is mistaken for a leak
@@ -415,7 +426,7 @@ machine_init() {
   mount -t proc proc /proc
   umount -l /mnt
   mount -t sysfs sysfs /sys; mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
-  mkdir /sys/fs/cgroup/freezer; mount -t cgroup -o freezer cgroup /sys/fs/cgroup/freezer
+  for c in $(controllers); do mkdir "/sys/fs/cgroup/$c"; mount -t cgroup -o "$c" cgroup "/sys/fs/cgroup/$c"; done
   mount -t tmpfs -o mode=1777 tmpfs /dev/shm
   mkdir -p /var/spool/slurmd; mount -t tmpfs -o mode=755 tmpfs /var/spool/slurmd
   mount --bind "$DEV/fuse" /dev/fuse
@@ -475,7 +486,7 @@ cmd_start() {
     die $EX_UNAVAILABLE "the $(cat "$RUN/flavor") cluster is up: stop it first"
   fi
   mkdir -p "$RUN"; echo "$CLUSTER_FLAVOR" >"$RUN/flavor"
-  freezer_up
+  cgroups_up
   net_up
   for m in $(machines); do boot "$m"; done
   for _ in $(seq 300); do
@@ -523,7 +534,7 @@ cmd_stop() {
   for m in $(machines | tac); do [ "$m" = head ] || halt "$m" KILL; done
   halt head TERM
   net_down
-  freezer_down
+  cgroups_down
   rm -rf "$RUN" "$LOCAL"
   say "stopped"
 }

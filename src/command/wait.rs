@@ -38,7 +38,7 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
         Failure::new(Exit::Usage, message)
     })?;
     let store = shell.store()?;
-    let scope = Scope::new(shell.job().as_ref(), None);
+    let scope = Scope::new(shell.job().as_ref(), None, &shell.site()?.clusters);
     let wanted = Wanted {
         service: args.service,
         job: args.job,

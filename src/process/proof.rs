@@ -55,6 +55,8 @@ pub enum Verdict {
     Weak,
     /// Somebody else listens there.
     Stranger(Holder),
+    /// Somebody else listens there beside us (`SO_REUSEPORT`): the kernel chooses who is asked.
+    Shared(Holder),
 }
 
 /// Whom we count as ours.
@@ -76,16 +78,23 @@ pub fn prove(port: u16, ours: &Ours<'_>) -> Verdict {
     let holders = holders(&inodes);
     let family = family(ours);
     let own_user = nix::unistd::geteuid().as_raw();
-    let mut verdict = Verdict::Strong;
+    let (mut seen, mut hidden, mut foreign) = (false, false, None);
     for socket in &sockets {
         match holders.get(&socket.inode) {
-            Some(pids) if pids.iter().any(|pid| is_ours(*pid, &family, ours.mark)) => {}
-            Some(pids) => return Verdict::Stranger(stranger(pids.first().copied(), socket.uid)),
-            None if socket.uid == own_user => verdict = Verdict::Weak,
-            None => return Verdict::Stranger(stranger(None, socket.uid)),
+            Some(pids) if pids.iter().any(|pid| is_ours(*pid, &family, ours.mark)) => seen = true,
+            None if socket.uid == own_user => hidden = true,
+            pids => {
+                let pid = pids.and_then(|pids| pids.first()).copied();
+                foreign = Some(stranger(pid, socket.uid));
+            }
         }
     }
-    verdict
+    match foreign {
+        Some(holder) if seen => Verdict::Shared(holder),
+        Some(holder) => Verdict::Stranger(holder),
+        None if hidden => Verdict::Weak,
+        None => Verdict::Strong,
+    }
 }
 
 /// Who listens on this port; `None`: nobody.
@@ -185,7 +194,10 @@ fn stranger(pid: Option<u32>, user: u32) -> Holder {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::{
+        net::TcpListener,
+        os::fd::{AsRawFd as _, OwnedFd},
+    };
 
     use super::*;
 
@@ -212,6 +224,53 @@ mod tests {
         assert!(holder.to_string().starts_with(&format!("process {own} (")));
         drop(listener);
         assert_eq!(prove(port, &ours), Verdict::Nobody);
+    }
+
+    #[test]
+    fn a_port_that_is_shared_with_a_stranger_is_not_ours() {
+        let (own, port) = shared_listener(0);
+        let (other, _) = shared_listener(port);
+        // it holds the one as its standard input, and we the other
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .stdin(OwnedFd::from(other))
+            .spawn()
+            .unwrap();
+        let ours = Ours {
+            child: child.id(),
+            mark: "none",
+        };
+        let shared = prove(port, &ours);
+        drop(own);
+        let alone = prove(port, &ours);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let Verdict::Shared(holder) = shared else {
+            panic!("a stranger beside us was not seen: {shared:?}");
+        };
+        let seen = holder.process.map(|(pid, _)| pid);
+        assert_eq!(seen, Some(std::process::id()));
+        assert_eq!(alone, Verdict::Strong);
+    }
+
+    fn shared_listener(port: u16) -> (TcpListener, u16) {
+        use nix::sys::socket::{
+            AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt,
+            socket, sockopt::ReusePort,
+        };
+        let made = socket(
+            AddressFamily::Inet,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .unwrap();
+        setsockopt(&made, ReusePort, &true).unwrap();
+        bind(made.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port)).unwrap();
+        listen(&made, Backlog::new(1).unwrap()).unwrap();
+        let listener = TcpListener::from(made);
+        let port = listener.local_addr().unwrap().port();
+        (listener, port)
     }
 
     #[test]

@@ -4,7 +4,10 @@
 //! own server still loads must not send its load to a neighbour's. Inside the cluster all instances of *one* job are
 //! meant; where several jobs serve, a guess would measure the wrong one, so the user chooses.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -35,18 +38,28 @@ pub struct Scope {
     pub run: Option<String>,
     /// The job that it runs in.
     pub job_id: Option<String>,
-    /// The cluster; `local` without Slurm.
-    pub cluster: String,
+    /// The clusters; none: any.
+    pub clusters: Vec<String>,
 }
 
 impl Scope {
-    /// The scope of a process in this job (or none) and run (or none).
-    pub fn new(job: Option<&JobEnv>, run: Option<&str>) -> Self {
+    /// The scope of a process in this job (or none) and run (or none). Nothing on a login node says which cluster that
+    /// is of: outside of a job those of the site count, and where it names none, what answers is near enough.
+    pub fn new(job: Option<&JobEnv>, run: Option<&str>, site: &[String]) -> Self {
+        let clusters = match job {
+            Some(job) => vec![job.cluster.clone()],
+            None if site.is_empty() => Vec::new(),
+            None => [site, &[LOCAL.to_owned()]].concat(),
+        };
         Self {
             run: run.map(str::to_owned),
             job_id: job.map(|job| job.job_id.clone()),
-            cluster: job.map_or_else(|| LOCAL.to_owned(), |job| job.cluster.clone()),
+            clusters,
         }
+    }
+
+    fn holds(&self, cluster: &String) -> bool {
+        self.clusters.is_empty() || self.clusters.contains(cluster)
     }
 }
 
@@ -187,6 +200,7 @@ fn choose(seen: &[Seen], scope: &Scope, wanted: &Wanted, now: Timestamp) -> Choi
         }
     }
     match groups.len() {
+        0 if candidates.is_empty() => Choice::NotYet(others(seen, &wanted.service)),
         0 => Choice::NotYet(describe(&candidates, &in_reach, now)),
         1 => Choice::These(groups.into_values().flatten().cloned().collect()),
         _ => Choice::Several(list(&groups)),
@@ -224,7 +238,7 @@ fn group_by<'a>(
 
 /// Static services belong to the cluster they were added on, or, added outside of one, to all.
 fn in_cluster(record: &Record, scope: &Scope) -> bool {
-    record.cluster == scope.cluster || (record.kind == Kind::Static && record.cluster.is_empty())
+    scope.holds(&record.cluster) || (record.kind == Kind::Static && record.cluster.is_empty())
 }
 
 fn serves(seen: &Seen, now: Timestamp) -> bool {
@@ -239,11 +253,26 @@ fn ends_soon(record: &Record, now: Timestamp) -> bool {
         .is_some_and(|end| end.as_second() - now.as_second() < SLACK_SECONDS)
 }
 
+/// What is there where nothing of the service is: its name may be another, or the instance that is asked for.
+pub fn others(seen: &[Seen], service: &str) -> String {
+    let names: BTreeSet<&str> = seen
+        .iter()
+        .filter(|seen| matches!(seen.record.kind, Kind::Server | Kind::Static))
+        .filter(|seen| seen.liveness != Liveness::Dead)
+        .map(|seen| seen.record.service_name.as_str())
+        .collect();
+    if names.contains(service) {
+        return "that job or instance is not registered; `aif services` lists what is".to_owned();
+    }
+    if names.is_empty() {
+        return "no service is registered".to_owned();
+    }
+    let names = Vec::from_iter(names).join(", ");
+    format!("it is not registered, but {names}: is service_name the same on both sides?")
+}
+
 /// What is there instead of a ready instance.
 fn describe(candidates: &[&Seen], in_reach: &[&Seen], now: Timestamp) -> String {
-    if candidates.is_empty() {
-        return "none is registered; `aif services` lists what is".to_owned();
-    }
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for seen in candidates {
         let record = &seen.record;
@@ -292,7 +321,7 @@ mod tests {
         Scope {
             run: run.map(str::to_owned),
             job_id: job.map(str::to_owned),
-            cluster: "prod".to_owned(),
+            clusters: vec!["prod".to_owned()],
         }
     }
 
@@ -408,7 +437,7 @@ mod tests {
             ),
             (
                 seen("7", "i", |s| s.record.kind = Kind::Bench),
-                "none is registered; `aif services` lists what is",
+                "no service is registered",
             ),
         ];
         for (seen, expected) in cases {
@@ -420,6 +449,44 @@ mod tests {
             ids(choose(&[lasts], &scope(None, None), &wanted(), now)),
             ["i"]
         );
+    }
+
+    #[test]
+    fn what_is_registered_instead_is_named() {
+        let told = |wanted: &Wanted| {
+            let other = |name: &str| {
+                seen("7", name, |seen| {
+                    name.clone_into(&mut seen.record.service_name);
+                })
+            };
+            let all = [other("vllm"), other("llamacpp"), other("vllm")];
+            match choose(&all, &scope(None, None), wanted, clock::now()) {
+                Choice::NotYet(found) => found,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(
+            told(&wanted()),
+            "it is not registered, but llamacpp, vllm: is service_name the same on both sides?"
+        );
+        let instance = Wanted {
+            service: "vllm".to_owned(),
+            instance: Some("gone".to_owned()),
+            ..wanted()
+        };
+        assert!(told(&instance).starts_with("that job or instance is not registered"));
+    }
+
+    #[test]
+    fn outside_of_a_job_the_clusters_of_the_site_are_meant() {
+        let all = [plain("7", "of-prod")];
+        let sites = [(vec![], true), (vec!["prod"], true), (vec!["test"], false)];
+        for (clusters, found) in sites {
+            let clusters: Vec<String> = clusters.into_iter().map(str::to_owned).collect();
+            let scope = Scope::new(None, None, &clusters);
+            let choice = choose(&all, &scope, &wanted(), clock::now());
+            assert_eq!(matches!(choice, Choice::These(_)), found, "{clusters:?}");
+        }
     }
 
     #[test]
@@ -441,7 +508,7 @@ mod tests {
         let error = wait_ready(&store, &scope(None, None), &wanted(), limit, &shutdown)
             .await
             .unwrap_err();
-        insta::assert_snapshot!(error, @"no ready instance of service s after 3.0 s: none is registered; `aif services` lists what is");
+        insta::assert_snapshot!(error, @"no ready instance of service s after 3.0 s: no service is registered");
         assert_eq!(error.exit(), Exit::Unavailable);
         shutdown.tell(Cause::Interrupted);
         let error = wait_ready(&store, &scope(None, None), &wanted(), limit, &shutdown)

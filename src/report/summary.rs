@@ -241,7 +241,9 @@ impl fmt::Display for Summary {
             self.outcome.to_uppercase()
         )?;
         for problem in &self.problems {
-            writeln!(f, "  problem: {}", text::plain(problem))?;
+            // the lines of a log that follow are in the report
+            let first = problem.lines().next().unwrap_or_default();
+            writeln!(f, "  problem: {}", text::plain(first))?;
         }
         for bench in &self.benches {
             writeln!(f, "{bench}")?;

@@ -10,7 +10,7 @@ pub mod stack;
 mod image;
 mod note;
 
-pub use note::StepNote;
+pub use note::{LOCAL_FILES, StepNote};
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 

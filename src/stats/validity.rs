@@ -47,6 +47,8 @@ pub struct Facts {
     pub cores_known: bool,
     /// Did the monitor end, or lose samples, while the load ran?
     pub monitor_lost: bool,
+    /// Was an engine started again while the load ran?
+    pub engine_restarted: bool,
     /// Was the load told to end before its time?
     pub interrupted: bool,
     /// Are arrivals random? Then their count varies by nature, and only the schedule's own count can be held against it.
@@ -117,6 +119,12 @@ pub fn judge(facts: &Facts) -> Validity {
         add(
             Verdict::Degraded,
             "The monitor was lost while the load ran.".to_owned(),
+        );
+    }
+    if facts.engine_restarted {
+        add(
+            Verdict::Degraded,
+            "An engine ended and was started again while the load ran.".to_owned(),
         );
     }
     if facts.interrupted {
@@ -198,6 +206,7 @@ mod tests {
             cores_shared: false,
             cores_known: true,
             monitor_lost: false,
+            engine_restarted: false,
             interrupted: false,
             poisson: false,
         }
@@ -281,6 +290,7 @@ mod tests {
             ("shared", |f| f.cores_shared = true, Verdict::Degraded),
             ("unknown", |f| f.cores_known = false, Verdict::Degraded),
             ("monitor", |f| f.monitor_lost = true, Verdict::Degraded),
+            ("restart", |f| f.engine_restarted = true, Verdict::Degraded),
             ("interrupted", |f| f.interrupted = true, Verdict::Degraded),
         ];
         for (name, change, verdict) in cases {

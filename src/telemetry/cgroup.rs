@@ -146,15 +146,12 @@ impl JobCgroup {
         (limit < NO_LIMIT).then_some(limit)
     }
 
+    /// Version 1 counts a kill where the process was, version 2 in all groups above it, too.
     fn kills(&self) -> Option<f64> {
-        let file = match self.version {
-            Version::One => "memory.oom_control",
-            Version::Two => "memory.events",
-        };
-        key(
-            &fs::read_to_string(self.memory.join(file)).ok()?,
-            "oom_kill",
-        )
+        match self.version {
+            Version::One => kills_below(&self.memory),
+            Version::Two => kills_in(&self.memory.join("memory.events")),
+        }
     }
 
     fn cpu_seconds(&self) -> Option<f64> {
@@ -167,6 +164,33 @@ impl JobCgroup {
             }
         }
     }
+}
+
+/// How many processes of the job around this one the kernel has killed on this node for want of memory; `None` where
+/// that is not told. It counts before it kills: who sees the end of such a process finds it counted.
+pub fn oom_kills(job: Option<&str>) -> Option<u64> {
+    let cgroup = JobCgroup::of_process(Path::new("/proc/self"), job).ok()?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count of processes"
+    )]
+    cgroup.kills().map(|kills| kills as u64)
+}
+
+fn kills_in(file: &Path) -> Option<f64> {
+    key(&fs::read_to_string(file).ok()?, "oom_kill")
+}
+
+fn kills_below(folder: &Path) -> Option<f64> {
+    let own = kills_in(&folder.join("memory.oom_control"))?;
+    let below = fs::read_dir(folder).into_iter().flatten().flatten();
+    let groups = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    Some(
+        own + groups
+            .filter_map(|group| kills_below(&group.path()))
+            .sum::<f64>(),
+    )
 }
 
 struct Mount {
@@ -305,6 +329,22 @@ mod tests {
                 &format!("memory/{job}/memory.stat"),
                 "inactive_file 1\ntotal_inactive_file 400\n",
             ),
+            (
+                &format!("memory/{job}/memory.oom_control"),
+                "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
+            ),
+            (
+                &format!("memory/{job}/step_0/task_0/memory.oom_control"),
+                "oom_kill 2\n",
+            ),
+            (
+                &format!("memory/{job}/step_0/memory.oom_control"),
+                "oom_kill 0\n",
+            ),
+            (
+                &format!("memory/{job}/step_1/memory.oom_control"),
+                "oom_kill 1\n",
+            ),
             (&format!("cpu/{job}/cpuacct.usage"), "1500000000\n"),
         ]);
         let at = root.path().display();
@@ -321,6 +361,7 @@ mod tests {
         aif_job_memory_usage_bytes 1000.0
         aif_job_memory_working_set_bytes 600.0
         aif_job_memory_limit_bytes 4096.0
+        aif_job_oom_kills_total 3.0
         aif_job_cpu_seconds_total 1.5
         ");
     }

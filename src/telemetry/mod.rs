@@ -2,7 +2,7 @@
 
 pub mod agent;
 mod aliases;
-mod cgroup;
+pub mod cgroup;
 pub mod host;
 pub mod log;
 mod sample;

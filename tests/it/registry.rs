@@ -55,7 +55,7 @@ fn what_is_not_there_is_told_with_its_code() {
     let ended = lab.run(&["wait", "nothing", "--timeout", "200ms"]);
     ended.assert_exit(69);
     assert!(
-        ended.stderr.contains("none is registered"),
+        ended.stderr.contains("no service is registered"),
         "{}",
         ended.stderr
     );

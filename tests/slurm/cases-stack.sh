@@ -174,27 +174,6 @@ case_time_limit_untold() {
   assert_clean
 }
 
-# An engine that dies in the middle of a bench ends the run; what was measured is kept.
-case_engine_killed() {
-  local job run results node pid t0
-  job=$(submit jobs/llamacpp-stack.sh "${LONG[@]}")
-  wait_for_bench "$job"
-  sleep 8
-  node=$(job_field "$job" BatchHost)
-  pid=$(on_node "$node" pgrep -u "$CLUSTER_USER" -x llama-server)
-  t0=$SECONDS
-  on_node "$node" kill -KILL "$pid"
-  assert_eq "exit code" 69 "$(wait_job "$job" 60)"
-  assert_number "seconds from the engine's end to the job's" $((SECONDS - t0)) "<" 15
-  run=$(run_of "$job"); results=$run/bench/$BENCH/results.json
-  assert_file "$results" "$run"/{manifest.json,report.html}
-  assert_json "$results" '.successes > 0' true
-  assert_json "$results" '.completeness != "complete"' true
-  assert_contains "$(output_of "$job")" "the engine ended after it was ready"
-  check_archive "$run"
-  assert_clean
-}
-
 # What the agents cost while a bench runs, without their children; and `aif stop` in the middle of it.
 TIMEOUT_cost=240
 case_cost() {

@@ -178,6 +178,7 @@ prepare_project() {
   rm -rf "$T"
   "$PROJECT/sbatch/stage.sh" "$CLUSTER_USER" "$T"
   ln "$images"/llamacpp.sif* "$T/containers/"
+  sed -i "s/^clusters: .*/clusters: [$CLUSTER_NAME]/" "$T/sbatch/sites/local.yaml"
 }
 
 begin() { # NAME

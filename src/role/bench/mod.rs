@@ -231,7 +231,7 @@ impl Bench<'_> {
             Ending::Planned => Completeness::Complete,
             _ => Completeness::Interrupted,
         };
-        facts.look_for_monitor(context).await;
+        facts.look_again(context).await;
         facts.cpu_seconds = outcome::cpu_seconds() - cpu;
         let tally = load.tally();
         facts.counted = service.counted(context, counters, tally.whole()).await;

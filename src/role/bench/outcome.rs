@@ -45,6 +45,9 @@ pub(super) struct Facts {
     /// Monitors of the run that were there at the start.
     monitors: Vec<String>,
     monitor_lost: bool,
+    /// Instances that are loaded, and since when they were ready.
+    engines: Vec<(String, Option<Timestamp>)>,
+    engine_restarted: bool,
     probes: Vec<(usize, u64)>,
     /// SHA-256 of the stimulus.
     pub(super) stimulus: String,
@@ -90,6 +93,8 @@ impl Facts {
             cpus: own,
             monitors: monitors(context),
             monitor_lost: false,
+            engines: engines(&service.records),
+            engine_restarted: false,
             probes: calibration.probes.clone(),
             stimulus: String::new(),
             started_at: clock::now(),
@@ -99,9 +104,14 @@ impl Facts {
         }
     }
 
-    /// Looks once more what is left of the monitors that were there at the start. One that was started again has another
-    /// name: what happened between the two, nobody saw.
-    pub(super) async fn look_for_monitor(&mut self, context: &Context) {
+    /// Looks once more what is left of the monitors and engines that were there at the start. A monitor that was started
+    /// again has another name: what happened between the two, nobody saw. An engine has the same, and another time.
+    pub(super) async fn look_again(&mut self, context: &Context) {
+        let now = engines(&context.store.records());
+        self.engine_restarted = self.engines.iter().any(|(id, since)| {
+            now.iter()
+                .any(|(same, ready_at)| id == same && since != ready_at)
+        });
         if self.monitors.is_empty() {
             return;
         }
@@ -112,6 +122,11 @@ impl Facts {
         };
         self.monitor_lost = !self.monitors.iter().all(is_there);
     }
+}
+
+fn engines(records: &[Record]) -> Vec<(String, Option<Timestamp>)> {
+    let one = |record: &Record| (record.instance_id.clone(), record.ready_at);
+    records.iter().map(one).collect()
 }
 
 /// The monitors of this run.
@@ -231,6 +246,7 @@ pub(super) fn assemble(
         cores_shared: facts.cores.shared,
         cores_known: facts.cores.known,
         monitor_lost: facts.monitor_lost,
+        engine_restarted: facts.engine_restarted,
         interrupted: facts.completeness == Completeness::Interrupted,
         poisson,
     });

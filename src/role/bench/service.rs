@@ -113,7 +113,7 @@ impl Service {
 
     async fn by_name(config: &Config, context: &Context) -> anyhow::Result<Self> {
         let run = context.in_stack.then_some(context.run.id.as_str());
-        let scope = Scope::new(context.job.as_ref(), run);
+        let scope = Scope::new(context.job.as_ref(), run, &context.site.clusters);
         let records = lookup::wait_ready(
             &context.store,
             &scope,

@@ -38,6 +38,7 @@ impl Monitor {
         if let End::Told(cause) = &end {
             self.last_scrape(*cause).await;
         }
+        let in_vain = self.in_vain().await;
         let stop = self.parts.context.shutdown.stop.clone();
         let archived = tokio::select! {
             archived = archive(&mut self) => archived,
@@ -79,7 +80,10 @@ impl Monitor {
                 Err(Failure::caused(Exit::Unavailable, message, error).into())
             }
             End::Failed(error) => Err(error),
-            End::Told(_) | End::Idle => archived.map(|_| Exit::Done),
+            End::Told(_) | End::Idle => match in_vain {
+                Some(failure) => Err(failure.into()),
+                None => archived.map(|_| Exit::Done),
+            },
         }
     }
 

@@ -8,7 +8,9 @@
 //! the stack (USR1) or from Slurm (TERM; then a bench that still measures is waited for, within the grace). Alone it
 //! also ends five minutes after its last live instance.
 //!
-//! What can fail: its image is broken or cannot be pulled (66); Prometheus is not there, or died twice (69, with whatever could be archived); the node has only
+//! What can fail: its image is broken or cannot be pulled (66); Prometheus is not there, or died twice (69, with whatever
+//! could be archived); alone, no server of its service was ever there (69, so that nobody takes an empty archive for a
+//! quiet service); the node has only
 //! network file systems (73); the archive cannot be written (73).
 
 mod end;

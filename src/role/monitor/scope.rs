@@ -79,6 +79,12 @@ pub(super) fn serves(scope: &Scope, seen: &[Seen]) -> bool {
     })
 }
 
+/// Is the service there at all, also one that is not ours?
+pub(super) fn has_service(scope: &Scope, seen: &[Seen]) -> bool {
+    let foreign = |seen: &Seen| seen.record.kind == Kind::Static && scope.holds(&seen.record);
+    serves(scope, seen) || seen.iter().any(foreign)
+}
+
 /// Does a bench of this run or this job still measure? Its last samples are worth waiting for.
 pub(super) fn measures(own: &Record, seen: &[Seen]) -> bool {
     seen.iter().any(|seen| {
@@ -166,6 +172,9 @@ mod tests {
         assert_eq!(names(&service, &all), ["a", "b", "c"]);
         assert!(serves(&run, &all));
         assert!(!serves(&run, &all[1..2]));
+        assert!(!has_service(&service, &all[1..2]));
+        let added = seen(Kind::Static, "", |r| "cloud".clone_into(&mut r.cluster));
+        assert!(has_service(&service, &[added]));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::{
     },
     recipe::Plan,
     registry::{Kind, Publication, Record},
-    role::{Context, StepNote, image},
+    role::{Context, LOCAL_FILES, StepNote, image},
     telemetry::{
         agent::{self, Agent, Serving},
         host,
@@ -103,6 +103,7 @@ pub(super) async fn start(
     record.endpoints.api = Some(format!("http://{}:{}", record.address, port.number));
     record.auth.key_file = Some(password_file.display().to_string());
     step.facts([
+        (LOCAL_FILES, [folder.path().display().to_string()].into()),
         ("prometheus", binary.to_string().into()),
         ("address", record.address.clone().into()),
         ("port", port.number.into()),

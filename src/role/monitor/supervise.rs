@@ -12,6 +12,7 @@ use super::{
     written,
 };
 use crate::{
+    exit::{Exit, Failure},
     prometheus::{
         config::Scraping,
         folder::LocalFolder,
@@ -19,7 +20,7 @@ use crate::{
         targets::Targets,
     },
     recipe::{PortChoice, Target},
-    registry::{Publication, Seen, State, Watch},
+    registry::{Publication, Seen, State, Watch, lookup},
     role::{Context, StepNote},
     shutdown::Cause,
     telemetry::agent::Serving,
@@ -71,6 +72,8 @@ pub(super) struct Monitor {
     targets: Targets,
     healths: Healths,
     restarts: u32,
+    /// Was the service ever there?
+    served: bool,
 }
 
 impl Monitor {
@@ -82,6 +85,7 @@ impl Monitor {
             targets: Targets::default(),
             healths: Healths::default(),
             restarts: 0,
+            served: false,
         }
     }
 
@@ -179,6 +183,7 @@ impl Monitor {
                 _ = looks.tick() => {
                     let seen = self.look().await?;
                     let serves = scope::serves(&self.parts.scope, &seen);
+                    self.served |= scope::has_service(&self.parts.scope, &seen);
                     if !self.parts.context.in_stack && idle.observe(serves) {
                         return Ok(End::Idle);
                     }
@@ -219,6 +224,23 @@ impl Monitor {
             .targets
             .write(&scraping.own_targets, &scraping.open_targets);
         written(result, "the file of targets")
+    }
+
+    /// Alone, a monitor that waited for its service in vain has nothing to show: what was there instead?
+    pub(super) async fn in_vain(&mut self) -> Option<Failure> {
+        let parts = &self.parts;
+        let Scope::Service { name, .. } = &parts.scope else {
+            return None;
+        };
+        if self.served || !parts.named.is_empty() {
+            return None;
+        }
+        let seen = self.watch.refresh().await;
+        let message = format!(
+            "no server of service {name} was there to be monitored: {}",
+            lookup::others(&seen, name)
+        );
+        Some(Failure::new(Exit::Unavailable, message))
     }
 
     /// Waits while a bench of this run or job still measures, until this instant at the latest.

@@ -13,7 +13,7 @@ use crate::{
     api::client::{self, Access},
     exit::{Exit, Failure, OrExit as _},
     process::{
-        child::Child,
+        child::{Child, Ended},
         port,
         proof::{self, Holder, Ours, Verdict},
         ready::{NotReady, wait_until_ready},
@@ -36,6 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const SEARCH: Duration = Duration::from_secs(1);
 /// What an engine that failed has to end in.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What to do about a port that somebody else holds.
+const MEND: &str = "use `ports: [auto]` with {port} or $PORT, or end that process";
 
 /// An engine that is ready.
 pub(super) struct Engine {
@@ -80,6 +83,8 @@ enum Found {
         proof: Proof,
     },
     Stranger(Holder),
+    /// The engine and somebody else both listen there.
+    Shared(Holder),
     /// It answers, but refuses the key that it was given.
     KeyRefused(StatusCode),
 }
@@ -110,7 +115,7 @@ impl Engine {
             .or_exit(Exit::Unavailable, || {
                 "the engine cannot be started".to_owned()
             })?;
-        parts.shared.started(child.pid());
+        parts.started(child.pid());
         tracing::info!(pid = child.pid(), port, log = %spec.log.display(), "Started the engine");
         // not for everybody's log: a recipe may hold what its author should not have written there
         tracing::debug!(argv = ?spec.argv, "The engine's command line");
@@ -146,7 +151,13 @@ impl Engine {
                 });
             }
             Ok(Found::Stranger(holder)) => {
-                let what = format!("port {port} is taken by {holder}, not by the engine");
+                let what = format!("port {port} is taken by {holder}, not by the engine; {MEND}");
+                (Failure::new(Exit::Unavailable, what), drawn)
+            }
+            Ok(Found::Shared(holder)) => {
+                let what = format!(
+                    "port {port} is shared by the engine and {holder} (SO_REUSEPORT), and either may be asked; {MEND}"
+                );
                 (Failure::new(Exit::Unavailable, what), drawn)
             }
             Ok(Found::KeyRefused(status)) => {
@@ -154,9 +165,16 @@ impl Engine {
                 (parts.failure(&what), false)
             }
             Err(NotReady::Ended(how)) => {
-                let failure = parts.death("the engine ended before it was ready", how);
-                let taken = proof::holder(port).is_some() || said_in_use(parts);
-                (failure, drawn && taken)
+                let mut what = "the engine ended before it was ready".to_owned();
+                let holder = proof::holder(port);
+                if how == Ended::Code(0) {
+                    what.push_str(" (it must stay in the foreground for as long as it serves)");
+                }
+                if let Some(holder) = &holder {
+                    what = format!("{what}, and port {port} is held by {holder}");
+                }
+                let taken = holder.is_some() || said_in_use(parts);
+                (parts.death(&what, how), drawn && taken)
             }
             Err(NotReady::TimedOut(last)) => {
                 let what = format!(
@@ -206,7 +224,10 @@ impl Engine {
 
 fn choose_ports(parts: &Parts<'_>, lost: &[u16]) -> Result<Vec<u16>, Failure> {
     let mut ports: Vec<u16> = Vec::new();
-    for choice in &parts.plan.ports {
+    let before = parts.publication.record().ports;
+    for (index, choice) in parts.plan.ports.iter().enumerate() {
+        // an engine that is started again is looked for where it was
+        let same = before.get(index).copied();
         let port = match *choice {
             PortChoice::Fixed(port) if port::is_free(port) => port,
             PortChoice::Fixed(port) => {
@@ -214,10 +235,14 @@ fn choose_ports(parts: &Parts<'_>, lost: &[u16]) -> Result<Vec<u16>, Failure> {
                     || "it cannot be bound".to_owned(),
                     |holder| format!("it is held by {holder}"),
                 );
-                let message = format!(
-                    "port {port} of the recipe is taken: {holder}; use `ports: [auto]` with {{port}} or $PORT, or end that process"
-                );
+                let message = format!("port {port} of the recipe is taken: {holder}; {MEND}");
                 return Err(Failure::new(Exit::Unavailable, message));
+            }
+            PortChoice::Auto
+                if let Some(port) =
+                    same.filter(|port| !lost.contains(port) && port::is_free(*port)) =>
+            {
+                port
             }
             PortChoice::Auto => {
                 let without = [ports.as_slice(), lost].concat();
@@ -272,7 +297,9 @@ impl<'a> Probe<'a> {
     async fn ask(&self, searched: &mut Instant) -> Result<Found, String> {
         let is_command = matches!(self.parts.plan.launch, Launch::Command(_));
         let missing = match self.ask_port(self.port).await {
-            Ok(Found::Stranger(_)) if is_command => "another process answers there".to_owned(),
+            Ok(Found::Stranger(holder)) if is_command => {
+                format!("port {} is held by {holder}", self.port)
+            }
             Err(missing) => missing,
             found => return found,
         };
@@ -301,6 +328,7 @@ impl<'a> Probe<'a> {
                         Verdict::Strong => Proof::Strong,
                         Verdict::Weak => Proof::Weak,
                         Verdict::Stranger(holder) => return Ok(Found::Stranger(holder)),
+                        Verdict::Shared(holder) => return Ok(Found::Shared(holder)),
                         Verdict::Nobody => return Err(format!("nobody listens on port {port}")),
                     };
                     if !self.is_ready(answer.status) {

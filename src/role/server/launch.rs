@@ -183,10 +183,8 @@ fn shell(
     text: &str,
     modules: &[String],
 ) -> Result<(Script, Vec<String>), Failure> {
-    let context = parts.context;
-    let folder = context.site.local_folder(&context.env);
-    let path = folder.join(format!("aif-{}.sh", parts.instance));
-    files::create_folder(&folder, 0o700)
+    let path = parts.script();
+    files::create_folder(path.parent().unwrap_or(&path), 0o700)
         .and_then(|()| files::write_atomic(&path, text.as_bytes(), 0o600, Durability::Fast))
         .or_exit(Exit::CannotCreate, || {
             "the command of the recipe cannot be put on the node's disk".to_owned()

@@ -1,6 +1,13 @@
 //! All that a server makes before its engine starts: step file, key, agent, record; and how it tells what changes.
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use anyhow::Context as _;
 use prometheus_client::registry::Registry;
@@ -16,12 +23,12 @@ use crate::{
     process::{address::listening_address, child::Ended, tree},
     recipe::{Plan, ServerPlan},
     registry::{Kind, Publication, Record, State},
-    role::{Context, StepNote, image},
+    role::{Context, LOCAL_FILES, StepNote, image},
     run::RecipeEntry,
     shutdown::Cause,
     telemetry::{
         agent::{self, Agent, Serving, Upstream},
-        host,
+        cgroup, host,
     },
 };
 
@@ -29,6 +36,9 @@ use super::{Config, engine::Engine, launch::Blanks, metrics::Shared};
 
 /// Lines of its log that an engine's death is told with.
 const LAST_LINES: usize = 20;
+
+/// What the kernel's killer does says nothing in any log.
+const OUT_OF_MEMORY: &str = "the job's cgroup counted an out-of-memory kill meanwhile: ask for more memory (--mem, or orchestration.resources.memory_gb)";
 
 /// Ended children that the engine lost are taken away this often.
 const REAPING: std::time::Duration = std::time::Duration::from_secs(10);
@@ -55,6 +65,8 @@ pub(super) struct Parts<'a> {
     pub(super) caches: PathBuf,
     pub(super) shared: Shared,
     pub(super) publication: Publication,
+    /// Kills for want of memory that were counted when the engine was started.
+    kills_before: AtomicU64,
     step: StepNote,
     agent: Serving,
     over: CancellationToken,
@@ -130,6 +142,7 @@ pub(super) async fn start<'a>(
         key,
         shared,
         publication,
+        kills_before: AtomicU64::default(),
         step,
         agent,
         over: CancellationToken::new(),
@@ -139,7 +152,9 @@ pub(super) async fn start<'a>(
     parts.reap_adopted();
     let log = parts.log.strip_prefix(&parts.context.run.path);
     let log = log.unwrap_or(&parts.log).display().to_string();
+    let files = [parts.caches.clone(), parts.script()].map(|path| path.display().to_string());
     parts.step.facts([
+        (LOCAL_FILES, files.into()),
         ("engine_log", log.into()),
         ("engine", parts.plan.engine.name().into()),
         ("instance_id", parts.instance.as_str().into()),
@@ -157,6 +172,12 @@ impl Parts<'_> {
     pub(super) fn folder(&self) -> PathBuf {
         let folder = self.context.home.join(&self.plan.working_dir);
         std::path::absolute(&folder).unwrap_or(folder)
+    }
+
+    /// The file of the recipe's command, on the node's own disk.
+    pub(super) fn script(&self) -> PathBuf {
+        let folder = self.context.site.local_folder(&self.context.env);
+        folder.join(format!("aif-{}.sh", self.instance))
     }
 
     /// What is filled into arguments for this port.
@@ -206,6 +227,7 @@ impl Parts<'_> {
     /// The engine was lost, and is started again.
     pub(super) fn lost(&self, restarts: u32) {
         self.shared.lost(restarts);
+        self.step.facts([("restarts", restarts.into())]);
         self.shared.state(State::Starting);
         self.update(|record| {
             record.state = State::Starting;
@@ -272,6 +294,17 @@ impl Parts<'_> {
         Ok(())
     }
 
+    /// An engine was started.
+    pub(super) fn started(&self, child: u32) {
+        self.kills_before.store(self.kills(), Ordering::Relaxed);
+        self.shared.started(child);
+    }
+
+    fn kills(&self) -> u64 {
+        let job = self.context.job.as_ref();
+        cgroup::oom_kills(job.map(|job| job.job_id.as_str())).unwrap_or_default()
+    }
+
     /// The failure that an engine's end is.
     pub(super) fn death(&self, what: &str, how: Ended) -> Failure {
         self.failure(&format!("{what}: {how}"))
@@ -281,7 +314,11 @@ impl Parts<'_> {
     pub(super) fn failure(&self, what: &str) -> Failure {
         let lines = files::tail(&self.log, LAST_LINES);
         let mut message = what.to_owned();
-        if let Some(hint) = self.profile.hint(&lines) {
+        let killed = self.kills() > self.kills_before.load(Ordering::Relaxed);
+        if let Some(hint) = killed
+            .then_some(OUT_OF_MEMORY)
+            .or_else(|| self.profile.hint(&lines))
+        {
             message.push_str("; ");
             message.push_str(hint);
         }

@@ -10,6 +10,7 @@
 mod account;
 mod ending;
 mod start;
+mod sweep;
 mod wait;
 
 use std::{path::PathBuf, time::Duration};
@@ -28,6 +29,8 @@ use crate::{
 
 /// A bench whose server is gone has this long to keep what it measured.
 const BENCH_AFTER_SERVER: Duration = Duration::from_secs(4);
+/// After a bench has lost its service, the end of the server comes within this time, if that is why.
+const SERVER_AFTER_BENCH: Duration = Duration::from_secs(5);
 /// A role that was released may take this long.
 const RELEASED: Duration = Duration::from_mins(1);
 
@@ -129,7 +132,7 @@ impl Stack<'_> {
         loop {
             match self.next(Some(&mut bench)).await {
                 Event::BenchEnded(code) => {
-                    self.bench_ended(&name, code);
+                    self.bench_ended(&name, code).await;
                     self.keep();
                     return Ok(deadline.is_none());
                 }
@@ -189,7 +192,7 @@ impl Stack<'_> {
             () = shutdown.stop.cancelled() => None,
         };
         if let Some(code) = within {
-            return code;
+            return wait::own_code(code, &role.name, &self.context.run);
         }
         self.problem(format!(
             "the {} did not end within {:.0} s and was killed",
@@ -200,14 +203,38 @@ impl Stack<'_> {
         role.wait().await
     }
 
-    fn bench_ended(&mut self, name: &str, code: i32) {
+    async fn bench_ended(&mut self, name: &str, code: i32) {
         self.codes.benches.push(code);
-        self.told(name, code);
+        if code == i32::from(Exit::Unavailable.code()) {
+            self.look_for_server().await;
+        }
+        // what a lost server makes of a bench is no second problem
+        let follows = [Exit::Terminated, Exit::Unavailable].map(|exit| i32::from(exit.code()));
+        let server_lost = self.config.server.is_some() && self.server.is_none();
+        if !(server_lost && follows.contains(&code)) {
+            self.told(name, code);
+        }
+    }
+
+    /// Connections break at once, the end of a step takes a moment: was it the server that a bench has lost?
+    async fn look_for_server(&mut self) {
+        let deadline = Instant::now() + SERVER_AFTER_BENCH;
+        while self.server.is_some()
+            && Instant::now() < deadline
+            && !self.context.shutdown.drain.is_cancelled()
+        {
+            match self.next(None).await {
+                Event::ServerEnded(code) => self.server_lost(code, "while a bench was running"),
+                Event::MonitorEnded(code) => self.monitor_lost(code),
+                Event::BenchEnded(_) | Event::Told | Event::Tick => {}
+            }
+        }
     }
 
     fn server_lost(&mut self, code: i32, when: &str) {
         self.server = None;
         self.codes.server = Some(lost(code));
+        self.sweep("server");
         if self.context.shutdown.drain.is_cancelled() {
             return;
         }
@@ -217,6 +244,7 @@ impl Stack<'_> {
 
     fn monitor_lost(&mut self, code: i32) {
         self.monitor = None;
+        self.sweep("monitor");
         if self.context.shutdown.drain.is_cancelled() {
             self.codes.monitor = Some(code);
             return;
@@ -244,22 +272,23 @@ impl Stack<'_> {
             let detail = self.error_of(name);
             self.problem(format!("{name} ended with exit {code}{detail}"));
         }
+        self.sweep(name);
     }
 
-    /// What a role said of its end: its step file, else the last lines of its log.
+    /// What a role said of its end: its step file, else what others than itself have written into its log (`srun`, the
+    /// headline of its result, a panic).
     fn error_of(&self, name: &str) -> String {
-        let said = self
-            .context
-            .run
-            .steps()
-            .remove(name)
-            .and_then(|step| step.error);
-        let text =
-            said.unwrap_or_else(|| crate::files::tail(&self.context.run.log(name), 10).join("\n"));
-        if text.is_empty() {
-            String::new()
+        let run = &self.context.run;
+        if let Some(said) = run.steps().remove(name).and_then(|step| step.error) {
+            return format!(": {said}");
+        }
+        let log = run.log(name);
+        let lines = crate::files::tail(&log, 10).into_iter();
+        let words: Vec<String> = lines.filter(|line| !line.starts_with('{')).collect();
+        if words.is_empty() {
+            format!(", and said no more: see {}", log.display())
         } else {
-            format!(": {text}")
+            format!(": {}", words.join("\n"))
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     exit::{Exit, Failure},
     launch::Running,
     registry::{Kind, State},
+    run::RunDir,
 };
 
 /// How often records are looked at while the stack waits.
@@ -32,11 +33,12 @@ impl Stack<'_> {
     /// The next event. A role that was lost is taken out by whoever handles its end.
     pub(super) async fn next(&mut self, bench: Option<&mut Running>) -> Event {
         let told = self.context.shutdown.drain.is_cancelled();
+        let run = &self.context.run;
         tokio::select! {
             biased;
-            code = ended(bench) => Event::BenchEnded(code),
-            code = ended(self.server.as_mut()) => Event::ServerEnded(code),
-            code = ended(self.monitor.as_mut()) => Event::MonitorEnded(code),
+            code = ended(bench, run) => Event::BenchEnded(code),
+            code = ended(self.server.as_mut(), run) => Event::ServerEnded(code),
+            code = ended(self.monitor.as_mut(), run) => Event::MonitorEnded(code),
             () = self.context.shutdown.drain.cancelled(), if !told => Event::Told,
             () = tokio::time::sleep(TICK) => Event::Tick,
         }
@@ -116,9 +118,19 @@ impl Stack<'_> {
 }
 
 /// The end of a role; never, where there is none.
-async fn ended(role: Option<&mut Running>) -> i32 {
+async fn ended(role: Option<&mut Running>, run: &RunDir) -> i32 {
     match role {
-        Some(role) => role.wait().await,
+        Some(role) => own_code(role.wait().await, &role.name, run),
         None => std::future::pending().await,
+    }
+}
+
+/// The code of a role by its own word, where it had a last one and the launcher gives none of ours: srun ends with 1
+/// when the kernel killed any process of the step for want of memory.
+pub(super) fn own_code(code: i32, name: &str, run: &RunDir) -> i32 {
+    let said = || run.steps().remove(name)?.exit;
+    match Exit::from_code(code) {
+        None => said().map_or(code, |exit| i32::from(exit.code())),
+        Some(_) => code,
     }
 }
