@@ -20,7 +20,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use self::{exporter::Exporter, outcome::Facts, service::Service, watch::Ending};
+use self::{
+    exporter::Exporter,
+    outcome::{Facts, Place},
+    service::Service,
+    watch::Ending,
+};
 use crate::{
     clock,
     exit::{Exit, Failure, OrExit as _},
@@ -89,7 +94,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         .out
         .clone()
         .unwrap_or_else(|| context.run.bench(&config.plan.name));
-    outcome::prepare(&folder)?;
+    let place = Place::take(&folder)?;
     let exporter = Arc::new(Exporter::new());
     let (publication, agent, serving) = register(&config, context, &exporter).await?;
     let bench = Bench {
@@ -100,7 +105,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         publication: &publication,
         note,
     };
-    let ended = bench.run().await;
+    let ended = bench.run(place).await;
     if ended.is_ok() {
         linger(context, &publication, &agent).await;
     }
@@ -167,7 +172,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// Finds the service, loads it, writes the results.
-    async fn run(&self) -> anyhow::Result<Exit> {
+    async fn run(&self, place: Place) -> anyhow::Result<Exit> {
         let (config, context, publication) = (self.config, self.context, self.publication);
         let folder = self.folder.as_path();
         let plan = &config.plan;
@@ -235,13 +240,18 @@ impl Bench<'_> {
         facts.cpu_seconds = outcome::cpu_seconds() - cpu;
         let tally = load.tally();
         facts.counted = service.counted(context, counters, tally.whole()).await;
-        let results = outcome::write(folder, &facts, plan, &tally, start.elapsed())?;
+        let elapsed = start.elapsed();
+        let results = outcome::assemble(&facts, plan, &tally, elapsed)?;
+        let written = place.write(&results, plan, &tally, elapsed);
         self.state(|record| record.state = State::Done)?;
-        if config.json {
-            terminal::json(&results)?;
+        // told in any case: what cannot be written into files is still to be read in the log
+        let told = if config.json {
+            terminal::json(&results)
         } else {
-            terminal::line(Headline::of(&context.run.id, &plan.name, Some(&results)))?;
-        }
+            terminal::line(Headline::of(&context.run.id, &plan.name, Some(&results)))
+        };
+        written?;
+        told?;
         self.note.facts([(
             "results",
             folder.join("results.json").display().to_string().into(),

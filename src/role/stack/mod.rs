@@ -246,7 +246,7 @@ impl Stack<'_> {
         }
     }
 
-    /// What a role said of its end: its step file, else the last lines of its log.
+    /// What a role said of its end: its step file, else what its log ends with: its last word, or the last lines.
     fn error_of(&self, name: &str) -> String {
         let said = self
             .context
@@ -254,8 +254,14 @@ impl Stack<'_> {
             .steps()
             .remove(name)
             .and_then(|step| step.error);
-        let text =
-            said.unwrap_or_else(|| crate::files::tail(&self.context.run.log(name), 10).join("\n"));
+        let text = said.unwrap_or_else(|| {
+            let tail = crate::files::tail(&self.context.run.log(name), 10);
+            let last_word = tail
+                .iter()
+                .rev()
+                .find_map(|line| line.strip_prefix("aif: "));
+            last_word.map_or_else(|| tail.join("\n"), str::to_owned)
+        });
         if text.is_empty() {
             String::new()
         } else {
