@@ -128,6 +128,24 @@ pub fn create_exclusive(path: &Path, content: &[u8], mode: u32) -> Result<bool, 
     }
 }
 
+/// Removes every file and folder whose name begins so; what cannot be removed stays.
+pub fn remove_named(folder: &Path, beginning: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(beginning.as_bytes())
+        {
+            continue;
+        }
+        let _ = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            fs::remove_dir_all(entry.path())
+        } else {
+            fs::remove_file(entry.path())
+        };
+    }
+}
+
 /// Takes room in a folder for what must be written later, however full its file system is by then. The room is freed when
 /// the file is closed, at the latest by the end of the process: it has no name any more.
 pub fn reserve(folder: &Path, bytes: usize) -> Result<File, Error> {

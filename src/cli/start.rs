@@ -163,7 +163,7 @@ fn context(
         })?
     };
     telemetry::log::start(role, &run.id, job.as_ref(), &shell.env);
-    Ok(Context {
+    let context = Context {
         env: shell.env.clone(),
         site,
         job,
@@ -172,7 +172,16 @@ fn context(
         in_stack: given.is_some(),
         run,
         shutdown: Shutdown::listen()?,
-    })
+    };
+    if let Some(job) = &context.job {
+        // a requeued job starts again under the same id, perhaps on the same node: what it was before is dead
+        context.sweep(|record| {
+            record.cluster == job.cluster
+                && record.job_id == job.job_id
+                && record.restart_count < job.restart_count
+        });
+    }
+    Ok(context)
 }
 
 async fn server(args: RoleArgs, shell: &Shell) -> anyhow::Result<Exit> {

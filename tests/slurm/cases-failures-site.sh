@@ -50,7 +50,7 @@ case_failures_site() {
   wait_for_bench "$disk"; wait_for_bench "$taken"; wait_for_bench "$no_prometheus"
   keep_secrets
   assert_no_secret_in_arguments
-  wait_until 30 "metrics of the engine on the disk" on_node node3 bash -c "grep -aq llamacpp: /tmp/aif-$disk-0-prometheus/data/wal/*"
+  wait_until 30 "metrics of the engine on the disk" on_node node3 bash -c "grep -aq llamacpp: /tmp/aif-monitor-$disk.*/data/wal/*"
   fill node3 /tmp
   run=$(run_of "$taken")
   chown -R root "$run/bench" "$run/steps"
@@ -85,7 +85,7 @@ case_failures_site() {
 
   # without metrics a run goes on, and says so
   assert_row prometheus_missing "$no_prometheus" 69 "no Prometheus for the monitor: put .prometheus. on the PATH .*, or name an image"
-  assert_row disk_full "$disk" 73 "the disk of /tmp/aif-$disk-0-prometheus is full; make room there, or set local_dir"
+  assert_row disk_full "$disk" 73 "the disk of /tmp/aif-monitor-$disk[^ ]* is full; make room there, or set local_dir"
   assert_row disk_full_at_start "$disk_at_start" 73 "no place for Prometheus's data: the disk of /tmp is full; make room there, or set local_dir"
   for job in $no_prometheus $disk $disk_at_start; do
     run=$(run_of "$job"); results=$run/bench/$BENCH/results.json

@@ -100,10 +100,8 @@ assert_row() { # NAME JOB CODE PATTERN
   assert_eq "lines of error of $1" 1 "$(grep -c . <<<"$said")"
   grep -qE -- "$4" <<<"$said" || fail "the error of $1 does not say /$4/"
 }
-job_seconds() { # JOB
-  local end; end=$(job_field "$1" EndTime)
-  echo $(($(date -d "$end" +%s) - $(date -d "$(job_field "$1" StartTime)" +%s)))
-}
+# a cancelled job ends for Slurm when it is cancelled, and its batch script some time later
+job_seconds() { as_user sacct -n -P -o ElapsedRaw -j "$1" | sort -n | tail -1; } # JOB
 
 # The archived Prometheus of a run answers this query with at least one sample.
 assert_archived() { # RUN QUERY

@@ -196,24 +196,53 @@ fn lines_of(record: &Record, site: &Site, shell: &Shell) -> Vec<String> {
     }
 }
 
-/// The failure of a job that ended without a word, with the code that Slurm kept of it.
+/// The failure of a job that ended without a word, with what Slurm kept of it.
 async fn gone(id: &str, name: &str, shell: &Shell) -> Failure {
-    let fields = client::sacct(id, &["ExitCode"]).await.unwrap_or_default();
-    let code = fields
-        .first()
-        .and_then(|(_, code)| code.split(':').next()?.parse().ok());
-    let exit = code
-        .and_then(Exit::from_code)
-        .filter(|exit| *exit != Exit::Done);
+    let fields = client::sacct(id, &["State", "ExitCode", "NodeList"])
+        .await
+        .unwrap_or_default();
+    let field = |index: usize| fields.get(index).map_or("", |(_, value)| value.as_str());
+    let (exit, what) = end_of(field(0), field(1), field(2));
     let output: PathBuf = shell.home.join(format!("{name}-{id}.out"));
     let last = files::tail(&output, 20).join("\n");
-    Failure::new(
-        exit.unwrap_or(Exit::Unavailable),
-        format!(
-            "job {id} has ended without closing its run; its output {} ends with:\n{last}",
-            output.display()
-        ),
-    )
+    let message = if last.is_empty() {
+        format!("job {id} {what}")
+    } else {
+        let output = output.display();
+        format!("job {id} {what}; its output {output} ends with:\n{last}")
+    };
+    Failure::new(exit, message)
+}
+
+/// The code and the words for how Slurm says that a job ended.
+fn end_of(state: &str, code: &str, nodes: &str) -> (Exit, String) {
+    // `CANCELLED by 1000`
+    let word = state.split(' ').next().unwrap_or_default();
+    match word {
+        "CANCELLED" if nodes.is_empty() || nodes == "None assigned" => {
+            let what = "was cancelled while it waited: nothing was started";
+            (Exit::Terminated, what.to_owned())
+        }
+        "CANCELLED" => (Exit::Terminated, "was cancelled".to_owned()),
+        "TIMEOUT" | "DEADLINE" => (Exit::TimeLimit, "met its time limit".to_owned()),
+        "NODE_FAIL" | "BOOT_FAIL" | "PREEMPTED" => {
+            let what = if word == "PREEMPTED" {
+                "was preempted".to_owned()
+            } else {
+                format!("lost a node ({nodes})")
+            };
+            let advice = "submit it again; `aif report` makes a report of what is left of its run";
+            (Exit::TryAgain, format!("{what}: {advice}"))
+        }
+        _ => {
+            let code = code.split(':').next().and_then(|code| code.parse().ok());
+            let exit = code
+                .and_then(Exit::from_code)
+                .filter(|exit| *exit != Exit::Done);
+            let what = "has ended without closing its run".to_owned();
+            (exit.unwrap_or(Exit::Unavailable), what)
+        }
+    }
 }
 
 /// What was told already.
@@ -237,5 +266,38 @@ impl Told {
     /// Is this heartbeat a new one?
     fn beat(&mut self, instance: &str, at: i64) -> bool {
         self.beats.insert(instance.to_owned(), at) != Some(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_slurm_says_of_an_end_has_its_code() {
+        let cases = [
+            (
+                "CANCELLED by 1000",
+                "0:0",
+                "None assigned",
+                Exit::Terminated,
+            ),
+            ("CANCELLED by 1000", "0:0", "node1", Exit::Terminated),
+            ("NODE_FAIL", "0:0", "node1", Exit::TryAgain),
+            ("PREEMPTED", "0:0", "node1", Exit::TryAgain),
+            ("TIMEOUT", "0:0", "node1", Exit::TimeLimit),
+            ("FAILED", "65:0", "node1", Exit::Recipe),
+            ("FAILED", "1:0", "node1", Exit::Unavailable),
+            ("COMPLETED", "0:0", "node1", Exit::Unavailable),
+            ("", "", "", Exit::Unavailable),
+        ];
+        for (state, code, nodes, exit) in cases {
+            assert_eq!(end_of(state, code, nodes).0, exit, "{state} {code}");
+        }
+        let (_, what) = end_of("NODE_FAIL", "0:0", "node[1-2]");
+        assert!(
+            what.starts_with("lost a node (node[1-2]): submit it again"),
+            "{what}"
+        );
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     },
     recipe::Plan,
     registry::{Kind, Publication, Record},
-    role::{Context, StepNote, image},
+    role::{Context, StepNote, image, local_name},
     telemetry::{
         agent::{self, Agent, Serving},
         host,
@@ -181,14 +181,14 @@ fn put(folder: &LocalFolder, name: &str, text: &str) -> anyhow::Result<std::path
     Ok(path)
 }
 
-/// The node-local folder of Prometheus's data. What an earlier incarnation of this job left on this node is removed.
+/// The node-local folder of Prometheus's data. What a killed monitor of this stack left is removed: where the node's disk
+/// is memory, it is the job's. (Without Slurm its Prometheus may not have ended yet; the stack takes it away later.)
 fn data_folder(context: &Context, record: &Record) -> anyhow::Result<LocalFolder> {
-    let parent = context.site.local_folder(&context.env);
-    let name = |restart: u32| format!("aif-{}-{restart}-prometheus", record.job_id);
-    for restart in 0..record.restart_count {
-        let _ = std::fs::remove_dir_all(parent.join(name(restart)));
+    if context.in_stack && context.job.is_some() {
+        context.sweep(|other| other.kind == Kind::Monitor && context.owns(other));
     }
-    let folder = LocalFolder::create(&parent, &name(record.restart_count))
+    let parent = context.site.local_folder(&context.env);
+    let folder = LocalFolder::create(&parent, &local_name(&record.instance_id, "prometheus"))
         .or_exit(Exit::CannotCreate, || {
             "there is no place for Prometheus's data".to_owned()
         })?;

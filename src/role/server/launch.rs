@@ -16,6 +16,7 @@ use crate::{
     files::{self, Durability},
     process::{child::Spec, guard, proof},
     recipe::Launch,
+    role::local_name,
 };
 
 use super::setup::Parts;
@@ -185,7 +186,7 @@ fn shell(
 ) -> Result<(Script, Vec<String>), Failure> {
     let context = parts.context;
     let folder = context.site.local_folder(&context.env);
-    let path = folder.join(format!("aif-{}.sh", parts.instance));
+    let path = folder.join(local_name(&parts.instance, "script"));
     files::create_folder(&folder, 0o700)
         .and_then(|()| files::write_atomic(&path, text.as_bytes(), 0o600, Durability::Fast))
         .or_exit(Exit::CannotCreate, || {

@@ -16,7 +16,7 @@ use crate::{
     process::{address::listening_address, child::Ended, tree},
     recipe::{Plan, ServerPlan},
     registry::{Kind, Publication, Record, State},
-    role::{Context, StepNote, image},
+    role::{Context, StepNote, image, local_name},
     run::RecipeEntry,
     shutdown::Cause,
     telemetry::{
@@ -74,7 +74,7 @@ pub(super) async fn start<'a>(
     let caches = context
         .site
         .local_folder(&context.env)
-        .join(format!("aif-{instance}-cache"));
+        .join(local_name(&instance, "cache"));
     record.engine = Some(plan.engine.name().to_owned());
     record.model.clone_from(&plan.model);
 

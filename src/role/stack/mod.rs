@@ -4,11 +4,12 @@
 //! that turned ready), and ends the roles in their order: bench, monitor, server. When everything gets TERM at once
 //! (`scancel`), the roles keep that order by themselves by watching each other's records; the stack then only waits.
 //!
-//! [`Stack`] is the state; [`start`] starts its roles and [`wait`] says what became of them; [`ending`] decides the exit
-//! code; [`account`] keeps the manifest.
+//! [`Stack`] is the state; [`start`] starts its roles, [`wait`] says what became of them, and [`loss`] what is made of one
+//! that ended too soon; [`ending`] decides the exit code; [`account`] keeps the manifest.
 
 mod account;
 mod ending;
+mod loss;
 mod start;
 mod wait;
 
@@ -129,7 +130,7 @@ impl Stack<'_> {
         loop {
             match self.next(Some(&mut bench)).await {
                 Event::BenchEnded(code) => {
-                    self.bench_ended(&name, code);
+                    self.bench_ended(&name, code).await;
                     self.keep();
                     return Ok(deadline.is_none());
                 }
@@ -170,6 +171,9 @@ impl Stack<'_> {
             self.codes.server.get_or_insert(code);
             self.told("server", code);
         }
+        // all have ended: what still stands in the registry was left by one that was killed
+        let context = self.context;
+        context.sweep(|record| context.owns(record));
     }
 
     fn told_grace(&mut self) -> Duration {
@@ -200,75 +204,6 @@ impl Stack<'_> {
         role.wait().await
     }
 
-    fn bench_ended(&mut self, name: &str, code: i32) {
-        self.codes.benches.push(code);
-        self.told(name, code);
-    }
-
-    fn server_lost(&mut self, code: i32, when: &str) {
-        self.server = None;
-        self.codes.server = Some(lost(code));
-        if self.context.shutdown.drain.is_cancelled() {
-            return;
-        }
-        let detail = self.error_of("server");
-        self.problem(format!("the server ended {when} (exit {code}){detail}"));
-    }
-
-    fn monitor_lost(&mut self, code: i32) {
-        self.monitor = None;
-        if self.context.shutdown.drain.is_cancelled() {
-            self.codes.monitor = Some(code);
-            return;
-        }
-        let detail = self.error_of("monitor");
-        self.problem(format!("the monitor ended by itself (exit {code}){detail}"));
-        // a monitor that ends by a code of ours has tried again itself, and has archived what it had: another one would
-        // write over that
-        let was_killed = Exit::from_code(code).is_none();
-        if was_killed && !self.monitor_restarted {
-            self.monitor_restarted = true;
-            match self.start_monitor() {
-                Ok(monitor) => self.monitor = monitor,
-                Err(failure) => self.problem(failure.to_string()),
-            }
-        }
-        if self.monitor.is_none() {
-            self.codes.monitor = Some(lost(code));
-        }
-    }
-
-    /// Tells of a role that ended with an error, once it is known.
-    fn told(&mut self, name: &str, code: i32) {
-        if code != 0 && !self.context.shutdown.drain.is_cancelled() {
-            let detail = self.error_of(name);
-            self.problem(format!("{name} ended with exit {code}{detail}"));
-        }
-    }
-
-    /// What a role said of its end: its step file, else what its log ends with: its last word, or the last lines.
-    fn error_of(&self, name: &str) -> String {
-        let said = self
-            .context
-            .run
-            .steps()
-            .remove(name)
-            .and_then(|step| step.error);
-        let text = said.unwrap_or_else(|| {
-            let tail = crate::files::tail(&self.context.run.log(name), 10);
-            let last_word = tail
-                .iter()
-                .rev()
-                .find_map(|line| line.strip_prefix("aif: "));
-            last_word.map_or_else(|| tail.join("\n"), str::to_owned)
-        });
-        if text.is_empty() {
-            String::new()
-        } else {
-            format!(": {text}")
-        }
-    }
-
     fn problem(&mut self, text: String) {
         terminal::note(format_args!("aif: {text}"));
         self.manifest.problems.push(text);
@@ -276,14 +211,5 @@ impl Stack<'_> {
 
     fn keep(&mut self) {
         account::keep(&mut self.manifest, self.context);
-    }
-}
-
-/// The code of a role that ended by itself: it is lost whatever it says.
-fn lost(code: i32) -> i32 {
-    if code == 0 {
-        i32::from(Exit::Unavailable.code())
-    } else {
-        code
     }
 }
