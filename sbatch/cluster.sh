@@ -327,7 +327,7 @@ net_up() {
 
 net_attach() {  # MACHINE
   local ns=$NETNS-$1
-  [ ! -e "/run/netns/$ns" ] || return 0
+  if [ -e "/run/netns/$ns" ]; then ip -n "$ns" link set eth0 up; return 0; fi
   ip netns add "$ns"
   ip -n "$ns" link set lo up
   # both ends are born inside namespaces: nothing shows up on the host
@@ -501,6 +501,12 @@ halt() { # MACHINE SIGNAL
   rm -f "$RUN/$1.pid"
 }
 
+# A machine without power does not answer: nothing is refused, and no connection is closed.
+power_off() { # MACHINE
+  ip -n "$NETNS-$1" link set eth0 down 2>/dev/null || true
+  halt "$1" KILL
+}
+
 # End all jobs the orderly way, else Slurm would find them "running" at the next start.
 drain() {
   init_pid head >/dev/null || return 0
@@ -577,7 +583,7 @@ main() {
     status)  cmd_status ;;
     exec)    cmd_exec "$@" ;;
     shell)   cmd_exec "$@" bash -i ;;
-    crash)   require_root crash; halt "${1:?a node}" KILL ;;
+    crash)   require_root crash; power_off "${1:?a node}" ;;
     boot)    require_root boot; require_installed; boot "${1:?a node}" ;;
     reset)   cmd_stop; rm -rf "$STATE" "$LOG"; configure ;;
     uninstall)

@@ -23,6 +23,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(500);
 /// Interval between two questions to the controller while a job waits: short first, then patient.
 const ASK: [u64; 4] = [1, 2, 5, 10];
+/// Interval between two questions about a job whose run was interrupted.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Files that tell nothing for so long mean that the job may be gone.
 const SILENCE: Duration = Duration::from_mins(1);
 /// The same for a job that has told nothing yet: most often it refused its recipe, and was over before anybody looked.
@@ -44,6 +46,11 @@ pub(super) async fn to_the_end(
         if let Some((run, manifest)) = find_run(id, shell) {
             if told.once(format!("run {}", run.path.display())) {
                 news = Instant::now();
+            }
+            if manifest.state == "interrupted" && goes_on(id, &mut told).await {
+                news = Instant::now();
+                tokio::time::sleep(AGAIN).await;
+                continue;
             }
             if manifest.state != "running" {
                 // the report is written after the manifest
@@ -119,7 +126,16 @@ fn has_ended(job: &Job) -> bool {
     )
 }
 
-/// The run folder of a job, and what it says of itself.
+/// Is a job whose run was interrupted not over? Slurm may have put it into the queue again, and it has another run then.
+async fn goes_on(id: &str, told: &mut Told) -> bool {
+    let jobs = client::squeue(None, Some(id)).await.unwrap_or_default();
+    for job in jobs.iter().filter(|job| job.state == "PENDING") {
+        told.once(format!("is queued again: {}", job.reason));
+    }
+    jobs.iter().any(|job| !has_ended(job))
+}
+
+/// The newest run folder of a job, and what it says of itself.
 fn find_run(id: &str, shell: &Shell) -> Option<(RunDir, Manifest)> {
     let folders = [shell.home.join("results"), shell.results_folder()];
     let entries = folders
@@ -130,11 +146,15 @@ fn find_run(id: &str, shell: &Shell) -> Option<(RunDir, Manifest)> {
     entries
         .map(|entry| entry.path())
         .filter(|path| named_after(path, id))
-        .find_map(|path| {
+        .filter_map(|path| {
             let run = RunDir::open(&path).ok()?;
             let manifest: Manifest = files::read_json(&run.manifest()).ok()?;
-            (manifest.job.as_ref()?.job_id == id).then_some((run, manifest))
+            let job = manifest.job.as_ref().filter(|job| job.job_id == id)?;
+            Some((job.restart_count, run, manifest))
         })
+        // a job that was queued again has a run for each time
+        .max_by_key(|(restart, ..)| *restart)
+        .map(|(_, run, manifest)| (run, manifest))
 }
 
 fn named_after(path: &std::path::Path, id: &str) -> bool {

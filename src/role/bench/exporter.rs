@@ -60,6 +60,12 @@ impl Exporter {
         }
     }
 
+    /// Requests that have ended well so far.
+    pub(super) fn answered(&self) -> u64 {
+        let outcome = "success";
+        self.requests.get_or_create(&OutcomeLabel { outcome }).get()
+    }
+
     /// The registry that the agent serves.
     pub(super) fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("aif_bench");

@@ -5,15 +5,17 @@
 //! in flight, and writes what it has, marked `interrupted`.
 //!
 //! [`service`] is what is loaded, [`calibrate`] finds the prompt length, [`exporter`] is what Prometheus sees, [`watch`]
-//! is what goes on beside the load, [`outcome`] turns samples into the files of the results.
+//! is what goes on beside the load, [`sight`] whether the service is still there, [`outcome`] turns samples into the
+//! files of the results.
 //!
-//! What can fail: no service in time (69), a service lost on the way (69, results kept), results that cannot be
-//! written (73), a result that is invalid (80).
+//! What can fail: no service in time (69), a service lost on the way (69, or 75 where its whole node is silent; results
+//! kept), results that cannot be written (73), a result that is invalid (80).
 
 mod calibrate;
 mod exporter;
 mod outcome;
 mod service;
+mod sight;
 mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -236,6 +238,8 @@ impl Bench<'_> {
             Ending::Planned => Completeness::Complete,
             _ => Completeness::Interrupted,
         };
+        // who is gone counts no more
+        let counters = counters.filter(|_| !matches!(ending, Ending::Lost { .. }));
         facts.look_for_monitor(context).await;
         facts.cpu_seconds = outcome::cpu_seconds() - cpu;
         let tally = load.tally();
@@ -280,11 +284,11 @@ impl Bench<'_> {
     fn exit(&self, ending: Ending, verdict: Verdict) -> anyhow::Result<Exit> {
         let folder = self.folder.display();
         match ending {
-            Ending::Lost(what) => {
+            Ending::Lost { what, exit } => {
                 let message = format!(
                     "the service was lost while it was loaded ({what}); what was measured before is kept in {folder}"
                 );
-                Err(Failure::new(Exit::Unavailable, message).into())
+                Err(Failure::new(exit, message).into())
             }
             Ending::OutOfTime => {
                 let message = format!(
