@@ -365,7 +365,7 @@ freezer_down() {
 
 # Boot one machine: enter its network, make the other namespaces, run machine_init.
 boot() {
-  local m=$1 child pid variable environment=()
+  local m=$1 child pid space variable environment=()
   init_pid "$m" >/dev/null && return 0
   net_attach "$m"
   # a machine gets no environment but the cluster's own settings
@@ -383,7 +383,8 @@ boot() {
   # the init is the one child of `unshare`
   for _ in $(seq 250); do
     child=$(cat "/proc/$pid/task/$pid/children" 2>/dev/null || true); child=${child%% *}
-    if [ -n "$child" ] && [ -e "/proc/$child/ns/pid" ] && [ "$(readlink "/proc/$child/ns/pid")" != "$(readlink /proc/self/ns/pid)" ]; then
+    # before that it has others, which may be gone when they are looked at
+    if [ -n "$child" ] && space=$(readlink "/proc/$child/ns/pid") && [ -n "$space" ] && [ "$space" != "$(readlink /proc/self/ns/pid)" ]; then
       echo "$child" >"$RUN/$m.pid"; return 0
     fi
     [ -e "/proc/$pid" ] || break

@@ -53,9 +53,11 @@ case_failures_node() {
     assert_eq "state of job $job" NODE_FAIL "$(job_state "$job")"
   done
 
+  # this one may run again
+  "$PROJECT/sbatch/cluster.sh" boot node2
   # Nothing is taken for alive. What is dead is cleared when the lease has run out, also while the node is silent.
   as_user bin/aif services --json >"$LOGS/services"
-  assert_json "$LOGS/services" '[.[] | select(.record.node != "node4") | .liveness] | unique - ["dead", "unknown"]' '[]'
+  assert_json "$LOGS/services" '[.[] | select(.record.node | IN("node1", "node3")) | .liveness] | unique - ["dead", "unknown"]' '[]'
   as_user bin/aif services clear >"$LOGS/cleared"
   for job in $lost $server $het; do assert_contains "$LOGS/cleared" "^removed server-$job\."; done
   assert_eq "records of a lost node" "" "$(grep -lE '"node": "node[13]"' -r "$REGISTRY" || true)"
@@ -78,7 +80,7 @@ case_failures_node() {
   assert_json "$run/bench/$BENCH/results.json" '[.completeness, .successes > 0]' '["interrupted",true]'
 
   # Queued again: a run of its own, complete, and of the first only what it had.
-  for node in node1 node2 node3; do "$PROJECT/sbatch/cluster.sh" boot "$node"; done
+  for node in node1 node3; do "$PROJECT/sbatch/cluster.sh" boot "$node"; done
   rc=0; wait "$requeue_follower" || rc=$?
   assert_eq "exit code of aif submit --wait of the job that was queued again" 0 $rc
   assert_contains "$again_out" "^is queued again: "

@@ -225,26 +225,27 @@ async fn gone(id: &str, name: &str, shell: &Shell) -> Failure {
     let (exit, what) = end_of(field(0), field(1), field(2));
     let output: PathBuf = shell.home.join(format!("{name}-{id}.out"));
     let last = files::tail(&output, 20).join("\n");
-    let message = if last.is_empty() {
-        format!("job {id} {what}")
-    } else {
-        let output = output.display();
-        format!("job {id} {what}; its output {output} ends with:\n{last}")
+    let message = match what {
+        Some(what) => format!("job {id} {what}"),
+        None => format!(
+            "job {id} has ended without closing its run; its output {} ends with:\n{last}",
+            output.display()
+        ),
     };
     Failure::new(exit, message)
 }
 
-/// The code and the words for how Slurm says that a job ended.
-fn end_of(state: &str, code: &str, nodes: &str) -> (Exit, String) {
+/// The code for how Slurm says that a job ended, and the reason where Slurm knows one.
+fn end_of(state: &str, code: &str, nodes: &str) -> (Exit, Option<String>) {
     // `CANCELLED by 1000`
     let word = state.split(' ').next().unwrap_or_default();
     match word {
         "CANCELLED" if nodes.is_empty() || nodes == "None assigned" => {
             let what = "was cancelled while it waited: nothing was started";
-            (Exit::Terminated, what.to_owned())
+            (Exit::Terminated, Some(what.to_owned()))
         }
-        "CANCELLED" => (Exit::Terminated, "was cancelled".to_owned()),
-        "TIMEOUT" | "DEADLINE" => (Exit::TimeLimit, "met its time limit".to_owned()),
+        "CANCELLED" => (Exit::Terminated, Some("was cancelled".to_owned())),
+        "TIMEOUT" | "DEADLINE" => (Exit::TimeLimit, Some("met its time limit".to_owned())),
         "NODE_FAIL" | "BOOT_FAIL" | "PREEMPTED" => {
             let what = if word == "PREEMPTED" {
                 "was preempted".to_owned()
@@ -252,15 +253,14 @@ fn end_of(state: &str, code: &str, nodes: &str) -> (Exit, String) {
                 format!("lost a node ({nodes})")
             };
             let advice = "submit it again; `aif report` makes a report of what is left of its run";
-            (Exit::TryAgain, format!("{what}: {advice}"))
+            (Exit::TryAgain, Some(format!("{what}: {advice}")))
         }
         _ => {
             let code = code.split(':').next().and_then(|code| code.parse().ok());
             let exit = code
                 .and_then(Exit::from_code)
                 .filter(|exit| *exit != Exit::Done);
-            let what = "has ended without closing its run".to_owned();
-            (exit.unwrap_or(Exit::Unavailable), what)
+            (exit.unwrap_or(Exit::Unavailable), None)
         }
     }
 }
@@ -315,6 +315,7 @@ mod tests {
             assert_eq!(end_of(state, code, nodes).0, exit, "{state} {code}");
         }
         let (_, what) = end_of("NODE_FAIL", "0:0", "node[1-2]");
+        let what = what.unwrap();
         assert!(
             what.starts_with("lost a node (node[1-2]): submit it again"),
             "{what}"
