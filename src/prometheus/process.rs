@@ -34,7 +34,7 @@ const DRAWS: u32 = 64;
 pub enum Error {
     /// Neither image nor program.
     #[error(
-        "put `prometheus` on the PATH (a module, or the release from prometheus.io), or name an image that exists in the recipe's prometheus.image"
+        "Prometheus is not there: put `prometheus` on the PATH (a module, or the release from prometheus.io), or name an image that exists in the recipe's prometheus.image"
     )]
     Missing,
     /// No port is free.

@@ -84,7 +84,7 @@ case_failures_site() {
   assert_file "$run"/report.{md,html}
 
   # without metrics a run goes on, and says so
-  assert_row prometheus_missing "$no_prometheus" 69 "no Prometheus for the monitor: put .prometheus. on the PATH .*, or name an image"
+  assert_row prometheus_missing "$no_prometheus" 69 "\(exit 69\): Prometheus is not there: put .prometheus. on the PATH .*, or name an image"
   assert_row disk_full "$disk" 73 "the disk of /tmp/aif-monitor-${disk}[^ ]* is full; make room there, or set local_dir"
   assert_row disk_full_at_start "$disk_at_start" 73 "no place for Prometheus's data: the disk of /tmp is full; make room there, or set local_dir"
   for job in $no_prometheus $disk $disk_at_start; do

@@ -20,7 +20,7 @@ use crate::{
     prometheus::{
         config::{self, Scraping},
         folder::{LocalFolder, MEMORY_CAP},
-        process::{Binary, Options, choose_port},
+        process::{self, Binary, Options, choose_port},
     },
     recipe::Plan,
     registry::{Kind, Publication, Record},
@@ -153,9 +153,10 @@ async fn find(config: &Config, context: &Context, step: &StepNote) -> Result<Bin
     let env = &context.env;
     let plan = Plan::Monitor(config.plan.clone());
     let named = Image::of(&plan, env, &context.site, &context.home);
-    let missing = || "the monitor has no Prometheus".to_owned();
+    // what is missing says so itself
+    let missing = |error: process::Error| Failure::new(Exit::Unavailable, error.to_string());
     let Some(named) = named else {
-        return Binary::find(env, None).or_exit(Exit::Unavailable, missing);
+        return Binary::find(env, None).map_err(missing);
     };
     if named.state()? == State::Missing {
         match Binary::find(env, None) {
@@ -164,14 +165,14 @@ async fn find(config: &Config, context: &Context, step: &StepNote) -> Result<Bin
                 return Ok(program);
             }
             Err(error) if command::program(env, &context.site).is_none() => {
-                return Err(error).or_exit(Exit::Unavailable, missing);
+                return Err(missing(error));
             }
             Err(_) => {}
         }
     }
     let facts = image::fetch(&named, &config.entry, context, step).await?;
     image::sum(&named, &facts, context, step, &context.shutdown.drain);
-    Binary::find(env, Some(&named.path)).or_exit(Exit::Unavailable, missing)
+    Binary::find(env, Some(&named.path)).map_err(missing)
 }
 
 fn put(folder: &LocalFolder, name: &str, text: &str) -> anyhow::Result<std::path::PathBuf> {
