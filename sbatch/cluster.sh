@@ -330,7 +330,7 @@ net_up() {
 
 net_attach() {  # MACHINE
   local ns=$NETNS-$1
-  [ ! -e "/run/netns/$ns" ] || return 0
+  if [ -e "/run/netns/$ns" ]; then ip -n "$ns" link set eth0 up; return 0; fi
   ip netns add "$ns"
   ip -n "$ns" link set lo up
   # both ends are born inside namespaces: nothing shows up on the host
@@ -372,7 +372,7 @@ cgroups_down() {
 
 # Boot one machine: enter its network, make the other namespaces, run machine_init.
 boot() {
-  local m=$1 c child pid variable environment=() groups=()
+  local m=$1 c child pid space variable environment=() groups=()
   init_pid "$m" >/dev/null && return 0
   net_attach "$m"
   # a machine gets no environment but the cluster's own settings
@@ -394,7 +394,8 @@ boot() {
   # the init is the one child of `unshare`
   for _ in $(seq 250); do
     child=$(cat "/proc/$pid/task/$pid/children" 2>/dev/null || true); child=${child%% *}
-    if [ -n "$child" ] && [ -e "/proc/$child/ns/pid" ] && [ "$(readlink "/proc/$child/ns/pid")" != "$(readlink /proc/self/ns/pid)" ]; then
+    # before that it has others, which may be gone when they are looked at
+    if [ -n "$child" ] && space=$(readlink "/proc/$child/ns/pid") && [ -n "$space" ] && [ "$space" != "$(readlink /proc/self/ns/pid)" ]; then
       echo "$child" >"$RUN/$m.pid"; return 0
     fi
     [ -e "/proc/$pid" ] || break
@@ -512,6 +513,12 @@ halt() { # MACHINE SIGNAL
   rm -f "$RUN/$1.pid"
 }
 
+# A machine without power does not answer: nothing is refused, and no connection is closed.
+power_off() { # MACHINE
+  ip -n "$NETNS-$1" link set eth0 down 2>/dev/null || true
+  halt "$1" KILL
+}
+
 # End all jobs the orderly way, else Slurm would find them "running" at the next start.
 drain() {
   init_pid head >/dev/null || return 0
@@ -588,7 +595,7 @@ main() {
     status)  cmd_status ;;
     exec)    cmd_exec "$@" ;;
     shell)   cmd_exec "$@" bash -i ;;
-    crash)   require_root crash; halt "${1:?a node}" KILL ;;
+    crash)   require_root crash; power_off "${1:?a node}" ;;
     boot)    require_root boot; require_installed; boot "${1:?a node}" ;;
     reset)   cmd_stop; rm -rf "$STATE" "$LOG"; configure ;;
     uninstall)

@@ -128,6 +128,43 @@ pub fn create_exclusive(path: &Path, content: &[u8], mode: u32) -> Result<bool, 
     }
 }
 
+/// Removes every file and folder whose name begins so; what cannot be removed stays.
+pub fn remove_named(folder: &Path, beginning: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(beginning.as_bytes())
+        {
+            continue;
+        }
+        let _ = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            fs::remove_dir_all(entry.path())
+        } else {
+            fs::remove_file(entry.path())
+        };
+    }
+}
+
+/// Takes room in a folder for what must be written later, however full its file system is by then. The room is freed when
+/// the file is closed, at the latest by the end of the process: it has no name any more.
+pub fn reserve(folder: &Path, bytes: usize) -> Result<File, Error> {
+    let path = folder.join(format!(".reserve.{}", std::process::id()));
+    let taken = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        // written and not only asked for: file systems that count quotas promise nothing before
+        file.write_all(&vec![0; bytes])?;
+        file.sync_all()?;
+        Ok(file)
+    })();
+    let _ = fs::remove_file(&path);
+    taken.map_err(|source| Error::new("write to", folder, source))
+}
+
 /// Opens a log file for appending, with its folder.
 pub fn open_log(path: &Path) -> Result<File, Error> {
     if let Some(folder) = path.parent() {
@@ -171,6 +208,16 @@ mod tests {
         write_json(&path, &2).unwrap();
         assert_eq!(read_json::<u8>(&path).unwrap(), 2);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn reserved_room_has_no_name_and_needs_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let room = reserve(folder.path(), 5000).unwrap();
+        assert_eq!(room.metadata().unwrap().len(), 5000);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let error = reserve(Path::new("/nowhere"), 1).unwrap_err();
+        assert_eq!(error.to_string(), "cannot write to /nowhere");
     }
 
     #[test]

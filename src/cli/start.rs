@@ -134,6 +134,9 @@ fn context(
         return Err(Failure::new(Exit::Usage, message).into());
     }
     let store = shell.store()?;
+    store.check_writable().or_exit(Exit::CannotCreate, || {
+        "the registry cannot be written on this node; set AIF_REGISTRY to a folder that all nodes of the job can write".to_owned()
+    })?;
     let root = out.map_or_else(|| shell.results_folder(), Path::to_owned);
     let given = shell
         .env
@@ -153,11 +156,14 @@ fn context(
         let cluster = job.as_ref().map_or(LOCAL, |job| &job.cluster);
         let made = RunDir::create(&root, &id, cluster).and_then(|run| RunDir::open(&run.path));
         made.or_exit(Exit::CannotCreate, || {
-            format!("no run folder can be made in {}", root.display())
+            format!(
+                "no run folder can be made in {} (`--out DIR`, or output.destination in the client's recipe, names another place)",
+                root.display()
+            )
         })?
     };
     telemetry::log::start(role, &run.id, job.as_ref(), &shell.env);
-    Ok(Context {
+    let context = Context {
         env: shell.env.clone(),
         site,
         job,
@@ -166,7 +172,16 @@ fn context(
         in_stack: given.is_some(),
         run,
         shutdown: Shutdown::listen()?,
-    })
+    };
+    if let Some(job) = &context.job {
+        // a requeued job starts again under the same id, perhaps on the same node: what it was before is dead
+        context.sweep(|record| {
+            record.cluster == job.cluster
+                && record.job_id == job.job_id
+                && record.restart_count < job.restart_count
+        });
+    }
+    Ok(context)
 }
 
 async fn server(args: RoleArgs, shell: &Shell) -> anyhow::Result<Exit> {
@@ -287,7 +302,10 @@ async fn stack(args: StackArgs, shell: &Shell) -> anyhow::Result<Exit> {
             .transpose()
     };
     let server = one(&args.server, Kind::Server)?;
-    let monitor = one(&args.monitor, Kind::Monitor)?;
+    // what is switched off is not missed
+    let enabled =
+        |monitor: &Resolved| !matches!(&monitor.plan, Plan::Monitor(plan) if !plan.enabled);
+    let monitor = one(&args.monitor, Kind::Monitor)?.filter(enabled);
     let client_sets = sets(Kind::Client);
     let benches = args
         .bench

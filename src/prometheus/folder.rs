@@ -2,7 +2,8 @@
 //!
 //! The database needs POSIX locks and `mmap` that are coherent; Prometheus itself warns of NFS only, so we look. On a
 //! network file system it is refused. A node without a disk has a `tmpfs`: there the data takes the job's memory, so
-//! its size is capped and the user is told.
+//! its size is capped and the user is told. On a full disk Prometheus goes on and stores nothing, and tells only its
+//! log, so the room is asked for at the start and on the way.
 
 use std::{
     fs, io,
@@ -10,10 +11,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::disk::{Kind, Medium};
+use crate::disk::{self, Kind, Medium};
 
 /// Cap of a database that lies in memory.
 pub const MEMORY_CAP: &str = "512MB";
+
+/// A disk with less room than this is full.
+const LEAST_ROOM: u64 = 1 << 20;
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,15 @@ pub enum Error {
         path: PathBuf,
         /// Its file system.
         kind: &'static str,
+    },
+    /// Its disk is full.
+    #[error(
+        "the disk of {} is full; make room there, or set local_dir in the site file (or TMPDIR) to another folder on the node",
+        path.display()
+    )]
+    Full {
+        /// The folder.
+        path: PathBuf,
     },
     /// It cannot be made or read.
     #[error("cannot use {} for Prometheus's data", path.display())]
@@ -79,6 +92,7 @@ impl LocalFolder {
             .create(parent)
             .map_err(|source| unusable(parent, source))?;
         let medium = inspect(parent)?;
+        check_room(parent)?;
         for attempt in 1..100 {
             let path = parent.join(if attempt == 1 {
                 name.to_owned()
@@ -101,6 +115,21 @@ impl LocalFolder {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Is there room for more?
+    pub fn check_room(&self) -> Result<(), Error> {
+        check_room(&self.path)
+    }
+}
+
+fn check_room(path: &Path) -> Result<(), Error> {
+    // who cannot be asked finds out by writing
+    if disk::room(path).is_ok_and(|room| room < LEAST_ROOM) {
+        return Err(Error::Full {
+            path: path.to_owned(),
+        });
+    }
+    Ok(())
 }
 
 impl Drop for LocalFolder {

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use nix::fcntl::OFlag;
+use nix::{
+    fcntl::OFlag,
+    unistd::{AccessFlags, access},
+};
 
 use super::record::Record;
 use crate::files::{self, Durability};
@@ -103,6 +106,12 @@ impl Store {
             return Err(Error::NoKey { path: key });
         }
         Ok((Some(mode), Some(key_mode)))
+    }
+
+    /// Can records be written here? A home that a node has read-only would fail every role for itself.
+    pub fn check_writable(&self) -> Result<(), Error> {
+        access(&self.root, AccessFlags::W_OK | AccessFlags::X_OK)
+            .map_err(|errno| files::Error::new("write to", &self.root, errno.into()).into())
     }
 
     /// Its folder.

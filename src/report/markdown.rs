@@ -116,7 +116,12 @@ fn of_part(out: &mut String, part: &Part, several: bool) {
             text::stamp(manifest.started_at)
         );
         if let Some(job) = &manifest.job {
-            let _ = writeln!(out, "Job {} on {}\n", cell(&job.job_id), cell(&job.nodes));
+            let restart = match job.restart_count {
+                0 => String::new(),
+                count => format!(", restart {count}"),
+            };
+            let (id, nodes) = (cell(&job.job_id), cell(&job.nodes));
+            let _ = writeln!(out, "Job {id}{restart} on {nodes}\n");
         }
     }
     if !part.steps.is_empty() {

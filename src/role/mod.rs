@@ -10,7 +10,7 @@ pub mod stack;
 mod image;
 mod note;
 
-pub use note::{LOCAL_FILES, StepNote};
+pub use note::StepNote;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use crate::{
     clock,
     env::Env,
+    files,
     launch::cpus,
     registry::{Kind, Record, Store, record::LOCAL},
     run::{self, Manifest, RunDir},
@@ -31,6 +32,11 @@ use crate::{
 const LED: Duration = Duration::from_secs(100);
 /// Left for the report and for Slurm's own clock, which may be early.
 const LAST_MOMENTS: Duration = Duration::from_secs(15);
+
+/// The name of something that an instance keeps on the node's own disk: by it, what is left can be told from what lives.
+pub fn local_name(instance_id: &str, what: &str) -> String {
+    format!("aif-{instance_id}-{what}")
+}
 
 fn led(bare: Duration, ends_at: Option<Timestamp>, now: Timestamp) -> Duration {
     let left = ends_at.and_then(|end| Duration::try_from(end.duration_since(now)).ok());
@@ -89,6 +95,24 @@ impl Context {
     /// Does this record belong to our run?
     pub fn owns(&self, record: &Record) -> bool {
         record.is_of(&self.run.id, self.cluster())
+    }
+
+    /// Takes away what roles left that were killed: their records and keys, and on this node what bears their names on
+    /// its own disk. The caller knows that they are dead.
+    pub fn sweep(&self, dead: impl Fn(&Record) -> bool) {
+        for record in self.store.records().iter().filter(|record| dead(record)) {
+            tracing::info!(
+                instance = record.instance_id,
+                "Taking away what a killed role left"
+            );
+            self.store.remove(record);
+            if record.node == self.node() {
+                files::remove_named(
+                    &self.site.local_folder(&self.env),
+                    &local_name(&record.instance_id, ""),
+                );
+            }
+        }
     }
 
     /// A record of this role, which starts now.

@@ -15,9 +15,6 @@ use crate::{
     run::{SCHEMA, StepFile},
 };
 
-/// The fact that names what a role has on its node's own disk. It removes that itself, unless it is killed.
-pub const LOCAL_FILES: &str = "local_files";
-
 /// The step file of a role. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct StepNote {

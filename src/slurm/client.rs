@@ -10,6 +10,8 @@ use tokio::process::Command;
 
 /// Calls give up after this long.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// The question for what a run did cost, which is asked at its end: nodes are held for so long.
+const LAST_QUESTION: Duration = Duration::from_secs(10);
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -24,10 +26,12 @@ pub enum Error {
         source: std::io::Error,
     },
     /// No answer in time.
-    #[error("{program} did not answer within {} s: the controller may be busy, try again", DEADLINE.as_secs())]
+    #[error("{program} did not answer within {} s: the controller may be busy, try again", limit.as_secs())]
     Deadline {
         /// The command.
         program: &'static str,
+        /// Time that it had.
+        limit: Duration,
     },
     /// It said no.
     #[error("{program} refused: {message}")]
@@ -70,7 +74,7 @@ pub struct Partition {
 }
 
 async fn call(program: &'static str, arguments: &[String]) -> Result<String, Error> {
-    call_in(program, arguments, None, &[]).await
+    call_in(program, arguments, None, &[], DEADLINE).await
 }
 
 async fn call_in(
@@ -78,6 +82,7 @@ async fn call_in(
     arguments: &[String],
     folder: Option<&Path>,
     variables: &[(&str, &str)],
+    limit: Duration,
 ) -> Result<String, Error> {
     let mut command = Command::new(program);
     command
@@ -88,9 +93,9 @@ async fn call_in(
     if let Some(folder) = folder {
         command.current_dir(folder);
     }
-    let output = tokio::time::timeout(DEADLINE, command.output())
+    let output = tokio::time::timeout(limit, command.output())
         .await
-        .map_err(|_| Error::Deadline { program })?
+        .map_err(|_| Error::Deadline { program, limit })?
         .map_err(|source| Error::Missing { program, source })?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -110,7 +115,7 @@ pub async fn sbatch(
 ) -> Result<String, Error> {
     let mut all = vec!["--parsable".to_owned()];
     all.extend_from_slice(arguments);
-    let answer = call_in("sbatch", &all, Some(folder), variables).await?;
+    let answer = call_in("sbatch", &all, Some(folder), variables, DEADLINE).await?;
     // `123` or, in a federation, `123;cluster`
     Ok(answer
         .trim()
@@ -169,7 +174,7 @@ pub async fn sacct(job: &str, fields: &[&str]) -> Result<Vec<(String, String)>, 
         format!("--jobs={job}"),
         format!("--format={}", fields.join(",")),
     ];
-    let answer = call("sacct", &arguments).await?;
+    let answer = call_in("sacct", &arguments, None, &[], LAST_QUESTION).await?;
     let values = answer.lines().next_back().unwrap_or_default().split('|');
     Ok(fields
         .iter()

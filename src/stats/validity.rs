@@ -45,7 +45,7 @@ pub struct Facts {
     pub cores_shared: bool,
     /// Is it known which CPUs both had?
     pub cores_known: bool,
-    /// Did the monitor end, or lose samples, while the load ran?
+    /// Did the monitor end, or lose samples, before or while the load ran?
     pub monitor_lost: bool,
     /// Was an engine started again while the load ran?
     pub engine_restarted: bool,
@@ -118,7 +118,7 @@ pub fn judge(facts: &Facts) -> Validity {
     if facts.monitor_lost {
         add(
             Verdict::Degraded,
-            "The monitor was lost while the load ran.".to_owned(),
+            "The monitor was lost before or while the load ran.".to_owned(),
         );
     }
     if facts.engine_restarted {

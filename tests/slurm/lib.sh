@@ -90,6 +90,19 @@ assert_number() { # WHAT A OP B, with an operator of awk
   awk -v a="$2" -v b="$4" "BEGIN { exit !(a $3 b) }" || fail "$1: $2 is not $3 $4"
 }
 
+# What a job said of its failure, which must be one line, in which PATTERN stands. Told as a row of the table of failures.
+assert_row() { # NAME JOB CODE PATTERN
+  local said out; out=$(output_of "$2")
+  said=$(grep -E '^(aif|slurmstepd): ' "$out" | grep -vE '^slurmstepd: .*(CANCELLED|STEP [0-9.+]+ ON)|^aif: run folder ' || true)
+  assert_eq "exit code of $1" "$3" "$(job_field "$2" ExitCode | cut -d: -f1)"
+  echo "row $1: exit $3 in $(job_seconds "$2") s: ${said:-no error}"
+  [ -n "$4" ] || { assert_eq "errors of $1" "" "$said"; return 0; }
+  assert_eq "lines of error of $1" 1 "$(grep -c . <<<"$said")"
+  grep -qE -- "$4" <<<"$said" || fail "the error of $1 does not say /$4/"
+}
+# a cancelled job ends for Slurm when it is cancelled, and its batch script some time later
+job_seconds() { as_user sacct -n -P -o ElapsedRaw -j "$1" | sort -n | tail -1; } # JOB
+
 # The archived Prometheus of a run answers this query with at least one sample.
 assert_archived() { # RUN QUERY
   local out; out=$(mktemp)
@@ -201,6 +214,6 @@ clean_up() { # NAME RC
     on_node "$node" pkill -KILL -u "$CLUSTER_USER" || true
     on_node "$node" find /tmp /dev/shm /var/tmp -mindepth 1 -user "$CLUSTER_USER" -delete || true
   done
-  rm -rf "${T:?}/results" "$REGISTRY"; rm -f "$T"/*.out
+  rm -rf "${T:?}/results" "$REGISTRY"; rm -f "$T"/*.out "$LOGS/secrets"
   install -d -o "$CLUSTER_USER" -g "$(id -gn "$CLUSTER_USER")" "$T/results"
 }

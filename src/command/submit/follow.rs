@@ -23,6 +23,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(500);
 /// Interval between two questions to the controller while a job waits: short first, then patient.
 const ASK: [u64; 4] = [1, 2, 5, 10];
+/// Interval between two questions about a job whose run was interrupted.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Files that tell nothing for so long mean that the job may be gone.
 const SILENCE: Duration = Duration::from_mins(1);
 /// The same for a job that has told nothing yet: most often it refused its recipe, and was over before anybody looked.
@@ -44,6 +46,11 @@ pub(super) async fn to_the_end(
         if let Some((run, manifest)) = find_run(id, shell) {
             if told.once(format!("run {}", run.path.display())) {
                 news = Instant::now();
+            }
+            if manifest.state == "interrupted" && goes_on(id, &mut told).await {
+                news = Instant::now();
+                tokio::time::sleep(AGAIN).await;
+                continue;
             }
             if manifest.state != "running" {
                 // the report is written after the manifest
@@ -119,7 +126,16 @@ fn has_ended(job: &Job) -> bool {
     )
 }
 
-/// The run folder of a job, and what it says of itself.
+/// Is a job whose run was interrupted not over? Slurm may have put it into the queue again, and it has another run then.
+async fn goes_on(id: &str, told: &mut Told) -> bool {
+    let jobs = client::squeue(None, Some(id)).await.unwrap_or_default();
+    for job in jobs.iter().filter(|job| job.state == "PENDING") {
+        told.once(format!("is queued again: {}", job.reason));
+    }
+    jobs.iter().any(|job| !has_ended(job))
+}
+
+/// The newest run folder of a job, and what it says of itself.
 fn find_run(id: &str, shell: &Shell) -> Option<(RunDir, Manifest)> {
     let folders = [shell.home.join("results"), shell.results_folder()];
     let entries = folders
@@ -130,11 +146,15 @@ fn find_run(id: &str, shell: &Shell) -> Option<(RunDir, Manifest)> {
     entries
         .map(|entry| entry.path())
         .filter(|path| named_after(path, id))
-        .find_map(|path| {
+        .filter_map(|path| {
             let run = RunDir::open(&path).ok()?;
             let manifest: Manifest = files::read_json(&run.manifest()).ok()?;
-            (manifest.job.as_ref()?.job_id == id).then_some((run, manifest))
+            let job = manifest.job.as_ref().filter(|job| job.job_id == id)?;
+            Some((job.restart_count, run, manifest))
         })
+        // a job that was queued again has a run for each time
+        .max_by_key(|(restart, ..)| *restart)
+        .map(|(_, run, manifest)| (run, manifest))
 }
 
 fn named_after(path: &std::path::Path, id: &str) -> bool {
@@ -196,24 +216,53 @@ fn lines_of(record: &Record, site: &Site, shell: &Shell) -> Vec<String> {
     }
 }
 
-/// The failure of a job that ended without a word, with the code that Slurm kept of it.
+/// The failure of a job that ended without a word, with what Slurm kept of it.
 async fn gone(id: &str, name: &str, shell: &Shell) -> Failure {
-    let fields = client::sacct(id, &["ExitCode"]).await.unwrap_or_default();
-    let code = fields
-        .first()
-        .and_then(|(_, code)| code.split(':').next()?.parse().ok());
-    let exit = code
-        .and_then(Exit::from_code)
-        .filter(|exit| *exit != Exit::Done);
+    let fields = client::sacct(id, &["State", "ExitCode", "NodeList"])
+        .await
+        .unwrap_or_default();
+    let field = |index: usize| fields.get(index).map_or("", |(_, value)| value.as_str());
+    let (exit, what) = end_of(field(0), field(1), field(2));
     let output: PathBuf = shell.home.join(format!("{name}-{id}.out"));
     let last = files::tail(&output, 20).join("\n");
-    Failure::new(
-        exit.unwrap_or(Exit::Unavailable),
-        format!(
+    let message = match what {
+        Some(what) => format!("job {id} {what}"),
+        None => format!(
             "job {id} has ended without closing its run; its output {} ends with:\n{last}",
             output.display()
         ),
-    )
+    };
+    Failure::new(exit, message)
+}
+
+/// The code for how Slurm says that a job ended, and the reason where Slurm knows one.
+fn end_of(state: &str, code: &str, nodes: &str) -> (Exit, Option<String>) {
+    // `CANCELLED by 1000`
+    let word = state.split(' ').next().unwrap_or_default();
+    match word {
+        "CANCELLED" if nodes.is_empty() || nodes == "None assigned" => {
+            let what = "was cancelled while it waited: nothing was started";
+            (Exit::Terminated, Some(what.to_owned()))
+        }
+        "CANCELLED" => (Exit::Terminated, Some("was cancelled".to_owned())),
+        "TIMEOUT" | "DEADLINE" => (Exit::TimeLimit, Some("met its time limit".to_owned())),
+        "NODE_FAIL" | "BOOT_FAIL" | "PREEMPTED" => {
+            let what = if word == "PREEMPTED" {
+                "was preempted".to_owned()
+            } else {
+                format!("lost a node ({nodes})")
+            };
+            let advice = "submit it again; `aif report` makes a report of what is left of its run";
+            (Exit::TryAgain, Some(format!("{what}: {advice}")))
+        }
+        _ => {
+            let code = code.split(':').next().and_then(|code| code.parse().ok());
+            let exit = code
+                .and_then(Exit::from_code)
+                .filter(|exit| *exit != Exit::Done);
+            (exit.unwrap_or(Exit::Unavailable), None)
+        }
+    }
 }
 
 /// What was told already.
@@ -237,5 +286,39 @@ impl Told {
     /// Is this heartbeat a new one?
     fn beat(&mut self, instance: &str, at: i64) -> bool {
         self.beats.insert(instance.to_owned(), at) != Some(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_slurm_says_of_an_end_has_its_code() {
+        let cases = [
+            (
+                "CANCELLED by 1000",
+                "0:0",
+                "None assigned",
+                Exit::Terminated,
+            ),
+            ("CANCELLED by 1000", "0:0", "node1", Exit::Terminated),
+            ("NODE_FAIL", "0:0", "node1", Exit::TryAgain),
+            ("PREEMPTED", "0:0", "node1", Exit::TryAgain),
+            ("TIMEOUT", "0:0", "node1", Exit::TimeLimit),
+            ("FAILED", "65:0", "node1", Exit::Recipe),
+            ("FAILED", "1:0", "node1", Exit::Unavailable),
+            ("COMPLETED", "0:0", "node1", Exit::Unavailable),
+            ("", "", "", Exit::Unavailable),
+        ];
+        for (state, code, nodes, exit) in cases {
+            assert_eq!(end_of(state, code, nodes).0, exit, "{state} {code}");
+        }
+        let (_, what) = end_of("NODE_FAIL", "0:0", "node[1-2]");
+        let what = what.unwrap();
+        assert!(
+            what.starts_with("lost a node (node[1-2]): submit it again"),
+            "{what}"
+        );
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Exporter {
     request_latency: Histogram,
     inter_token_latency: Histogram,
     lateness: Histogram,
-    /// Requests refused the connection since the last that was not: how [`super::watch`] sees a lost service.
+    /// Requests refused the connection since the last that was not: how [`super::sight`] sees a lost service.
     pub(super) refused_in_a_row: AtomicU64,
 }
 
@@ -58,6 +58,12 @@ impl Exporter {
             lateness: histogram(),
             refused_in_a_row: AtomicU64::new(0),
         }
+    }
+
+    /// Requests that have ended well so far.
+    pub(super) fn answered(&self) -> u64 {
+        let outcome = "success";
+        self.requests.get_or_create(&OutcomeLabel { outcome }).get()
     }
 
     /// The registry that the agent serves.

@@ -5,22 +5,29 @@
 //! in flight, and writes what it has, marked `interrupted`.
 //!
 //! [`service`] is what is loaded, [`calibrate`] finds the prompt length, [`exporter`] is what Prometheus sees, [`watch`]
-//! is what goes on beside the load, [`outcome`] turns samples into the files of the results.
+//! is what goes on beside the load, [`sight`] whether the service is still there, [`outcome`] turns samples into the
+//! files of the results.
 //!
-//! What can fail: no service in time (69), a service lost on the way (69, results kept), results that cannot be
-//! written (73), a result that is invalid (80).
+//! What can fail: no service in time (69), a service lost on the way (69, or 75 where its whole node is silent; results
+//! kept), results that cannot be written (73), a result that is invalid (80).
 
 mod calibrate;
 mod exporter;
 mod outcome;
 mod service;
+mod sight;
 mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use self::{exporter::Exporter, outcome::Facts, service::Service, watch::Ending};
+use self::{
+    exporter::Exporter,
+    outcome::{Facts, Place},
+    service::Service,
+    watch::Ending,
+};
 use crate::{
     clock,
     exit::{Exit, Failure, OrExit as _},
@@ -89,7 +96,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         .out
         .clone()
         .unwrap_or_else(|| context.run.bench(&config.plan.name));
-    outcome::prepare(&folder)?;
+    let place = Place::take(&folder)?;
     let exporter = Arc::new(Exporter::new());
     let (publication, agent, serving) = register(&config, context, &exporter).await?;
     let bench = Bench {
@@ -100,7 +107,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         publication: &publication,
         note,
     };
-    let ended = bench.run().await;
+    let ended = bench.run(place).await;
     if ended.is_ok() {
         linger(context, &publication, &agent).await;
     }
@@ -167,7 +174,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// Finds the service, loads it, writes the results.
-    async fn run(&self) -> anyhow::Result<Exit> {
+    async fn run(&self, place: Place) -> anyhow::Result<Exit> {
         let (config, context, publication) = (self.config, self.context, self.publication);
         let folder = self.folder.as_path();
         let plan = &config.plan;
@@ -231,17 +238,24 @@ impl Bench<'_> {
             Ending::Planned => Completeness::Complete,
             _ => Completeness::Interrupted,
         };
+        // who is gone counts no more
+        let counters = counters.filter(|_| !matches!(ending, Ending::Lost { .. }));
         facts.look_again(context).await;
         facts.cpu_seconds = outcome::cpu_seconds() - cpu;
         let tally = load.tally();
         facts.counted = service.counted(context, counters, tally.whole()).await;
-        let results = outcome::write(folder, &facts, plan, &tally, start.elapsed())?;
+        let elapsed = start.elapsed();
+        let results = outcome::assemble(&facts, plan, &tally, elapsed)?;
+        let written = place.write(&results, plan, &tally, elapsed);
         self.state(|record| record.state = State::Done)?;
-        if config.json {
-            terminal::json(&results)?;
+        // told in any case: what cannot be written into files is still to be read in the log
+        let told = if config.json {
+            terminal::json(&results)
         } else {
-            terminal::line(Headline::of(&context.run.id, &plan.name, Some(&results)))?;
-        }
+            terminal::line(Headline::of(&context.run.id, &plan.name, Some(&results)))
+        };
+        written?;
+        told?;
         self.note.facts([(
             "results",
             folder.join("results.json").display().to_string().into(),
@@ -270,11 +284,11 @@ impl Bench<'_> {
     fn exit(&self, ending: Ending, verdict: Verdict) -> anyhow::Result<Exit> {
         let folder = self.folder.display();
         match ending {
-            Ending::Lost(what) => {
+            Ending::Lost { what, exit } => {
                 let message = format!(
                     "the service was lost while it was loaded ({what}); what was measured before is kept in {folder}"
                 );
-                Err(Failure::new(Exit::Unavailable, message).into())
+                Err(Failure::new(exit, message).into())
             }
             Ending::OutOfTime => {
                 let message = format!(

@@ -1,6 +1,10 @@
 //! From samples to files: results, their certificate, and the same in other tools' forms.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -105,7 +109,8 @@ impl Facts {
     }
 
     /// Looks once more what is left of the monitors and engines that were there at the start. A monitor that was started
-    /// again has another name: what happened between the two, nobody saw. An engine has the same, and another time.
+    /// again has another name: what happened between the two, nobody saw. One that the stack started and that was gone by
+    /// then is lost, too. An engine has the same name, and another time.
     pub(super) async fn look_again(&mut self, context: &Context) {
         let now = engines(&context.store.records());
         self.engine_restarted = self.engines.iter().any(|(id, since)| {
@@ -113,6 +118,7 @@ impl Facts {
                 .any(|(same, ready_at)| id == same && since != ready_at)
         });
         if self.monitors.is_empty() {
+            self.monitor_lost = context.in_stack && context.run.step("monitor").exists();
             return;
         }
         let seen = Watch::new(&context.store).refresh().await;
@@ -151,16 +157,53 @@ pub(super) fn cpu_seconds() -> f64 {
     seconds(usage.user_time()) + seconds(usage.system_time())
 }
 
-/// Makes the folder of the results before anything is measured: a bad path fails now, not after an hour.
-pub(super) fn prepare(folder: &Path) -> Result<(), Failure> {
-    let test = folder.join(".writable");
-    files::create_folder(folder, 0o755)
-        .and_then(|()| files::write_atomic(&test, b"", 0o644, Durability::Fast))
-        .or_exit(Exit::CannotCreate, || {
-            "the results could not be written there".to_owned()
-        })?;
-    let _ = std::fs::remove_file(test);
-    Ok(())
+/// Room that is taken for the results before anything is measured.
+const RESERVE: usize = 512 << 10;
+
+/// Where the results go, with room for them: a disk that fills while they are measured still has that.
+#[derive(Debug)]
+pub(super) struct Place {
+    folder: PathBuf,
+    room: File,
+}
+
+impl Place {
+    /// Makes the folder and takes the room before anything is measured: a bad path or a full disk fails now, and not after
+    /// an hour.
+    pub(super) fn take(folder: &Path) -> Result<Self, Failure> {
+        let room = files::create_folder(folder, 0o755)
+            .and_then(|()| files::reserve(folder, RESERVE))
+            .or_exit(Exit::CannotCreate, || {
+                "the results could not be written there".to_owned()
+            })?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            room,
+        })
+    }
+
+    /// Writes the result in all its forms.
+    pub(super) fn write(
+        self,
+        results: &Results,
+        plan: &ClientPlan,
+        tally: &Tally,
+        elapsed: Duration,
+    ) -> Result<(), Failure> {
+        let vllm = report::vllm::render(results, tally, window(plan, tally, elapsed));
+        let csv = report::csv::render(results);
+        drop(self.room);
+        let file = |name: &str| self.folder.join(name);
+        files::write_json(&file("results.json"), results)
+            .and_then(|()| files::write_json(&file("vllm.json"), &vllm))
+            .and_then(|()| {
+                let csv = csv.as_bytes();
+                files::write_atomic(&file("results.csv"), csv, 0o644, Durability::Synced)
+            })
+            .or_exit(Exit::CannotCreate, || {
+                "the results cannot be written".to_owned()
+            })
+    }
 }
 
 /// The measured window: planned, or as far as the load came.
@@ -295,31 +338,4 @@ pub(super) fn assemble(
         },
         slices: tally.slices(elapsed),
     })
-}
-
-/// Assembles and writes the result in all its forms.
-pub(super) fn write(
-    folder: &Path,
-    facts: &Facts,
-    plan: &ClientPlan,
-    tally: &Tally,
-    elapsed: Duration,
-) -> Result<Results, Failure> {
-    let results = assemble(facts, plan, tally, elapsed)?;
-    let vllm = report::vllm::render(&results, tally, window(plan, tally, elapsed));
-    let csv = report::csv::render(&results);
-    files::write_json(&folder.join("results.json"), &results)
-        .and_then(|()| files::write_json(&folder.join("vllm.json"), &vllm))
-        .and_then(|()| {
-            files::write_atomic(
-                &folder.join("results.csv"),
-                csv.as_bytes(),
-                0o644,
-                Durability::Synced,
-            )
-        })
-        .or_exit(Exit::CannotCreate, || {
-            "the results cannot be written".to_owned()
-        })?;
-    Ok(results)
 }

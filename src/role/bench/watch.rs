@@ -1,11 +1,6 @@
 //! What goes on beside the load: checkpoints, progress, the end of the service, and being told to end.
 
-use std::{
-    io,
-    path::Path,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{
@@ -15,14 +10,14 @@ use tokio::{
 
 use super::{
     Config, RealLoad,
-    exporter::Exporter,
     outcome::{self, Facts},
     service::Service,
+    sight::Sight,
 };
 use crate::{
     exit::{Exit, Failure},
     load::dispatch::Control,
-    registry::{Kind, Liveness, Publication, Seen, State, Watch},
+    registry::{Publication, State},
     role::Context,
     shutdown::Cause,
     terminal,
@@ -32,8 +27,6 @@ use crate::{
 const TICK: Duration = Duration::from_millis(500);
 /// Results are written, and the state is told, this often.
 const CHECKPOINT: u32 = 20;
-/// So many connections refused in a row are worth a look into the registry.
-const REFUSED: u64 = 5;
 /// What is in flight gets this share of the grace to come to its end.
 const GRACE_SHARE: f64 = 0.3;
 
@@ -47,7 +40,12 @@ pub(super) enum Ending {
     /// The service's job ends before another request could.
     OutOfTime,
     /// The service is gone.
-    Lost(String),
+    Lost {
+        /// What is known of it.
+        what: String,
+        /// What it means.
+        exit: Exit,
+    },
 }
 
 /// What stands beside the load.
@@ -78,6 +76,7 @@ impl Beside<'_> {
         let mut count = 0_u32;
         let mut ending = Ending::Planned;
         let mut abort_at: Option<Instant> = None;
+        let mut sight = Sight::new(self.service, self.load.observer(), &self.context.store);
         loop {
             tokio::select! {
                 biased;
@@ -104,9 +103,9 @@ impl Beside<'_> {
                     if abort_at.is_some_and(|at| Instant::now() >= at) {
                         control.abort.cancel();
                     }
-                    if ending == Ending::Planned && let Some(what) = self.lost().await {
-                        tracing::error!(what, "The service is lost");
-                        ending = Ending::Lost(what);
+                    if ending == Ending::Planned && let Some(lost) = sight.lost(count).await {
+                        tracing::error!(?lost, "The service is lost");
+                        ending = lost;
                         control.drain.cancel();
                         control.abort.cancel();
                     }
@@ -116,37 +115,6 @@ impl Beside<'_> {
                 }
             }
         }
-    }
-
-    /// Is the service gone? Asked only when connections are refused: one refusal is an error of a request.
-    async fn lost(&self) -> Option<String> {
-        let exporter: &Exporter = self.load.observer();
-        if exporter.refused_in_a_row.load(Ordering::Relaxed) < REFUSED {
-            return None;
-        }
-        if self.service.records.is_empty() {
-            return Some("connections are refused".to_owned());
-        }
-        let seen = Watch::new(&self.context.store).refresh().await;
-        let serves = |seen: &Seen| {
-            let record = &seen.record;
-            record.kind == Kind::Server
-                && record.state == State::Ready
-                && seen.liveness != Liveness::Dead
-                && self.service.facts.instances.contains(&record.instance_id)
-        };
-        // an engine that is being started again is not lost
-        let restarting = |seen: &Seen| {
-            seen.liveness == Liveness::Alive
-                && seen.record.state == State::Starting
-                && self
-                    .service
-                    .facts
-                    .instances
-                    .contains(&seen.record.instance_id)
-        };
-        (!seen.iter().any(|seen| serves(seen) || restarting(seen)))
-            .then(|| "connections are refused and its record is gone".to_owned())
     }
 
     /// Writes what there is, marked as running: a bench that is killed leaves that.

@@ -20,11 +20,11 @@ use crate::{
     prometheus::{
         config::{self, Scraping},
         folder::{LocalFolder, MEMORY_CAP},
-        process::{Binary, Options, choose_port},
+        process::{self, Binary, Options, choose_port},
     },
     recipe::Plan,
     registry::{Kind, Publication, Record},
-    role::{Context, LOCAL_FILES, StepNote, image},
+    role::{Context, StepNote, image, local_name},
     telemetry::{
         agent::{self, Agent, Serving},
         host,
@@ -103,7 +103,6 @@ pub(super) async fn start(
     record.endpoints.api = Some(format!("http://{}:{}", record.address, port.number));
     record.auth.key_file = Some(password_file.display().to_string());
     step.facts([
-        (LOCAL_FILES, [folder.path().display().to_string()].into()),
         ("prometheus", binary.to_string().into()),
         ("address", record.address.clone().into()),
         ("port", port.number.into()),
@@ -154,9 +153,10 @@ async fn find(config: &Config, context: &Context, step: &StepNote) -> Result<Bin
     let env = &context.env;
     let plan = Plan::Monitor(config.plan.clone());
     let named = Image::of(&plan, env, &context.site, &context.home);
-    let missing = || "the monitor has no Prometheus".to_owned();
+    // what is missing says so itself
+    let missing = |error: process::Error| Failure::new(Exit::Unavailable, error.to_string());
     let Some(named) = named else {
-        return Binary::find(env, None).or_exit(Exit::Unavailable, missing);
+        return Binary::find(env, None).map_err(missing);
     };
     if named.state()? == State::Missing {
         match Binary::find(env, None) {
@@ -165,14 +165,14 @@ async fn find(config: &Config, context: &Context, step: &StepNote) -> Result<Bin
                 return Ok(program);
             }
             Err(error) if command::program(env, &context.site).is_none() => {
-                return Err(error).or_exit(Exit::Unavailable, missing);
+                return Err(missing(error));
             }
             Err(_) => {}
         }
     }
     let facts = image::fetch(&named, &config.entry, context, step).await?;
     image::sum(&named, &facts, context, step, &context.shutdown.drain);
-    Binary::find(env, Some(&named.path)).or_exit(Exit::Unavailable, missing)
+    Binary::find(env, Some(&named.path)).map_err(missing)
 }
 
 fn put(folder: &LocalFolder, name: &str, text: &str) -> anyhow::Result<std::path::PathBuf> {
@@ -182,14 +182,14 @@ fn put(folder: &LocalFolder, name: &str, text: &str) -> anyhow::Result<std::path
     Ok(path)
 }
 
-/// The node-local folder of Prometheus's data. What an earlier incarnation of this job left on this node is removed.
+/// The node-local folder of Prometheus's data. What a killed monitor of this stack left is removed: where the node's disk
+/// is memory, it is the job's. (Without Slurm its Prometheus may not have ended yet; the stack takes it away later.)
 fn data_folder(context: &Context, record: &Record) -> anyhow::Result<LocalFolder> {
-    let parent = context.site.local_folder(&context.env);
-    let name = |restart: u32| format!("aif-{}-{restart}-prometheus", record.job_id);
-    for restart in 0..record.restart_count {
-        let _ = std::fs::remove_dir_all(parent.join(name(restart)));
+    if context.in_stack && context.job.is_some() {
+        context.sweep(|other| other.kind == Kind::Monitor && context.owns(other));
     }
-    let folder = LocalFolder::create(&parent, &name(record.restart_count))
+    let parent = context.site.local_folder(&context.env);
+    let folder = LocalFolder::create(&parent, &local_name(&record.instance_id, "prometheus"))
         .or_exit(Exit::CannotCreate, || {
             "there is no place for Prometheus's data".to_owned()
         })?;

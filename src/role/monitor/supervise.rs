@@ -12,7 +12,7 @@ use super::{
     written,
 };
 use crate::{
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, OrExit as _},
     prometheus::{
         config::Scraping,
         folder::LocalFolder,
@@ -171,6 +171,7 @@ impl Monitor {
                 }
                 error = exit_of(&mut self.prometheus) => {
                     self.prometheus = None;
+                    self.check_room()?;
                     if !self.may_restart() {
                         return Ok(End::Lost(error));
                     }
@@ -192,8 +193,17 @@ impl Monitor {
         }
     }
 
+    /// A Prometheus that can store nothing is as good as lost, though it runs on.
+    fn check_room(&self) -> anyhow::Result<()> {
+        let room = self.parts.folder.check_room();
+        Ok(room.or_exit(Exit::CannotCreate, || {
+            "Prometheus can store nothing more, what it had is archived".to_owned()
+        })?)
+    }
+
     /// Reads the registry, renews the targets, and takes note of their health.
     async fn look(&mut self) -> anyhow::Result<Vec<Seen>> {
+        self.check_room()?;
         let seen = self.watch.refresh().await;
         let sources = scope::sources(&self.parts.scope, &seen);
         let targets = Targets::of(&sources, &self.parts.named);

@@ -23,7 +23,7 @@ use crate::{
     process::{address::listening_address, child::Ended, tree},
     recipe::{Plan, ServerPlan},
     registry::{Kind, Publication, Record, State},
-    role::{Context, LOCAL_FILES, StepNote, image},
+    role::{Context, StepNote, image, local_name},
     run::RecipeEntry,
     shutdown::Cause,
     telemetry::{
@@ -86,7 +86,7 @@ pub(super) async fn start<'a>(
     let caches = context
         .site
         .local_folder(&context.env)
-        .join(format!("aif-{instance}-cache"));
+        .join(local_name(&instance, "cache"));
     record.engine = Some(plan.engine.name().to_owned());
     record.model.clone_from(&plan.model);
 
@@ -152,9 +152,7 @@ pub(super) async fn start<'a>(
     parts.reap_adopted();
     let log = parts.log.strip_prefix(&parts.context.run.path);
     let log = log.unwrap_or(&parts.log).display().to_string();
-    let files = [parts.caches.clone(), parts.script()].map(|path| path.display().to_string());
     parts.step.facts([
-        (LOCAL_FILES, files.into()),
         ("engine_log", log.into()),
         ("engine", parts.plan.engine.name().into()),
         ("instance_id", parts.instance.as_str().into()),
@@ -177,7 +175,7 @@ impl Parts<'_> {
     /// The file of the recipe's command, on the node's own disk.
     pub(super) fn script(&self) -> PathBuf {
         let folder = self.context.site.local_folder(&self.context.env);
-        folder.join(format!("aif-{}.sh", self.instance))
+        folder.join(local_name(&self.instance, "script"))
     }
 
     /// What is filled into arguments for this port.

@@ -59,7 +59,10 @@ pub(super) async fn finish(manifest: &mut Manifest, context: &Context, exit: Exi
                 let fields = fields.into_iter().map(|(name, value)| (name, value.into()));
                 manifest.accounting = Some(serde_json::Value::Object(fields.collect()));
             }
-            Err(error) => tracing::info!(%error, "Accounting tells nothing of the cost"),
+            Err(error) => {
+                tracing::warn!(%error, "Accounting tells nothing of the cost");
+                manifest.accounting = Some(serde_json::json!({"error": error.to_string()}));
+            }
         }
     }
     manifest.stimulus_sha256 = run::stimuli(&context.run);

@@ -4,11 +4,12 @@
 //! that turned ready), and ends the roles in their order: bench, monitor, server. When everything gets TERM at once
 //! (`scancel`), the roles keep that order by themselves by watching each other's records; the stack then only waits.
 //!
-//! [`Stack`] is the state; [`start`] starts its roles and [`wait`] says what became of them; [`ending`] decides the exit
-//! code; [`account`] keeps the manifest.
+//! [`Stack`] is the state; [`start`] starts its roles, [`wait`] says what became of them, and [`loss`] what is made of one
+//! that ended too soon; [`ending`] decides the exit code; [`account`] keeps the manifest.
 
 mod account;
 mod ending;
+mod loss;
 mod start;
 mod sweep;
 mod wait;
@@ -29,8 +30,6 @@ use crate::{
 
 /// A bench whose server is gone has this long to keep what it measured.
 const BENCH_AFTER_SERVER: Duration = Duration::from_secs(4);
-/// After a bench has lost its service, the end of the server comes within this time, if that is why.
-const SERVER_AFTER_BENCH: Duration = Duration::from_secs(5);
 /// A role that was released may take this long.
 const RELEASED: Duration = Duration::from_mins(1);
 
@@ -173,6 +172,9 @@ impl Stack<'_> {
             self.codes.server.get_or_insert(code);
             self.told("server", code);
         }
+        // all have ended: what still stands in the registry was left by one that was killed
+        let context = self.context;
+        context.sweep(|record| context.owns(record));
     }
 
     fn told_grace(&mut self) -> Duration {
@@ -203,95 +205,6 @@ impl Stack<'_> {
         role.wait().await
     }
 
-    async fn bench_ended(&mut self, name: &str, code: i32) {
-        self.codes.benches.push(code);
-        if code == i32::from(Exit::Unavailable.code()) {
-            self.look_for_server().await;
-        }
-        // what a lost server makes of a bench is no second problem
-        let follows = [Exit::Terminated, Exit::Unavailable].map(|exit| i32::from(exit.code()));
-        let server_lost = self.config.server.is_some() && self.server.is_none();
-        if !(server_lost && follows.contains(&code)) {
-            self.told(name, code);
-        }
-    }
-
-    /// Connections break at once, the end of a step takes a moment: was it the server that a bench has lost?
-    async fn look_for_server(&mut self) {
-        let deadline = Instant::now() + SERVER_AFTER_BENCH;
-        while self.server.is_some()
-            && Instant::now() < deadline
-            && !self.context.shutdown.drain.is_cancelled()
-        {
-            match self.next(None).await {
-                Event::ServerEnded(code) => self.server_lost(code, "while a bench was running"),
-                Event::MonitorEnded(code) => self.monitor_lost(code),
-                Event::BenchEnded(_) | Event::Told | Event::Tick => {}
-            }
-        }
-    }
-
-    fn server_lost(&mut self, code: i32, when: &str) {
-        self.server = None;
-        self.codes.server = Some(lost(code));
-        self.sweep("server");
-        if self.context.shutdown.drain.is_cancelled() {
-            return;
-        }
-        let detail = self.error_of("server");
-        self.problem(format!("the server ended {when} (exit {code}){detail}"));
-    }
-
-    fn monitor_lost(&mut self, code: i32) {
-        self.monitor = None;
-        self.sweep("monitor");
-        if self.context.shutdown.drain.is_cancelled() {
-            self.codes.monitor = Some(code);
-            return;
-        }
-        let detail = self.error_of("monitor");
-        self.problem(format!("the monitor ended by itself (exit {code}){detail}"));
-        // a monitor that ends by a code of ours has tried again itself, and has archived what it had: another one would
-        // write over that
-        let was_killed = Exit::from_code(code).is_none();
-        if was_killed && !self.monitor_restarted {
-            self.monitor_restarted = true;
-            match self.start_monitor() {
-                Ok(monitor) => self.monitor = monitor,
-                Err(failure) => self.problem(failure.to_string()),
-            }
-        }
-        if self.monitor.is_none() {
-            self.codes.monitor = Some(lost(code));
-        }
-    }
-
-    /// Tells of a role that ended with an error, once it is known.
-    fn told(&mut self, name: &str, code: i32) {
-        if code != 0 && !self.context.shutdown.drain.is_cancelled() {
-            let detail = self.error_of(name);
-            self.problem(format!("{name} ended with exit {code}{detail}"));
-        }
-        self.sweep(name);
-    }
-
-    /// What a role said of its end: its step file, else what others than itself have written into its log (`srun`, the
-    /// headline of its result, a panic).
-    fn error_of(&self, name: &str) -> String {
-        let run = &self.context.run;
-        if let Some(said) = run.steps().remove(name).and_then(|step| step.error) {
-            return format!(": {said}");
-        }
-        let log = run.log(name);
-        let lines = crate::files::tail(&log, 10).into_iter();
-        let words: Vec<String> = lines.filter(|line| !line.starts_with('{')).collect();
-        if words.is_empty() {
-            format!(", and said no more: see {}", log.display())
-        } else {
-            format!(": {}", words.join("\n"))
-        }
-    }
-
     fn problem(&mut self, text: String) {
         terminal::note(format_args!("aif: {text}"));
         self.manifest.problems.push(text);
@@ -299,14 +212,5 @@ impl Stack<'_> {
 
     fn keep(&mut self) {
         account::keep(&mut self.manifest, self.context);
-    }
-}
-
-/// The code of a role that ended by itself: it is lost whatever it says.
-fn lost(code: i32) -> i32 {
-    if code == 0 {
-        i32::from(Exit::Unavailable.code())
-    } else {
-        code
     }
 }
