@@ -245,8 +245,8 @@ fn the_port_that_a_command_really_listens_on_is_taken() {
     wait_for_log(&lab, &format!("ports {free} {free}"));
     let left = |lab: &Lab| {
         walk(lab.path()).iter().any(|file| {
-            file.extension().is_some_and(|e| e == "sh")
-                && file.to_string_lossy().contains("aif-server-")
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("aif-server-") && name.ends_with("-script")
         })
     };
     assert!(
