@@ -299,7 +299,7 @@ impl Engine {
             // by the golden ratio: even, and in no order
             let part = (slot as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
             wanted = 1 + ((wanted * part) >> 32);
-            due += (part << 8 & 0xFFFF_FFFF) * self.flags.gap_us * 1000 >> 32;
+            due += (((part << 8) & 0xFFFF_FFFF) * self.flags.gap_us * 1000) >> 32;
         }
         connection.used = true;
         let answer = Answer {
@@ -418,7 +418,7 @@ fn arrived(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<(usize, u64)> {
         ControlMessageOwned::ScmTimestampns(stamp) => Some(stamp),
         _ => None,
     });
-    let wall = TimeSpec::from(clock_gettime(ClockId::CLOCK_REALTIME)?);
+    let wall = clock_gettime(ClockId::CLOCK_REALTIME)?;
     let ago = stamp.map_or(0, |stamp| (wall - stamp).num_nanoseconds());
     Ok((read.bytes, at - u64::try_from(ago).unwrap_or(0)))
 }

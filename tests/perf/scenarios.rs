@@ -182,6 +182,19 @@ impl Ran {
         let found = self.results.pointer(pointer).and_then(Value::as_f64);
         found.unwrap_or(f64::NAN)
     }
+
+    /// What the generator says of itself.
+    fn account(&self) -> String {
+        let of = |name: &str| self.number(&format!("/generator/{name}"));
+        format!(
+            "loop delay p50 {:.3} p99 {:.3} max {:.3} ms, {:.1} % of chunks bundled, {:.0} % CPU",
+            of("loop_delay_p50_ms"),
+            of("loop_delay_p99_ms"),
+            of("loop_delay_max_ms"),
+            of("bundled_share") * 100.0,
+            of("cpu_share") * 100.0
+        )
+    }
 }
 
 impl Lab<'_> {
@@ -321,7 +334,7 @@ impl Lab<'_> {
         };
         let spent = ran.spent.user + ran.spent.kernel;
         Ok(format!(
-            "error in ms: TTFT {}; ITL {}; token's stamp {} ({} requests); engine late {:.1} ms at most, {:.2} µs CPU/token, {:.0} MB",
+            "error in ms: TTFT {}; ITL {}; token's stamp {} ({} requests); engine late {:.1} ms at most, {:.2} µs CPU/token, {:.0} MB; generator: {}",
             of(&errors.ttft),
             of(&errors.itl),
             of(&errors.token),
@@ -329,6 +342,7 @@ impl Lab<'_> {
             ran.served.late_ms,
             spent / ran.served.tokens,
             ran.spent.memory_mb,
+            ran.account(),
         ))
     }
 
@@ -348,13 +362,14 @@ impl Lab<'_> {
         let achieved = ran.number("/generator/achieved_rate");
         let spent = ran.spent.user + ran.spent.kernel;
         Ok(format!(
-            "rate error {:.3} %; lateness in ms: p50 {:.3} p99 {:.3} max {:.3}; {:.2} µs CPU/request; {:.0} errors",
+            "rate error {:.3} %; lateness in ms: p50 {:.3} p99 {:.3} max {:.3}; {:.2} µs CPU/request; {:.0} errors; generator: {}",
             (achieved / rate - 1.0).abs() * 100.0,
             ran.number("/generator/lateness_p50_ms"),
             ran.number("/generator/lateness_p99_ms"),
             ran.number("/generator/lateness_max_ms"),
             spent / ran.served.requests,
             ran.number("/errors"),
+            ran.account(),
         ))
     }
 
