@@ -1,5 +1,6 @@
-//! APIs of engines: requests and answers (pure), the SSE scanner, and a small HTTP client for all that is not load.
+//! APIs of engines: requests and answers (pure), the SSE scanner, a short cut for events that are alike, and a small HTTP client for all that is not load.
 
 pub mod client;
 pub mod openai;
+pub mod repeat;
 pub mod sse;

@@ -10,7 +10,7 @@ use super::{
     wire::{Fault, Head, Reader},
 };
 use crate::{
-    api::{openai, sse::Scanner},
+    api::{openai, repeat::Repeat, sse::Scanner},
     recipe::Api,
 };
 
@@ -22,6 +22,7 @@ const BODY: usize = 64 << 20;
 pub(super) struct Memory {
     reader: Reader,
     scanner: Scanner,
+    repeat: Repeat,
     /// A body that is no stream.
     body: Vec<u8>,
 }
@@ -31,6 +32,7 @@ impl Memory {
     pub(super) fn reset(&mut self) {
         self.reader.reset();
         self.scanner.reset();
+        self.repeat.reset();
         self.body.clear();
     }
 
@@ -80,11 +82,12 @@ impl<'a> Answer<'a> {
         let Memory {
             reader,
             scanner,
+            repeat,
             body,
         } = memory;
         let read = reader.push(bytes, |head, piece| {
             if head.is_stream && head.status == 200 {
-                self.scan(scanner, piece, at);
+                scanner.push(piece, |data| self.read(repeat.event(self.api, data), at));
             } else {
                 let room = BODY - body.len().min(BODY);
                 body.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -93,8 +96,9 @@ impl<'a> Answer<'a> {
         self.fault = read.err();
     }
 
-    fn scan(&mut self, scanner: &mut Scanner, piece: &[u8], at: Duration) {
-        scanner.push(piece, |data| match openai::event(self.api, data) {
+    /// Takes an event of the stream.
+    fn read(&mut self, event: Result<openai::Event, serde_json::Error>, at: Duration) {
+        match event {
             Ok(event) => {
                 if event.content {
                     self.sample.chunks.push(Chunk { at });
@@ -107,7 +111,7 @@ impl<'a> Answer<'a> {
                 }
             }
             Err(error) => self.fail("bad_event", error.to_string()),
-        });
+        }
     }
 
     fn count(&mut self, usage: Option<openai::Usage>) {

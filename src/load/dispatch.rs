@@ -14,7 +14,6 @@
 //! of it.
 
 use std::{
-    fmt::Write as _,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -33,6 +32,7 @@ use super::{
     pace::Pace,
     phase::Phases,
     sample::{Outcome, Sample},
+    trace::Trace,
 };
 use crate::{
     api::openai::{self, RequestSpec},
@@ -237,6 +237,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
             load: Arc::clone(self),
             targets: self.targets.iter().map(Target::fork).collect(),
             tally,
+            trace: Trace::default(),
             start,
         });
         tokio::select! {
@@ -244,6 +245,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
             () = worker.clone().send(share, pace) => {}
             () = worker.look(probe) => {}
         }
+        worker.trace.flush();
         Ok(())
     }
 
@@ -319,6 +321,7 @@ struct Worker<C: Connect, O> {
     /// With connections of its own.
     targets: Vec<Target<C>>,
     tally: Arc<Mutex<Tally>>,
+    trace: Trace,
     /// Start of the load.
     start: Instant,
 }
@@ -444,11 +447,7 @@ impl<C: Connect, O: Observer> Worker<C, O> {
     }
 
     fn keep(&self, sample: &Sample) {
-        tracing::trace!(
-            index = sample.index,
-            stamps = stamps(sample),
-            "A request has ended"
-        );
+        self.trace.take(sample);
         self.load.observer.ended(sample);
         lock(&self.tally).take(sample);
     }
@@ -481,14 +480,4 @@ async fn reach(pace: &mut impl Pace, at: Instant) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Sent, then each chunk, in ns since the start of the load: for the trace.
-fn stamps(sample: &Sample) -> String {
-    let mut text = String::new();
-    let chunks = sample.chunks.iter().map(|chunk| chunk.at);
-    for at in sample.sent.into_iter().chain(chunks) {
-        let _ = write!(text, "{},", at.as_nanos());
-    }
-    text
 }

@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod pace;
 pub mod phase;
 pub mod sample;
+mod trace;
 pub mod wire;
 pub mod workload;
 

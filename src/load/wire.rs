@@ -155,6 +155,15 @@ impl Reader {
                     self.surplus = true;
                     rest = &[];
                 }
+                // nearly always, the frame between two chunks has come whole
+                At::ChunkEnd(0) if rest.starts_with(b"\r\n") => {
+                    self.at = At::Size { size: 0, digits: 0 };
+                    rest = &rest[2..];
+                }
+                At::Size { digits: 0, .. } if let Some((size, behind)) = whole_size(rest) => {
+                    self.at = At::Chunk(size);
+                    rest = behind;
+                }
                 _ => {
                     self.at = frame(self.at, rest[0])?;
                     rest = &rest[1..];
@@ -249,6 +258,19 @@ impl Reader {
         self.head = Some(head);
         Ok(Some(length))
     }
+}
+
+/// The length of a chunk in a line that is whole and plain, and what stands behind it.
+fn whole_size(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut size = 0;
+    for (at, byte) in bytes.iter().take(8).enumerate() {
+        if *byte == b'\r' {
+            let behind = bytes[at..].strip_prefix(b"\r\n")?;
+            return (size > 0).then_some((size, behind));
+        }
+        size = size * 16 + u64::from(char::from(*byte).to_digit(16)?);
+    }
+    None
 }
 
 /// The next place within the frame of chunks.

@@ -27,16 +27,27 @@ const HASHED: usize = 1000;
 const TRIES: usize = 6;
 
 /// Prompts by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompts {
-    seed: u64,
+    /// At its first word.
+    random: ChaCha12Rng,
     pool: Option<u32>,
+    /// Where nonces begin.
+    shift: u64,
 }
 
 impl Prompts {
     /// Of a seed; `pool` different ones, without limit where `None`.
     pub fn new(seed: u64, pool: Option<u32>) -> Self {
-        Self { seed, pool }
+        let mut random = ChaCha12Rng::seed_from_u64(seed);
+        random.set_stream(u64::MAX);
+        let shift = random.random();
+        let random = ChaCha12Rng::seed_from_u64(seed);
+        Self {
+            random,
+            pool,
+            shift,
+        }
     }
 
     /// The prompt of a request: `words` words, lower-case, one space between two.
@@ -45,7 +56,7 @@ impl Prompts {
             Some(pool) => index % u64::from(pool.max(1)),
             None => index,
         };
-        let mut random = ChaCha12Rng::seed_from_u64(self.seed);
+        let mut random = self.random.clone();
         // a stream of its own for each prompt, and word positions that depend on no other prompt
         random.set_stream(index);
         let mut text = String::with_capacity(words * 6);
@@ -70,9 +81,7 @@ impl Prompts {
     /// come out alike for some pair of 10^5 prompts.
     fn nonce(&self, index: u64) -> u64 {
         let size = u128::from((WORDS.len() as u64).pow(NONCE_WORDS));
-        let mut random = ChaCha12Rng::seed_from_u64(self.seed);
-        random.set_stream(u64::MAX);
-        let shift = u128::from(random.random::<u64>());
+        let shift = u128::from(self.shift);
         // a factor without a common divisor with the size only changes the order
         let mixed = (u128::from(index) % size * u128::from(MIXER) + shift) % size;
         u64::try_from(mixed).expect("below the size")

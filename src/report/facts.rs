@@ -151,6 +151,10 @@ pub(super) fn token_rows(results: &Results) -> Vec<TokenRow> {
     counts.map(row).into()
 }
 
+fn percent(share: Option<f64>) -> String {
+    text::quantity(share.map(|share| share * 100.0), "%")
+}
+
 pub(super) fn generator_facts(generator: &Generator) -> Vec<Fact> {
     let cpus: Vec<String> = generator.cpus.iter().map(ToString::to_string).collect();
     let mut facts = Vec::new();
@@ -178,7 +182,29 @@ pub(super) fn generator_facts(generator: &Generator) -> Vec<Fact> {
                 text::number(generator.lateness_max_ms)
             ),
         ),
+        fact(
+            "delay of its stamps",
+            match (
+                generator.loop_delay_p50_ms,
+                generator.loop_delay_p99_ms,
+                generator.loop_delay_max_ms,
+            ) {
+                (Some(p50), Some(p99), Some(max)) => format!(
+                    "p50 {} ms, p99 {} ms, largest {} ms",
+                    text::number(p50),
+                    text::number(p99),
+                    text::number(max)
+                ),
+                _ => text::NONE.to_owned(),
+            },
+        ),
+        fact(
+            "chunks that share a stamp",
+            percent(generator.bundled_share),
+        ),
         fact("CPU time", text::quantity(Some(generator.cpu_seconds), "s")),
+        fact("share of its CPUs", percent(generator.cpu_share)),
+        fact("memory", text::quantity(generator.memory_mb, "MB")),
         fact(
             "CPUs",
             if cpus.is_empty() {

@@ -134,8 +134,31 @@ pub struct Generator {
     pub lateness_p99_ms: f64,
     /// Largest of the same.
     pub lateness_max_ms: f64,
+    /// By how much the event loops were late for moments that they had set themselves, median, in ms: how late a stamp
+    /// may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loop_delay_p50_ms: Option<f64>,
+    /// 99th percentile of the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loop_delay_p99_ms: Option<f64>,
+    /// Largest of the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loop_delay_max_ms: Option<f64>,
+    /// Chunks that were read together with the one before, as a share of all: these two have one stamp. The engine sent
+    /// them together, or this program was late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundled_share: Option<f64>,
+    /// Event loops that sent and read, each a thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
     /// CPU time of this process over the load, in seconds.
     pub cpu_seconds: f64,
+    /// The same as a share of what its workers could have had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_share: Option<f64>,
+    /// Most memory that this process has had, in MB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<f64>,
     /// CPUs that it ran on.
     pub cpus: Vec<usize>,
     /// Were they shared with the engine?

@@ -215,9 +215,9 @@ impl Tally {
         Lateness::of(&self.lateness)
     }
 
-    /// How late the event loops of the workers were.
-    pub fn loop_delay(&self) -> Lateness {
-        Lateness::of(&self.loop_delay)
+    /// How late the event loops of the workers were, where they looked.
+    pub fn loop_delay(&self) -> Option<Lateness> {
+        (self.loop_delay.count() > 0).then(|| Lateness::of(&self.loop_delay))
     }
 
     /// Requests sent within the window, per second of it; 0 for an empty window.

@@ -13,6 +13,10 @@ pub const DROP_TOLERANCE: f64 = 0.001;
 pub const LATENESS_INVALID: f64 = 0.5;
 /// p99 lateness as a share of the median TTFT, over which numbers are to be used with care.
 pub const LATENESS_DEGRADED: f64 = 0.1;
+/// p99 delay of the event loop as a share of the median time between tokens, over which numbers are to be used with care.
+pub const DELAY_DEGRADED: f64 = 0.5;
+/// Share of its CPUs over which the generator may be what was measured.
+pub const CPU_DEGRADED: f64 = 0.9;
 /// Successes under which percentiles mean little.
 pub const MIN_SAMPLES: u64 = 100;
 
@@ -39,6 +43,12 @@ pub struct Facts {
     pub lateness_p99_ms: f64,
     /// Median time to first token.
     pub ttft_p50_ms: Option<f64>,
+    /// Median time between tokens.
+    pub itl_p50_ms: Option<f64>,
+    /// 99th percentile of the event loop's delay; `None` where it was not looked at.
+    pub loop_delay_p99_ms: Option<f64>,
+    /// CPU time of the generator, as a share of what its workers could have had.
+    pub cpu_share: f64,
     /// Were chunks counted in place of tokens?
     pub counted_by_chunks: bool,
     /// Did the generator share CPUs with the engine?
@@ -87,6 +97,19 @@ pub fn judge(facts: &Facts) -> Validity {
     }
     if let Some((verdict, reason)) = lateness(facts) {
         add(verdict, reason);
+    }
+    if let Some(reason) = delay(facts) {
+        add(Verdict::Degraded, reason);
+    }
+    if facts.cpu_share > CPU_DEGRADED {
+        add(
+            Verdict::Degraded,
+            format!(
+                "The load generator used {:.0} % of its CPUs, which is over {:.0} %: give it more (cpu_cores), or ask for less.",
+                facts.cpu_share * 100.0,
+                CPU_DEGRADED * 100.0
+            ),
+        );
     }
     if facts.successes > 0 && facts.successes < MIN_SAMPLES {
         add(
@@ -188,6 +211,30 @@ fn lateness(facts: &Facts) -> Option<(Verdict, String)> {
     ))
 }
 
+/// Was the event loop too late for its stamps?
+fn delay(facts: &Facts) -> Option<String> {
+    let delay = facts.loop_delay_p99_ms?;
+    let limits = [
+        (
+            facts.ttft_p50_ms,
+            LATENESS_DEGRADED,
+            "median time to first token",
+        ),
+        (
+            facts.itl_p50_ms,
+            DELAY_DEGRADED,
+            "median time between tokens",
+        ),
+    ];
+    limits.into_iter().find_map(|(median, share, what)| {
+        let median = median.filter(|median| delay > share * median)?;
+        Some(format!(
+            "1 % of the time, stamps of the load generator may be late by {delay:.3} ms or more, which is over {:.0} % of the {what} ({median:.3} ms).",
+            share * 100.0
+        ))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,6 +249,9 @@ mod tests {
             dropped: 0,
             lateness_p99_ms: 1.0,
             ttft_p50_ms: Some(100.0),
+            itl_p50_ms: Some(10.0),
+            loop_delay_p99_ms: Some(0.1),
+            cpu_share: 0.2,
             counted_by_chunks: false,
             cores_shared: false,
             cores_known: true,
@@ -285,6 +335,30 @@ mod tests {
                 },
                 Verdict::Valid,
             ),
+            (
+                "stamps late for the first token",
+                |f| {
+                    (f.loop_delay_p99_ms, f.itl_p50_ms) = (Some(10.5), None);
+                },
+                Verdict::Degraded,
+            ),
+            (
+                "stamps late for gaps",
+                |f| f.loop_delay_p99_ms = Some(5.5),
+                Verdict::Degraded,
+            ),
+            (
+                "stamps late by less",
+                |f| f.loop_delay_p99_ms = Some(4.5),
+                Verdict::Valid,
+            ),
+            (
+                "stamps not looked at",
+                |f| f.loop_delay_p99_ms = None,
+                Verdict::Valid,
+            ),
+            ("busy", |f| f.cpu_share = 0.89, Verdict::Valid),
+            ("too busy", |f| f.cpu_share = 0.91, Verdict::Degraded),
             ("99 successes", |f| f.successes = 99, Verdict::Degraded),
             ("chunks", |f| f.counted_by_chunks = true, Verdict::Degraded),
             ("shared", |f| f.cores_shared = true, Verdict::Degraded),

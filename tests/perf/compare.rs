@@ -12,7 +12,7 @@ use crate::key;
 /// Errors in nanoseconds, sorted.
 #[derive(Debug, Default)]
 pub(crate) struct Errors {
-    /// Time to the first token, as measured, less that from the engine's reading of the request to its writing.
+    /// Time to the first token, as measured, less that from the arrival of the request to the engine's writing.
     pub(crate) ttft: Vec<u64>,
     /// Gap between two tokens, as measured, less the true one; without a sign.
     pub(crate) itl: Vec<u64>,
@@ -20,6 +20,22 @@ pub(crate) struct Errors {
     pub(crate) token: Vec<u64>,
     /// Requests found on both sides.
     pub(crate) matched: usize,
+}
+
+impl Errors {
+    /// What was seen of a request, since `start`, and what was done.
+    fn take(&mut self, start: u64, seen: &[u64], done: &[u64]) {
+        self.matched += 1;
+        self.ttft
+            .push((seen[1] - seen[0]).abs_diff(done[1] - done[0]));
+        for (seen, done) in seen.windows(2).zip(done.windows(2)).skip(1) {
+            self.itl
+                .push((seen[1] - seen[0]).abs_diff(done[1] - done[0]));
+        }
+        for (seen, done) in seen.iter().zip(done).skip(1) {
+            self.token.push((start + seen).saturating_sub(*done));
+        }
+    }
 }
 
 /// A quantile of sorted values, in ms.
@@ -48,26 +64,23 @@ pub(crate) fn errors(trace: &Path, log: &Path, seed: u64) -> anyhow::Result<Erro
         if let Some(at) = field(line, "monotonic_ns=") {
             start = at.parse()?;
         }
-        let (Some(index), Some(stamps)) = (field(line, "index="), field(line, "stamps=")) else {
+        let Some(requests) = field(line, "stamps=") else {
             continue;
         };
-        // sent, then each chunk with content; since the start of the load
-        let seen = numbers(&stamps.replace(',', " "));
-        let key = key(prompts.prompt(index.parse()?, 4).as_bytes());
-        let Some(done) = truth.get(&key).filter(|done| done.len() == seen.len()) else {
-            continue;
-        };
-        errors.matched += 1;
-        errors
-            .ttft
-            .push((seen[1] - seen[0]).abs_diff(done[1] - done[0]));
-        for (seen, done) in seen.windows(2).zip(done.windows(2)).skip(1) {
-            errors
-                .itl
-                .push((seen[1] - seen[0]).abs_diff(done[1] - done[0]));
-        }
-        for (seen, done) in seen.iter().zip(done).skip(1) {
-            errors.token.push((start + seen).saturating_sub(*done));
+        for request in requests.split(';') {
+            // number, time of sending, then each chunk with content; since the start of the load
+            let [index, seen @ ..] = &numbers(request)[..] else {
+                continue;
+            };
+            // of the warm-up nothing is told in a result either
+            if seen.first().is_none_or(|sent| *sent < 1_000_000_000) {
+                continue;
+            }
+            let key = key(prompts.prompt(*index, 4).as_bytes());
+            let Some(done) = truth.get(&key).filter(|done| done.len() == seen.len()) else {
+                continue;
+            };
+            errors.take(start, seen, done);
         }
     }
     errors.ttft.sort_unstable();
@@ -77,7 +90,7 @@ pub(crate) fn errors(trace: &Path, log: &Path, seed: u64) -> anyhow::Result<Erro
 }
 
 fn numbers(line: &str) -> Vec<u64> {
-    line.split(' ')
+    line.split([' ', ','])
         .filter_map(|word| word.parse().ok())
         .collect()
 }

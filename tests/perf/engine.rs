@@ -1,6 +1,6 @@
 //! An engine of exact times on one core: prepared bytes, one epoll loop, a timer of its own, and a log of what it did.
 //!
-//! A token is written when it is due (`--ttft-us` after its request was read, then each `--gap-us`), by absolute times, so
+//! A token is written when it is due (`--ttft-us` after its request came to this machine, then each `--gap-us`), by absolute times, so
 //! that lateness does not add up. With both 0 it goes as fast as it can, a token to each stream in turn, as a batch of a
 //! real engine does. With `--log`, every true time is kept and written at the end, which is when standard input closes.
 
@@ -9,17 +9,21 @@ use std::{
     collections::BinaryHeap,
     io::{self, BufWriter, Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, AsRawFd as _},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
 use clap::Args;
-use nix::sys::{
-    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
-    time::TimeSpec,
-    timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+use nix::{
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt::ReceiveTimestampns},
+        time::{TimeSpec, TimeValLike as _},
+        timerfd::{Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+    },
+    time::{ClockId, clock_gettime},
 };
 
 use crate::{key, now, pin};
@@ -36,9 +40,10 @@ pub(crate) struct Flags {
     /// Microseconds between tokens.
     #[arg(long, default_value_t = 0)]
     gap_us: u64,
-    /// Spread the first tokens of requests evenly over one gap.
+    /// The first answer on a connection ends early, each at another token: users that began together go apart, and
+    /// stay so. Tokens are then due at any time, too, and not all at once.
     #[arg(long)]
-    spread: bool,
+    stagger: bool,
     /// Tokens in a write; 0: the whole answer is one.
     #[arg(long, default_value_t = 1)]
     per_write: u64,
@@ -106,6 +111,7 @@ struct Connection {
     /// What the socket did not take.
     output: Vec<u8>,
     answer: Option<Answer>,
+    used: bool,
 }
 
 struct Engine {
@@ -130,7 +136,10 @@ pub(crate) fn run(flags: Flags) -> anyhow::Result<ExitCode> {
     pin(flags.cpu)?;
     let listener = listener()?;
     let epoll = Epoll::new(EpollCreateFlags::empty())?;
-    let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK)?;
+    let timer = TimerFd::new(
+        nix::sys::timerfd::ClockId::CLOCK_MONOTONIC,
+        TimerFlags::TFD_NONBLOCK,
+    )?;
     let input = EpollFlags::EPOLLIN;
     epoll.add(&listener, EpollEvent::new(input, LISTENER))?;
     epoll.add(&timer, EpollEvent::new(input, TIMER))?;
@@ -165,10 +174,7 @@ fn listener() -> anyhow::Result<TcpListener> {
     };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
-    bind(
-        std::os::fd::AsRawFd::as_raw_fd(&socket),
-        &SockaddrIn::new(127, 0, 0, 1, 0),
-    )?;
+    bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0))?;
     listen(&socket, Backlog::MAXCONN)?;
     Ok(socket.into())
 }
@@ -221,21 +227,19 @@ impl Engine {
         while let Ok((socket, _)) = self.listener.accept() {
             socket.set_nonblocking(true)?;
             socket.set_nodelay(true)?;
-            let free = self.connections.iter().position(Option::is_none);
-            let slot = free.filter(|_| self.connections.len() > 20_000);
-            let slot = slot.unwrap_or(self.connections.len());
+            if self.flags.log.is_some() {
+                setsockopt(&socket, ReceiveTimestampns, &true)?;
+            }
+            let slot = self.connections.len();
             let event = EpollEvent::new(EpollFlags::EPOLLIN, slot as u64);
             self.epoll.add(socket.as_fd(), event)?;
-            let connection = Some(Connection {
+            self.connections.push(Some(Connection {
                 socket,
                 input: Vec::new(),
                 output: Vec::new(),
                 answer: None,
-            });
-            match self.connections.get_mut(slot) {
-                Some(free) => *free = connection,
-                None => self.connections.push(connection),
-            }
+                used: false,
+            }));
         }
         Ok(())
     }
@@ -245,11 +249,19 @@ impl Engine {
         let Some(connection) = &mut self.connections[slot] else {
             return;
         };
-        match connection.socket.read(&mut buffer) {
-            Ok(0) => self.connections[slot] = None,
-            Ok(count) => {
+        let read = if self.flags.log.is_some() {
+            arrived(&connection.socket, &mut buffer)
+        } else {
+            connection
+                .socket
+                .read(&mut buffer)
+                .map(|count| (count, now()))
+        };
+        match read {
+            Ok((0, _)) => self.connections[slot] = None,
+            Ok((count, at)) => {
                 connection.input.extend_from_slice(&buffer[..count]);
-                self.begin(slot);
+                self.begin(slot, at);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.connections[slot] = None,
@@ -257,8 +269,7 @@ impl Engine {
     }
 
     /// Begins the answer to a request that is whole.
-    fn begin(&mut self, slot: usize) {
-        let at = now();
+    fn begin(&mut self, slot: usize, at: u64) {
         let Some(connection) = &mut self.connections[slot] else {
             return;
         };
@@ -282,17 +293,20 @@ impl Engine {
         } else {
             Vec::new()
         };
-        let spread = if self.flags.spread {
+        let mut wanted = number_after(body, b"\"max_tokens\":").unwrap_or(1).max(1);
+        let mut due = at + self.flags.ttft_us * 1000;
+        if self.flags.stagger && !connection.used {
             // by the golden ratio: even, and in no order
-            self.requests.wrapping_mul(0x9E37_79B9_7F4A_7C15) % (self.flags.gap_us * 1000).max(1)
-        } else {
-            0
-        };
+            let part = (slot as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+            wanted = 1 + ((wanted * part) >> 32);
+            due += (((part << 8) & 0xFFFF_FFFF) * self.flags.gap_us * 1000) >> 32;
+        }
+        connection.used = true;
         let answer = Answer {
-            wanted: number_after(body, b"\"max_tokens\":").unwrap_or(1).max(1),
+            wanted,
             sent: 0,
             prompt_tokens: words as u64,
-            due: at + self.flags.ttft_us * 1000 + spread,
+            due,
             log,
         };
         connection.input.drain(..end);
@@ -389,6 +403,24 @@ impl Engine {
         file.flush()?;
         Ok(())
     }
+}
+
+/// Reads, and tells when that came to this machine: the kernel stamps it, so an engine that is late itself does not put
+/// that on the client.
+fn arrived(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<(usize, u64)> {
+    let mut space = nix::cmsg_space!(TimeSpec);
+    let mut parts = [io::IoSliceMut::new(buffer)];
+    let fd = socket.as_raw_fd();
+    let read = recvmsg::<()>(fd, &mut parts, Some(&mut space), MsgFlags::empty())?;
+    let at = now();
+    let stamp = read.cmsgs()?.find_map(|message| match message {
+        // by the wall clock: its distance to the other is taken at the same moment
+        ControlMessageOwned::ScmTimestampns(stamp) => Some(stamp),
+        _ => None,
+    });
+    let wall = clock_gettime(ClockId::CLOCK_REALTIME)?;
+    let ago = stamp.map_or(0, |stamp| (wall - stamp).num_nanoseconds());
+    Ok((read.bytes, at - u64::try_from(ago).unwrap_or(0)))
 }
 
 pub(crate) fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {

@@ -4,8 +4,9 @@
 #
 #   tests/perf/run.sh [--seconds N] [--long] [--keep DIR] [SCENARIO ...]
 #
-# The real `aif bench` (release build) runs on CPU 1, an engine of known times on CPU 0. Nothing is asserted: figures of a
-# busy machine are of no use, and only what is told of one run can be compared, as the ratio to the bare loop.
+# The real `aif bench` (release build) runs on CPU 1, an engine of known times on CPU 0; where times are measured, both go
+# before whatever else runs there (real-time priority), as far as the user may. Nothing is asserted: figures of a busy
+# machine are of no use, and only what is told of one run can be compared, as the ratio to the bare loop.
 #
 set -euo pipefail
 

@@ -84,8 +84,8 @@ struct Engine {
 }
 
 impl Engine {
-    fn start(flags: &[&str]) -> anyhow::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
+    fn start(flags: &[&str], first: bool) -> anyhow::Result<Self> {
+        let mut child = me(first)?
             .arg("engine")
             .args(flags)
             .stdin(Stdio::piped())
@@ -117,6 +117,17 @@ impl Engine {
             late_ms: numbers[4] as f64 / 1e6,
         })
     }
+}
+
+/// This program again; in front of all others, if it shall and may.
+fn me(first: bool) -> anyhow::Result<Command> {
+    let own = std::env::current_exe()?;
+    if !(first && nix::unistd::geteuid().is_root()) {
+        return Ok(Command::new(own));
+    }
+    let mut command = Command::new("chrt");
+    command.args(["--fifo", "1"]).arg(own);
+    Ok(command)
 }
 
 fn numbers(text: &str) -> Vec<u64> {
@@ -156,6 +167,8 @@ struct Load {
     engine: Vec<String>,
     /// Are stamps kept on both sides?
     stamps: bool,
+    /// Does it go before whatever else runs here? Only where half of a CPU is enough for it.
+    first: bool,
 }
 
 struct Ran {
@@ -168,6 +181,19 @@ impl Ran {
     fn number(&self, pointer: &str) -> f64 {
         let found = self.results.pointer(pointer).and_then(Value::as_f64);
         found.unwrap_or(f64::NAN)
+    }
+
+    /// What the generator says of itself.
+    fn account(&self) -> String {
+        let of = |name: &str| self.number(&format!("/generator/{name}"));
+        format!(
+            "loop delay p50 {:.3} p99 {:.3} max {:.3} ms, {:.1} % of chunks bundled, {:.0} % CPU",
+            of("loop_delay_p50_ms"),
+            of("loop_delay_p99_ms"),
+            of("loop_delay_max_ms"),
+            of("bundled_share") * 100.0,
+            of("cpu_share") * 100.0
+        )
     }
 }
 
@@ -186,7 +212,7 @@ impl Lab<'_> {
         if load.stamps {
             flags.extend(["--log", &path]);
         }
-        let engine = Engine::start(&flags)?;
+        let engine = Engine::start(&flags, load.first)?;
         let filter = if load.stamps {
             "warn,aif::load=trace"
         } else {
@@ -194,7 +220,7 @@ impl Lab<'_> {
         };
         let out = self.folder.join("out");
         let spent = spent(
-            Command::new(std::env::current_exe()?)
+            me(load.first)?
                 .args(["cost", "--"])
                 .arg(&self.wanted.aif)
                 .arg("bench")
@@ -229,7 +255,7 @@ impl Lab<'_> {
     /// The bare loop on the same engine.
     fn floor(&self, load: &Load, users: u64) -> anyhow::Result<(Spent, Served)> {
         let flags: Vec<&str> = load.engine.iter().map(String::as_str).collect();
-        let engine = Engine::start(&flags)?;
+        let engine = Engine::start(&flags, false)?;
         let me = std::env::current_exe()?;
         let spent = spent(
             Command::new(&me)
@@ -254,6 +280,7 @@ impl Lab<'_> {
             tokens,
             engine: vec!["--per-write".to_owned(), per_write.to_string()],
             stamps: false,
+            first: false,
         };
         let ran = self.run(&load)?;
         let (floor, floor_served) = self.floor(&load, users)?;
@@ -278,19 +305,26 @@ impl Lab<'_> {
     }
 
     /// Many streams of known times: errors of what was measured.
-    fn streams(&self, users: u64, gap_us: u64, tokens: u64) -> anyhow::Result<String> {
+    fn streams(
+        &self,
+        users: u64,
+        gap_us: u64,
+        tokens: u64,
+        flag: Option<&str>,
+    ) -> anyhow::Result<String> {
         let load = Load {
             workload: format!(
                 "pattern: closed-loop, concurrent_users: {users}, duration_seconds: {}",
                 self.wanted.seconds
             ),
             tokens,
-            engine: ["--ttft-us", "50000", "--spread", "--gap-us"]
-                .iter()
-                .map(ToString::to_string)
-                .chain([gap_us.to_string()])
+            engine: ["--ttft-us", "50000", "--gap-us", &gap_us.to_string()]
+                .into_iter()
+                .chain(flag)
+                .map(ToOwned::to_owned)
                 .collect(),
             stamps: true,
+            first: true,
         };
         let ran = self.run(&load)?;
         let errors = errors(&self.trace(), &self.folder.join("engine.log"), 0)?;
@@ -300,7 +334,7 @@ impl Lab<'_> {
         };
         let spent = ran.spent.user + ran.spent.kernel;
         Ok(format!(
-            "error in ms: TTFT {}; ITL {}; token's stamp {} ({} requests); engine late {:.1} ms at most, {:.2} µs CPU/token, {:.0} MB",
+            "error in ms: TTFT {}; ITL {}; token's stamp {} ({} requests); engine late {:.1} ms at most, {:.2} µs CPU/token, {:.0} MB; generator: {}",
             of(&errors.ttft),
             of(&errors.itl),
             of(&errors.token),
@@ -308,6 +342,7 @@ impl Lab<'_> {
             ran.served.late_ms,
             spent / ran.served.tokens,
             ran.spent.memory_mb,
+            ran.account(),
         ))
     }
 
@@ -321,18 +356,20 @@ impl Lab<'_> {
             tokens: 8,
             engine: vec!["--per-write".to_owned(), "0".to_owned()],
             stamps: false,
+            first: true,
         };
         let ran = self.run(&load)?;
         let achieved = ran.number("/generator/achieved_rate");
         let spent = ran.spent.user + ran.spent.kernel;
         Ok(format!(
-            "rate error {:.3} %; lateness in ms: p50 {:.3} p99 {:.3} max {:.3}; {:.2} µs CPU/request; {:.0} errors",
+            "rate error {:.3} %; lateness in ms: p50 {:.3} p99 {:.3} max {:.3}; {:.2} µs CPU/request; {:.0} errors; generator: {}",
             (achieved / rate - 1.0).abs() * 100.0,
             ran.number("/generator/lateness_p50_ms"),
             ran.number("/generator/lateness_p99_ms"),
             ran.number("/generator/lateness_max_ms"),
             spent / ran.served.requests,
             ran.number("/errors"),
+            ran.account(),
         ))
     }
 
@@ -344,6 +381,7 @@ impl Lab<'_> {
             tokens: 8,
             engine: vec!["--per-write".to_owned(), "0".to_owned()],
             stamps: false,
+            first: false,
         })
     }
 
@@ -385,9 +423,30 @@ impl Lab<'_> {
     }
 }
 
+/// CPU time of the whole machine so far, in ms.
+fn busy() -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let fields = numbers(stat.lines().next().unwrap_or_default());
+    // user, nice, system, idle, waiting, interrupts, soft interrupts
+    let busy = [0, 1, 2, 5, 6].iter().filter_map(|at| fields.get(*at));
+    Ok(busy.sum::<u64>() as f64 * 10.0)
+}
+
+/// CPU time of ours that has ended, in ms.
+fn own() -> anyhow::Result<f64> {
+    let mut sum = 0.0;
+    for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
+        let usage = getrusage(who)?;
+        for time in [usage.user_time(), usage.system_time()] {
+            sum += time.tv_sec() as f64 * 1e3 + time.tv_usec() as f64 / 1e3;
+        }
+    }
+    Ok(sum)
+}
+
 type Scenario = fn(&Lab<'_>) -> anyhow::Result<String>;
 
-const SCENARIOS: [(&str, &str, Scenario); 9] = [
+const SCENARIOS: [(&str, &str, Scenario); 10] = [
     ("start", "process start to first request", |lab| lab.begin()),
     ("request-whole", "8 tokens in one write, flat out", |lab| {
         lab.cost(8, 0)
@@ -404,12 +463,17 @@ const SCENARIOS: [(&str, &str, Scenario); 9] = [
     (
         "streams-1k",
         "1,000 streams, 50 ms + 10 ms a token",
-        |lab| lab.streams(1000, 10_000, 100),
+        |lab| lab.streams(1000, 10_000, 100, Some("--stagger")),
     ),
     (
         "streams-10k",
         "10,000 streams, 50 ms + 100 ms a token",
-        |lab| lab.streams(10_000, 100_000, 20),
+        |lab| lab.streams(10_000, 100_000, 20, Some("--stagger")),
+    ),
+    (
+        "lockstep-1k",
+        "1,000 streams in step, 50 ms + 10 ms a token",
+        |lab| lab.streams(1000, 10_000, 100, None),
     ),
     ("open-5k", "5,000 requests/s of 8 tokens", |lab| lab.open()),
     ("memory", "memory after many requests", |lab| lab.memory()),
@@ -434,13 +498,21 @@ pub(crate) fn run(wanted: &Wanted) -> anyhow::Result<ExitCode> {
         folder: folder.clone(),
     };
     let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "(others: CPUs that were busy with something else meanwhile)"
+    )?;
     for (name, what, scenario) in SCENARIOS {
         let only = &wanted.only;
         if !only.is_empty() && !only.iter().any(|start| name.starts_with(start.as_str())) {
             continue;
         }
+        let before = (now(), busy()?, own()?);
         let told = scenario(&lab)?;
-        writeln!(out, "{name:14} {what}\n{:14} {told}", "")?;
+        let wall = (now() - before.0) as f64 / 1e6;
+        let others = (busy()? - before.1 - (own()? - before.2)).max(0.0) / wall;
+        writeln!(out, "{name:14} {what}; others {others:.2}")?;
+        writeln!(out, "{:14} {told}", "")?;
         out.flush()?;
     }
     if wanted.keep.is_none() {

@@ -209,13 +209,14 @@ impl Bench<'_> {
         ));
         let mut facts = Facts::new(config, context, &service, &calibration);
         facts.stimulus = stimulus;
+        facts.workers = load.workers(cpus::allowed().len().min(WORKERS));
 
         let start = Instant::now();
         // what the stamps of the trace count from
         tracing::trace!(target: "aif::load", monotonic_ns = clock::monotonic_nanoseconds(), "The load starts");
         let running = context.shutdown.tasks.spawn({
             let load = Arc::clone(&load);
-            let workers = load.workers(cpus::allowed().len().min(WORKERS));
+            let workers = facts.workers;
             async move { load.run_on(workers, start).await }
         });
         let beside = watch::Beside {

@@ -21,7 +21,7 @@ use crate::{
     report,
     role::Context,
     stats::{
-        results::{Completeness, Generator, Results, SCHEMA, TargetFacts, Tokens},
+        results::{Completeness, Generator, Metric, Results, SCHEMA, TargetFacts, Tokens},
         summary::Window,
         tally::Tally,
         validity,
@@ -61,6 +61,8 @@ pub(super) struct Facts {
     pub(super) completeness: Completeness,
     /// CPU time of the load.
     pub(super) cpu_seconds: f64,
+    /// Event loops that sent and read.
+    pub(super) workers: usize,
     /// Token counts.
     pub(super) counted: Tokens,
 }
@@ -104,6 +106,7 @@ impl Facts {
             started_at: clock::now(),
             completeness: Completeness::Running,
             cpu_seconds: 0.0,
+            workers: 1,
             counted: Tokens::default(),
         }
     }
@@ -155,6 +158,12 @@ pub(super) fn cpu_seconds() -> f64 {
     let seconds =
         |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
     seconds(usage.user_time()) + seconds(usage.system_time())
+}
+
+/// Most memory that this process has had so far.
+fn memory_mb() -> Option<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+    Some(usage.max_rss() as f64 * 1024.0 / 1e6)
 }
 
 /// Room that is taken for the results before anything is measured.
@@ -272,20 +281,28 @@ pub(super) fn assemble(
         } => (Some(requests_per_second), arrival == Arrival::Poisson),
         LoadModel::ClosedLoop { .. } => (None, false),
     };
-    let dropped = tally.whole().dropped;
-    let by_usage = tally.whole().uncounted == 0;
+    let whole = tally.whole();
+    let delay = tally.loop_delay();
+    let available = elapsed.as_secs_f64() * facts.workers as f64;
+    let cpu_share = if available > 0.0 {
+        facts.cpu_seconds / available
+    } else {
+        0.0
+    };
+    let median = |name: &str| metrics.get(name).and_then(|metric: &Metric| metric.p50);
     let validity = validity::judge(&validity::Facts {
         successes: counts.successes,
         total: counts.total,
         requested_rate,
         achieved_rate,
         expected_in_window: expected(plan, window),
-        dropped,
+        dropped: whole.dropped,
         lateness_p99_ms: lateness.p99_ms,
-        ttft_p50_ms: metrics
-            .get("time_to_first_token")
-            .and_then(|metric| metric.p50),
-        counted_by_chunks: !by_usage,
+        ttft_p50_ms: median("time_to_first_token"),
+        itl_p50_ms: median("inter_token_latency"),
+        loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),
+        cpu_share,
+        counted_by_chunks: whole.uncounted > 0,
         cores_shared: facts.cores.shared,
         cores_known: facts.cores.known,
         monitor_lost: facts.monitor_lost,
@@ -328,11 +345,18 @@ pub(super) fn assemble(
         generator: Generator {
             requested_rate,
             achieved_rate,
-            dropped,
+            dropped: whole.dropped,
             lateness_p50_ms: lateness.p50_ms,
             lateness_p99_ms: lateness.p99_ms,
             lateness_max_ms: lateness.max_ms,
+            loop_delay_p50_ms: delay.map(|delay| delay.p50_ms),
+            loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),
+            loop_delay_max_ms: delay.map(|delay| delay.max_ms),
+            bundled_share: (whole.chunks > 0).then(|| whole.bundled as f64 / whole.chunks as f64),
+            workers: Some(facts.workers),
             cpu_seconds: facts.cpu_seconds,
+            cpu_share: Some(cpu_share),
+            memory_mb: memory_mb(),
             cpus: facts.cpus.clone(),
             cores_shared: facts.cores.shared,
         },
