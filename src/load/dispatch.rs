@@ -1,13 +1,7 @@
-//! Sends many requests, by users or by time, and adds up what became of each.
+//! A load: what is sent, by whom or when, within which limits, and what came of it.
 //!
-//! *Closed loop*: every user has one request at a time, all start at once; a user who is refused the connection waits
-//! [`REFUSED`] before the next try, because a refusal costs no time and would become a storm. *Open loop*: an absolute
-//! schedule; each arrival is a task of its own, whatever the answers do. After a stall of this program arrivals are
-//! sent late, none is skipped, and their latency counts from the intended time.
-//!
-//! A load may be shared by workers, one a core, each with an event loop, connections and a tally of its own: the users
-//! and the arrivals are dealt out in turn, and only a few counters are common. Each worker also sets itself a moment
-//! every [`PROBE`]; by how much it is late for that is how much a stamp may be late.
+//! A load may be shared by workers, one a core, each with an event loop, connections and a tally of its own
+//! ([`worker`](super::worker)): the users and the arrivals are dealt out in turn, and only a few counters are common.
 //!
 //! The end: at the end of the window nothing more is sent, and what is in flight is read to its end (a request has its
 //! own limit). Told to drain, the same holds until `abort`; what is then in flight is `cancelled`, with what was seen
@@ -28,11 +22,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     arrival,
     connection::Connect,
-    exchange::{self, Call, Target},
-    pace::Pace,
+    exchange::{Call, Target},
     phase::Phases,
-    sample::{Outcome, Sample},
-    trace::Trace,
+    sample::Sample,
+    worker::{Share, Worker},
 };
 use crate::{
     api::openai::{self, RequestSpec},
@@ -40,12 +33,6 @@ use crate::{
     recipe::{Api, Arrival, ClientPlan, LoadModel},
     stats::{summary::Window, tally::Tally},
 };
-
-/// How often a worker looks how late its event loop is.
-pub const PROBE: Duration = Duration::from_millis(10);
-
-/// Pause of a user who was refused the connection.
-pub const REFUSED: Duration = Duration::from_millis(100);
 
 /// Told of each request as it goes, for exporters and progress. Must be quick: it runs in the load path.
 pub trait Observer: Send + Sync + 'static {
@@ -106,22 +93,22 @@ pub struct Control {
 
 /// A load.
 pub struct Load<C: Connect, O> {
-    targets: Vec<Target<C>>,
+    pub(super) targets: Vec<Target<C>>,
     content: Content,
-    phases: Phases,
-    model: LoadModel,
-    total: Option<u64>,
+    pub(super) phases: Phases,
+    pub(super) model: LoadModel,
+    pub(super) total: Option<u64>,
     seed: u64,
     timeout: Duration,
-    control: Control,
-    observer: O,
+    pub(super) control: Control,
+    pub(super) observer: O,
     /// Nothing counted: what tallies begin with.
     blank: Tally,
     /// One a worker.
     tallies: Mutex<Vec<Arc<Mutex<Tally>>>>,
-    index: AtomicU64,
+    pub(super) index: AtomicU64,
     measured: AtomicU64,
-    in_flight: AtomicU64,
+    pub(super) in_flight: AtomicU64,
 }
 
 impl<C: Connect, O: Observer> Load<C, O> {
@@ -233,34 +220,27 @@ impl<C: Connect, O: Observer> Load<C, O> {
         lock(&self.tallies).push(Arc::clone(&tally));
         let connector = self.targets[0].pool.connector();
         let (pace, probe) = (connector.pace()?, connector.pace()?);
-        let worker = Arc::new(Worker {
-            load: Arc::clone(self),
-            targets: self.targets.iter().map(Target::fork).collect(),
-            tally,
-            trace: Trace::default(),
-            start,
-        });
+        let worker = Arc::new(Worker::new(self, tally, start));
         tokio::select! {
             biased;
             () = worker.clone().send(share, pace) => {}
             () = worker.look(probe) => {}
         }
-        worker.trace.flush();
         Ok(())
     }
 
-    fn is_over(&self, at: Duration) -> bool {
+    pub(super) fn is_over(&self, at: Duration) -> bool {
         self.end().is_some_and(|end| at >= end)
     }
 
     /// When nothing is sent any more, if only time ends the load: by the plan, or because the service's job ends.
-    fn end(&self) -> Option<Duration> {
+    pub(super) fn end(&self) -> Option<Duration> {
         let ends = self.phases.load_end().into_iter().chain(self.control.until);
         ends.min()
     }
 
     /// Takes one of the requests that the plan allows; those of the warm-up do not count.
-    fn claim(&self, intended: Duration) -> bool {
+    pub(super) fn claim(&self, intended: Duration) -> bool {
         intended < self.phases.warmup
             || self
                 .total
@@ -268,7 +248,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
     }
 
     /// The arrivals that the plan allows, by their number. Those of the warm-up do not count.
-    fn arrivals(
+    pub(super) fn arrivals(
         &self,
         arrival: Arrival,
         rate: f64,
@@ -286,7 +266,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
         })
     }
 
-    fn call(&self, index: u64, intended: Duration) -> Call {
+    pub(super) fn call(&self, index: u64, intended: Duration) -> Call {
         let workload = &self.content.workload;
         Call {
             index,
@@ -302,182 +282,6 @@ impl<C: Connect, O: Observer> Load<C, O> {
     }
 }
 
-/// Which of the users and arrivals are a worker's: every `of`-th, from `number` on.
-#[derive(Debug, Clone, Copy)]
-struct Share {
-    number: usize,
-    of: usize,
-}
-
-impl Share {
-    fn holds(self, index: u64) -> bool {
-        index % self.of as u64 == self.number as u64
-    }
-}
-
-/// A part of a load, on one event loop.
-struct Worker<C: Connect, O> {
-    load: Arc<Load<C, O>>,
-    /// With connections of its own.
-    targets: Vec<Target<C>>,
-    tally: Arc<Mutex<Tally>>,
-    trace: Trace,
-    /// Start of the load.
-    start: Instant,
-}
-
-impl<C: Connect, O: Observer> Worker<C, O> {
-    /// Sends its share, and waits for all answers.
-    async fn send(self: Arc<Self>, share: Share, pace: C::Pace) {
-        let tasks = TaskTracker::new();
-        match self.load.model {
-            LoadModel::ClosedLoop {
-                concurrent_users,
-                think_time,
-                requests_per_user,
-            } => {
-                for _ in (0..u64::from(concurrent_users)).filter(|user| share.holds(*user)) {
-                    let worker = Arc::clone(&self);
-                    tasks.spawn(async move { worker.user(think_time, requests_per_user).await });
-                }
-            }
-            LoadModel::OpenLoop {
-                requests_per_second,
-                arrival,
-                max_in_flight,
-            } => {
-                let all = self.load.arrivals(arrival, requests_per_second);
-                let own = all.filter(|(index, _)| share.holds(*index));
-                self.follow(own, max_in_flight.map(u64::from), pace, &tasks)
-                    .await;
-            }
-        }
-        tasks.close();
-        tasks.wait().await;
-    }
-
-    /// One user: a request, its answer, a pause, and again.
-    async fn user(&self, think_time: Duration, limit: Option<u64>) {
-        let load = &*self.load;
-        let mut own = 0;
-        while !load.control.drain.is_cancelled() && limit.is_none_or(|limit| own < limit) {
-            let intended = self.start.elapsed();
-            if load.is_over(intended) || !load.claim(intended) {
-                return;
-            }
-            let index = load.index.fetch_add(1, Ordering::Relaxed);
-            load.in_flight.fetch_add(1, Ordering::Relaxed);
-            let refused = self.carry(load.call(index, intended)).await;
-            own += u64::from(intended >= load.phases.warmup);
-            let pause = if refused {
-                think_time.max(REFUSED)
-            } else {
-                think_time
-            };
-            if !pause.is_zero() {
-                let next = self.start.elapsed().saturating_add(pause);
-                // whoever thinks longer than the load lasts does not hold it up
-                let next = load.end().map_or(next, |end| next.min(end));
-                if !self
-                    .sleep(tokio::time::sleep_until(self.start + next))
-                    .await
-                {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Follows a schedule.
-    async fn follow(
-        self: &Arc<Self>,
-        arrivals: impl Iterator<Item = (u64, Duration)>,
-        max_in_flight: Option<u64>,
-        mut pace: C::Pace,
-        tasks: &TaskTracker,
-    ) {
-        let load = &*self.load;
-        for (index, intended) in arrivals {
-            if load.is_over(intended) {
-                break;
-            }
-            // made before its time, so that it is not late by what that takes
-            let call = load.call(index, intended);
-            if !self.sleep(reach(&mut pace, self.start + intended)).await {
-                return;
-            }
-            if max_in_flight.is_some_and(|most| load.in_flight() >= most) {
-                let mut dropped = exchange::planned(&call);
-                dropped.outcome = Outcome::NeverSent;
-                dropped.dropped = true;
-                self.keep(&dropped);
-                continue;
-            }
-            let worker = Arc::clone(self);
-            // counted here: the next arrival must see it, whenever the task first runs
-            load.in_flight.fetch_add(1, Ordering::Relaxed);
-            tasks.spawn(async move {
-                worker.carry(call).await;
-            });
-        }
-        // the window is open to its end, also behind the last arrival
-        if let Some(end) = load.end().filter(|_| load.total.is_none()) {
-            self.sleep(reach(&mut pace, self.start + end)).await;
-        }
-    }
-
-    /// Waits; `false` when the load was told to drain.
-    async fn sleep(&self, wait: impl Future<Output = ()>) -> bool {
-        tokio::select! {
-            biased;
-            () = self.load.control.drain.cancelled() => false,
-            () = wait => true,
-        }
-    }
-
-    /// Sends one request that is counted as in flight, and tells of it; was the connection refused?
-    async fn carry(&self, call: Call) -> bool {
-        let load = &*self.load;
-        load.observer.begun();
-        let target = &self.targets[usize::try_from(call.index).unwrap_or(0) % self.targets.len()];
-        let sample = exchange::exchange(target, &call, self.start, &load.control.abort).await;
-        load.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.keep(&sample);
-        matches!(&sample.outcome, Outcome::Error(class, _) if class == "connect")
-    }
-
-    fn keep(&self, sample: &Sample) {
-        self.trace.take(sample);
-        self.load.observer.ended(sample);
-        lock(&self.tally).take(sample);
-    }
-
-    /// Looks how late the event loop is, for ever. Of a stall that spans several moments each is late.
-    async fn look(&self, mut pace: C::Pace) {
-        let mut at = Instant::now();
-        loop {
-            at += PROBE;
-            pace.until(at).await;
-            let now = Instant::now();
-            let mut tally = lock(&self.tally);
-            tally.take_loop_delay(now - self.start, now - at);
-            while at + PROBE <= now {
-                at += PROBE;
-                tally.take_loop_delay(now - self.start, now - at);
-            }
-        }
-    }
-}
-
-/// Waits until then; where it is past, lets others go first all the same: whoever is behind must not only make tasks.
-async fn reach(pace: &mut impl Pace, at: Instant) {
-    if Instant::now() < at {
-        pace.until(at).await;
-    } else {
-        tokio::task::yield_now().await;
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

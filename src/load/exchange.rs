@@ -334,3 +334,7 @@ fn failed(class: &str, error: Option<io::Error>) -> Outcome {
     let message = error.map_or_else(String::new, |error| error.to_string());
     Outcome::Error(class.to_owned(), message)
 }
+
+#[cfg(test)]
+#[path = "exchange_tests.rs"]
+mod tests;

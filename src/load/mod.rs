@@ -13,6 +13,7 @@ pub mod phase;
 pub mod sample;
 mod trace;
 pub mod wire;
+pub mod worker;
 pub mod workload;
 
 #[cfg(test)]

@@ -19,10 +19,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     connection::{Connect, Pool},
-    dispatch::{Content, Control, Load, Observer, REFUSED},
+    dispatch::{Content, Control, Load, Observer},
     exchange::{Target, exchange},
     pace::Ticks,
     sample::{Outcome, Sample},
+    worker::REFUSED,
     workload::Prompts,
 };
 use crate::{

@@ -49,6 +49,7 @@ const MAP: &[(&str, usize)] = &[
     ("registry", 3),
     ("engine", 3),
     ("load::dispatch", 3),
+    ("load::worker", 3),
     ("launch", 3),
     ("report", 3),
     ("role", 4),
