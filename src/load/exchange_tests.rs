@@ -139,7 +139,7 @@ fn call(api: Api) -> Call {
         stream: true,
         chunks: 8,
         body: BODY.to_vec(),
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
     }
 }
 
