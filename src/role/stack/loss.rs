@@ -20,10 +20,15 @@ impl Stack<'_> {
         if code == i32::from(Exit::Unavailable.code()) {
             self.look_for_server().await;
         }
-        // what a lost server makes of a bench is no second problem
-        let follows = [Exit::Terminated, Exit::Unavailable].map(|exit| i32::from(exit.code()));
+        // what a lost server makes of a bench is no second problem, nor that it was killed when it had not ended in time
+        let follows = matches!(
+            Exit::from_code(code),
+            None | Some(Exit::Terminated | Exit::Unavailable)
+        );
         let server_lost = self.config.server.is_some() && self.server.is_none();
-        if !(server_lost && follows.contains(&code)) {
+        if server_lost && follows {
+            self.sweep(name);
+        } else {
             self.told(name, code);
         }
     }
