@@ -18,7 +18,7 @@
 //! | [`role`] | stack, server, monitor, bench: what a process of ours can be |
 //! | [`report`] | pages, tables and files of a run |
 //! | [`launch`] | how a job is handed to sbatch; how a stack starts roles: by srun, or as local processes; who gets which CPUs |
-//! | [`load`] | the load generator: arrivals, phases, prompts (pure), connections, and the dispatcher |
+//! | [`load`] | the load generator: arrivals, phases, prompts (pure), connections, and the workers that send |
 //! | [`engine`] | what must be known of each engine |
 //! | [`registry`] | records, leases, look-ups, keys |
 //! | [`telemetry`] | logs, the agent's listener, samplers of node and job |
@@ -41,10 +41,10 @@
 //! ```text
 //! edge      main, lib, cli
 //! roles     role::*, command::*            never each other; role::note is what roles share
-//! services  registry, engine, load::dispatch, launch, report
+//! services  registry, engine, load::{dispatch, worker}, launch, report
 //! adapters  process, apptainer, api::client, slurm::client, load::{connection, exchange}, prometheus, telemetry,
 //!           site, library, run
-//! pure      recipe, stats, load::{arrival, phase, workload, sample}, api::{openai, sse},
+//! pure      recipe, stats, load::{arrival, phase, workload, sample, wire}, api::{openai, sse, repeat},
 //!           slurm::{hostlist, job_env, options}
 //! leaves    exit, env, shutdown, clock, files, disk, units, terminal
 //! ```
