@@ -5,7 +5,8 @@
 //! (`scancel`), the roles keep that order by themselves by watching each other's records; the stack then only waits.
 //!
 //! [`Stack`] is the state; [`start`] starts its roles, [`wait`] says what became of them, and [`loss`] what is made of one
-//! that ended too soon; [`ending`] decides the exit code; [`account`] keeps the manifest.
+//! that ended too soon; [`sweep`] clears away what one that was killed has left; [`ending`] decides the exit code;
+//! [`account`] keeps the manifest.
 
 mod account;
 mod ending;
