@@ -16,7 +16,7 @@ use crate::{
     launch::submission::{self, Request},
     library::{self, Found},
     recipe::{
-        Kind, LoadModel, Plan, check,
+        Arrival, Kind, LoadModel, Plan, check,
         describe::{json_schema, reference},
         expand::Variables,
         template::template,
@@ -194,14 +194,18 @@ fn summary(plan: &Plan) -> String {
             || "Prometheus".to_owned(),
             |interval| format!("Prometheus, every {} s", interval.as_secs_f64()),
         ),
-        Plan::Client(plan) => match plan.load {
+        Plan::Client(plan) => match &plan.load {
             LoadModel::ClosedLoop {
                 concurrent_users, ..
             } => format!("closed loop, {concurrent_users} users"),
             LoadModel::OpenLoop {
-                requests_per_second,
+                requests_per_second: Some(rate),
                 ..
-            } => format!("open loop, {requests_per_second} requests/s"),
+            } => format!("open loop, {rate} requests/s"),
+            LoadModel::OpenLoop { arrival, .. } => match arrival {
+                Arrival::Ramp { from, to, .. } => format!("open loop, {from} to {to} requests/s"),
+                _ => "open loop".to_owned(),
+            },
         },
     }
 }

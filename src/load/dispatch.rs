@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    arrival,
+    arrival::Schedule,
     connection::Connect,
     exchange::{Call, Target},
     phase::Phases,
@@ -30,7 +30,7 @@ use super::{
 use crate::{
     api::openai::{self, RequestSpec},
     load::workload::Prompts,
-    recipe::{Api, Arrival, ClientPlan, LoadModel},
+    recipe::{Api, ClientPlan, LoadModel},
     stats::{summary::Window, tally::Tally},
 };
 
@@ -98,7 +98,7 @@ pub struct Load<C: Connect, O> {
     pub(super) phases: Phases,
     pub(super) model: LoadModel,
     pub(super) total: Option<u64>,
-    seed: u64,
+    schedule: Option<Schedule>,
     timeout: Duration,
     pub(super) control: Control,
     pub(super) observer: O,
@@ -133,9 +133,9 @@ impl<C: Connect, O: Observer> Load<C, O> {
             targets,
             content,
             phases,
-            model: plan.load,
+            model: plan.load.clone(),
             total: plan.total_requests,
-            seed: plan.workload.seed,
+            schedule: Schedule::of(plan),
             timeout: plan.timeout,
             control,
             observer,
@@ -248,14 +248,10 @@ impl<C: Connect, O: Observer> Load<C, O> {
     }
 
     /// The arrivals that the plan allows, by their number. Those of the warm-up do not count.
-    pub(super) fn arrivals(
-        &self,
-        arrival: Arrival,
-        rate: f64,
-    ) -> impl Iterator<Item = (u64, Duration)> + Send {
+    pub(super) fn arrivals(&self) -> impl Iterator<Item = (u64, Duration)> + Send {
         let mut left = self.total.unwrap_or(u64::MAX);
         let warmup = self.phases.warmup;
-        let times = arrival::schedule(arrival, rate, self.seed);
+        let times = self.schedule.iter().flat_map(Schedule::times);
         (0..).zip(times).take_while(move |(_, intended)| {
             if *intended < warmup {
                 return true;

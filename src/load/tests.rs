@@ -267,7 +267,7 @@ fn users(concurrent_users: u32) -> ClientPlan {
 
 fn rate(requests_per_second: f64) -> ClientPlan {
     plan(LoadModel::OpenLoop {
-        requests_per_second,
+        requests_per_second: Some(requests_per_second),
         arrival: Arrival::Constant,
         max_in_flight: None,
     })
@@ -570,7 +570,7 @@ async fn an_open_loop_sends_its_rate_at_exact_times() {
 #[tokio::test(start_paused = true)]
 async fn what_a_cap_drops_is_counted_and_never_sent() {
     let mut plan = plan(LoadModel::OpenLoop {
-        requests_per_second: 50.0,
+        requests_per_second: Some(50.0),
         arrival: Arrival::Constant,
         max_in_flight: Some(10),
     });

@@ -11,8 +11,8 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 use sha2::{Digest as _, Sha256};
 
-use super::arrival;
-use crate::recipe::{ClientPlan, LoadModel};
+use super::arrival::Schedule;
+use crate::recipe::ClientPlan;
 
 /// Words at the start of a prompt that are drawn apart from the rest.
 const NONCE_WORDS: u32 = 4;
@@ -107,14 +107,8 @@ pub fn stimulus(plan: &ClientPlan, words: usize, prompts: &Prompts) -> String {
         hash.update(b"\n");
         hash.update(prompts.prompt(index, words));
     }
-    if let LoadModel::OpenLoop {
-        requests_per_second,
-        arrival,
-        ..
-    } = plan.load
-    {
-        let times = arrival::schedule(arrival, requests_per_second, plan.workload.seed);
-        for at in times.take(HASHED) {
+    if let Some(schedule) = Schedule::of(plan) {
+        for at in schedule.times().take(HASHED) {
             hash.update(at.as_nanos().to_be_bytes());
         }
     }
@@ -219,7 +213,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::recipe::{Api, Arrival, Resources, Slo, Workload};
+    use crate::recipe::{Api, Arrival, LoadModel, Resources, Slo, Workload};
 
     fn plan() -> ClientPlan {
         ClientPlan {
@@ -228,7 +222,7 @@ mod tests {
             api: Api::Chat,
             timeout: Duration::from_mins(1),
             load: LoadModel::OpenLoop {
-                requests_per_second: 10.0,
+                requests_per_second: Some(10.0),
                 arrival: Arrival::Poisson,
                 max_in_flight: None,
             },

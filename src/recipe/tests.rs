@@ -109,7 +109,7 @@ fn the_original_client_and_monitor_plan_unchanged() {
     assert_eq!(
         plan.load,
         LoadModel::OpenLoop {
-            requests_per_second: 50.0,
+            requests_per_second: Some(50.0),
             arrival: Arrival::Poisson,
             max_in_flight: None,
         }
@@ -227,14 +227,14 @@ workload:
   api: embeddings
   duration_seconds: 10
   requests_per_second: 5
-  arrival: {process: gamma, burstiness: 2}
+  arrival: {process: trace, file: x}
   sweep: {requests_per_second: [1, 2]}
 dataset: {type: sharegpt}
 "
     ), @r##"
 recipes/x.yaml:4:8: this version cannot do "embeddings" for "workload.api"; it knows completions, chat
-recipes/x.yaml:7:22: this version cannot do "gamma" for "workload.arrival.process"; it knows constant, poisson
-recipes/x.yaml:7:29: this version cannot do "burstiness" (shape of a gamma process)
+recipes/x.yaml:7:22: this version cannot do "trace" for "workload.arrival.process"; it knows constant, poisson, gamma, ramp
+recipes/x.yaml:7:29: this version cannot do "file" (trace to replay)
 recipes/x.yaml:8:3: this version cannot do "sweep" (several loads, one after another)
 recipes/x.yaml:9:17: this version cannot do "sharegpt" for "dataset.type"; it knows synthetic
 "##);
@@ -504,6 +504,53 @@ orchestration.resources.gpu_count   GPUs (a whole number from 0 to 1024; default
 orchestration.resources.time_limit  time limit of the job (a duration above 0 such as 90, 500ms, 20m or 04:00:00)
 orchestration.resources.nodes       nodes (1; default: 1)
 "##);
+}
+
+#[test]
+fn arrivals_have_their_own_keys_and_no_others() {
+    let load = |workload: &str| {
+        client(
+            read(&format!(
+                "name: c\nservice_name: s\nworkload: {{duration_seconds: 1, {workload}}}\n"
+            ))
+            .unwrap(),
+        )
+        .load
+    };
+    let LoadModel::OpenLoop { arrival, .. } =
+        load("requests_per_second: 2, arrival: {process: gamma, burstiness: 0.5}")
+    else {
+        panic!("no open loop")
+    };
+    assert_eq!(arrival, Arrival::Gamma { burstiness: 0.5 });
+    assert_eq!(
+        load("arrival: {process: ramp, from: 1, to: 4}"),
+        LoadModel::OpenLoop {
+            requests_per_second: None,
+            arrival: Arrival::Ramp {
+                from: 1.0,
+                to: 4.0,
+                gaps: Gaps::Poisson
+            },
+            max_in_flight: None,
+        }
+    );
+    let wrong = |workload: &str| {
+        faults(&format!(
+            "name: c\nservice_name: s\nworkload: {{{workload}}}\n"
+        ))
+    };
+    insta::assert_snapshot!(wrong("duration_seconds: 1, requests_per_second: 2, arrival: {burstiness: 2}"), @r##"recipes/x.yaml:3:67: "burstiness" means nothing for the process poisson: take it out, or write `process: gamma`"##);
+    insta::assert_snapshot!(wrong("duration_seconds: 1, requests_per_second: 2, arrival: {process: gamma, gaps: constant}"), @r##"
+recipes/x.yaml:3:66: the process gamma needs "burstiness": 1 is Poisson, less comes in bursts, more is more even
+recipes/x.yaml:3:83: "gaps" means nothing for the process gamma: take it out, or write `process: ramp`
+"##);
+    insta::assert_snapshot!(wrong("total_requests: 1, requests_per_second: 2, arrival: {process: ramp, from: 0, to: 0}"), @r##"
+recipes/x.yaml:3:52: "requests_per_second" means nothing with a ramp, whose rate goes from `from` to `to`: take it out
+recipes/x.yaml:3:64: a ramp from 0 to 0 sends nothing
+recipes/x.yaml:3:64: a ramp needs "duration_seconds": the time that it takes from `from` to `to`
+"##);
+    insta::assert_snapshot!(wrong("duration_seconds: 1, requests_per_second: 2, arrival: {process: gamma, burstiness: 0}"), @r##"recipes/x.yaml:3:95: "workload.arrival.burstiness" wants a number above 0 to 1000000, found the number 0"##);
 }
 
 proptest! {

@@ -148,6 +148,47 @@ fn an_open_loop_holds_its_rate_and_counts_from_the_intended_time() {
 }
 
 #[test]
+fn each_arrival_process_is_sent_as_it_is_planned() {
+    let _alone = alone();
+    let lab = Lab::new();
+    let engine = Engine::start(&["--latency-ms", "100", "--gap-ms", "0"]);
+    let params = "model_name: m, prompt_length: 16, max_tokens: 2";
+    let sent = |workload: &str| {
+        let recipe = recipe(&lab, workload, params);
+        bench(&lab, &engine, &[&recipe]).assert_exit(0);
+        results(&lab)
+    };
+    // the rate goes from 20 to 60 requests a second: 160 in four seconds, 30 of them in the first and 55 in the last
+    let ramp = sent(
+        "arrival: {process: ramp, from: 20, to: 60, gaps: constant}, duration_seconds: 4, warmup_seconds: 1",
+    );
+    assert_near("ramp", number(&ramp, "/total_requests"), 160.0, 2.0);
+    for (second, wanted) in [(0, 20.0), (1, 25.0), (2, 35.0), (3, 45.0), (4, 55.0)] {
+        let sent = number(&ramp, &format!("/slices/{second}/sent"));
+        assert_near(&format!("second {second}"), sent, wanted, 10.0);
+    }
+    assert_near(
+        "asked",
+        number(&ramp, "/generator/requested_rate"),
+        40.0,
+        2.0,
+    );
+    assert_ne!(ramp["validity"]["verdict"], "invalid");
+
+    // gaps almost even give almost the count of even gaps; bursts give another
+    let even =
+        "requests_per_second: 50, arrival: {process: gamma, burstiness: 400}, duration_seconds: 4";
+    let first = sent(even);
+    assert_near("gamma", number(&first, "/total_requests"), 200.0, 2.0);
+    assert_ne!(first["validity"]["verdict"], "invalid");
+    assert_eq!(first["load"]["arrival"]["gamma"]["burstiness"], 400.0);
+    let again = sent(even);
+    let other = sent(&even.replace("400", "401"));
+    assert_eq!(first["stimulus_sha256"], again["stimulus_sha256"]);
+    assert_ne!(first["stimulus_sha256"], other["stimulus_sha256"]);
+}
+
+#[test]
 fn each_limit_of_a_closed_loop_holds() {
     let lab = Lab::new();
     let engine = Engine::start(&["--latency-ms", "100", "--gap-ms", "0"]);

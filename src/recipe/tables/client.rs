@@ -9,6 +9,12 @@ const MILLISECONDS: Type = Type::Number {
     max: 1e9,
 };
 
+const RATE: Type = Type::Number {
+    min: 0.0,
+    above: false,
+    max: 1e7,
+};
+
 static TARGET: &[Field] = &[
     Field::new(
         "protocol",
@@ -26,13 +32,40 @@ static ARRIVAL: &[Field] = &[
     Field::new(
         "process",
         Type::Choice {
-            now: &["constant", "poisson"],
-            later: &["gamma", "trace"],
+            now: &["constant", "poisson", "gamma", "ramp"],
+            later: &["trace"],
         },
-        "constant: equal gaps; poisson: independent users",
+        "constant: equal gaps; poisson: independent users; gamma: bursts; ramp: a changing rate",
     )
     .default("poisson"),
-    Field::new("burstiness", Type::Text, "shape of a gamma process").later(),
+    Field::new(
+        "burstiness",
+        Type::Number {
+            min: 0.0,
+            above: true,
+            max: 1e6,
+        },
+        "shape of the gamma distribution of gaps: below 1 in bursts, 1 is poisson, above more even (gamma)",
+    ),
+    Field::new(
+        "from",
+        RATE,
+        "requests per second at the start of the window, and before it (ramp)",
+    ),
+    Field::new(
+        "to",
+        RATE,
+        "requests per second at the end of the window (ramp)",
+    ),
+    Field::new(
+        "gaps",
+        Type::Choice {
+            now: &["constant", "poisson"],
+            later: &[],
+        },
+        "gaps at each rate (ramp)",
+    )
+    .default("poisson"),
     Field::new("file", Type::Text, "trace to replay").later(),
 ];
 
@@ -61,7 +94,7 @@ static WORKLOAD: &[Field] = &[
         },
         "closed-loop: by users; open-loop: by time",
     )
-    .default("open-loop where requests_per_second is given, else closed-loop"),
+    .default("open-loop where requests_per_second or arrival is given, else closed-loop"),
     Field::new(
         "concurrent_users",
         Type::Whole {
@@ -94,7 +127,7 @@ static WORKLOAD: &[Field] = &[
             above: true,
             max: 1e7,
         },
-        "rate (open loop)",
+        "rate (open loop; not with a ramp)",
     ),
     Field::new("arrival", Type::Map(ARRIVAL), "arrival process (open loop)"),
     Field::new(

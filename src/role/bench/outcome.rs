@@ -15,7 +15,7 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
     launch::cpus,
-    load::arrival,
+    load::arrival::Schedule,
     recipe::{Arrival, ClientPlan, LoadModel},
     registry::{Kind, Liveness, Record, Watch},
     report,
@@ -242,15 +242,7 @@ fn window(plan: &ClientPlan, tally: &Tally, elapsed: Duration) -> Window {
 
 /// Requests that the schedule intended for this window.
 fn expected(plan: &ClientPlan, window: Window) -> Option<u64> {
-    let LoadModel::OpenLoop {
-        requests_per_second,
-        arrival,
-        ..
-    } = plan.load
-    else {
-        return None;
-    };
-    let times = arrival::schedule(arrival, requests_per_second, plan.workload.seed);
+    let times = Schedule::of(plan)?.times();
     let inside = times
         .skip_while(|at| *at < window.start)
         .take_while(|at| *at < window.end);
@@ -259,6 +251,33 @@ fn expected(plan: &ClientPlan, window: Window) -> Option<u64> {
         .and_then(|total| usize::try_from(total).ok())
         .unwrap_or(usize::MAX);
     Some(inside.take(limit).count() as u64)
+}
+
+/// The rate that was asked for over this window; `None` for a closed loop.
+fn requested_rate(plan: &ClientPlan, expected: Option<u64>, window: Window) -> Option<f64> {
+    let LoadModel::OpenLoop {
+        requests_per_second,
+        ..
+    } = plan.load
+    else {
+        return None;
+    };
+    // a rate with a course of its own has its mean
+    requests_per_second.or_else(|| {
+        let seconds = window.seconds();
+        (seconds > 0.0).then(|| expected.unwrap_or(0) as f64 / seconds)
+    })
+}
+
+/// Does a load have one rate and equal gaps?
+fn is_even(load: &LoadModel) -> bool {
+    matches!(
+        load,
+        LoadModel::OpenLoop {
+            arrival: Arrival::Constant,
+            ..
+        }
+    )
 }
 
 /// The result.
@@ -273,14 +292,8 @@ pub(super) fn assemble(
     let metrics = tally.metrics(window);
     let lateness = tally.lateness();
     let achieved_rate = tally.sent_rate(window);
-    let (requested_rate, poisson) = match plan.load {
-        LoadModel::OpenLoop {
-            requests_per_second,
-            arrival,
-            ..
-        } => (Some(requests_per_second), arrival == Arrival::Poisson),
-        LoadModel::ClosedLoop { .. } => (None, false),
-    };
+    let expected = expected(plan, window);
+    let requested_rate = requested_rate(plan, expected, window);
     let whole = tally.whole();
     let delay = tally.loop_delay();
     let available = elapsed.as_secs_f64() * facts.workers as f64;
@@ -295,7 +308,7 @@ pub(super) fn assemble(
         total: counts.total,
         requested_rate,
         achieved_rate,
-        expected_in_window: expected(plan, window),
+        expected_in_window: expected,
         dropped: whole.dropped,
         lateness_p99_ms: lateness.p99_ms,
         ttft_p50_ms: median("time_to_first_token"),
@@ -308,7 +321,7 @@ pub(super) fn assemble(
         monitor_lost: facts.monitor_lost,
         engine_restarted: facts.engine_restarted,
         interrupted: facts.completeness == Completeness::Interrupted,
-        poisson,
+        even: is_even(&plan.load),
     });
     let bug = |error| Failure::caused(Exit::Bug, "the plan cannot be written", error);
     let mut workload = serde_json::to_value(&plan.workload).map_err(bug)?;
@@ -334,7 +347,7 @@ pub(super) fn assemble(
         duration_seconds: window.end.saturating_sub(window.start).as_secs_f64(),
         warmup_seconds: plan.warmup.as_secs_f64(),
         target: facts.target.clone(),
-        load: serde_json::to_value(plan.load).map_err(bug)?,
+        load: serde_json::to_value(&plan.load).map_err(bug)?,
         workload,
         errors_by_class: counts.by_class,
         error_samples: counts.error_samples,
