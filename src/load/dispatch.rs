@@ -26,11 +26,10 @@ use super::{
     phase::Phases,
     sample::Sample,
     worker::{Share, Worker},
+    workload::Content,
 };
 use crate::{
-    api::openai::{self, RequestSpec},
-    load::workload::Prompts,
-    recipe::{Api, ClientPlan, LoadModel},
+    recipe::{ClientPlan, LoadModel},
     stats::{summary::Window, tally::Tally},
 };
 
@@ -47,38 +46,6 @@ pub trait Observer: Send + Sync + 'static {
 pub struct Nobody;
 
 impl Observer for Nobody {}
-
-/// What requests hold.
-#[derive(Debug)]
-pub struct Content {
-    /// The API.
-    pub api: Api,
-    /// Model named in the request.
-    pub model: String,
-    /// The prompts.
-    pub prompts: Prompts,
-    /// Words of a prompt, calibrated.
-    pub words: usize,
-    /// The plan's workload.
-    pub workload: crate::recipe::Workload,
-}
-
-impl Content {
-    /// The body of a request with a prompt of so many words.
-    pub fn body(&self, index: u64, words: usize, max_tokens: u32) -> Vec<u8> {
-        let prompt = self.prompts.prompt(index, words);
-        openai::body(&RequestSpec {
-            api: self.api,
-            model: &self.model,
-            prompt: &prompt,
-            max_tokens,
-            temperature: self.workload.temperature,
-            top_p: self.workload.top_p,
-            ignore_eos: self.workload.ignore_eos,
-            stream: self.workload.stream,
-        })
-    }
-}
 
 /// When the load ends before its plan does.
 #[derive(Debug, Clone, Default)]
@@ -263,16 +230,13 @@ impl<C: Connect, O: Observer> Load<C, O> {
     }
 
     pub(super) fn call(&self, index: u64, intended: Duration) -> Call {
-        let workload = &self.content.workload;
         Call {
             index,
             intended,
-            api: self.content.api,
-            stream: workload.stream,
-            chunks: workload.max_tokens as usize,
-            body: self
-                .content
-                .body(index, self.content.words, workload.max_tokens),
+            api: self.content.api(),
+            stream: self.content.streams(),
+            chunks: self.content.asked(index).max_tokens as usize,
+            body: self.content.body(index),
             timeout: self.timeout,
         }
     }

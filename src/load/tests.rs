@@ -19,15 +19,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     connection::{Connect, Pool},
-    dispatch::{Content, Control, Load, Observer},
+    dispatch::{Control, Load, Observer},
     exchange::{Target, exchange},
     pace::Ticks,
     sample::{Outcome, Sample},
     worker::REFUSED,
-    workload::Prompts,
+    workload::Content,
 };
 use crate::{
-    recipe::{Api, Arrival, ClientPlan, LoadModel, Resources, Slo, Workload},
+    recipe::{Api, Arrival, ClientPlan, Length, LoadModel, Resources, Slo, Workload},
     stats::{
         summary::{Counts, Window},
         tally::Tally,
@@ -241,8 +241,8 @@ fn plan(load: LoadModel) -> ClientPlan {
         total_requests: None,
         workload: Workload {
             model_name: None,
-            prompt_length: 8,
-            max_tokens: 4,
+            prompt_length: Length::Fixed(8),
+            max_tokens: Length::Fixed(4),
             num_prompts: None,
             temperature: None,
             top_p: None,
@@ -274,13 +274,7 @@ fn rate(requests_per_second: f64) -> ClientPlan {
 }
 
 fn content(plan: &ClientPlan) -> Content {
-    Content {
-        api: plan.api,
-        model: "m".to_owned(),
-        prompts: Prompts::new(1, None),
-        words: 8,
-        workload: plan.workload.clone(),
-    }
+    Content::new(plan, "m")
 }
 
 fn target(engine: &Arc<Engine>) -> Target<Pipes> {
@@ -682,7 +676,7 @@ async fn a_request_is_sent_twice_at_the_most() {
         api: plan.api,
         stream: true,
         chunks: 4,
-        body: content(&plan).body(index, 8, 4),
+        body: content(&plan).body(index),
         timeout: seconds(5),
     };
     let calls: Vec<_> = (0..5).map(call).collect();

@@ -74,15 +74,68 @@ pub enum Gaps {
     Poisson,
 }
 
+/// Tokens of a prompt or an answer at the most.
+pub const MOST_TOKENS: u64 = 10_000_000;
+
+/// A length in tokens: one for all requests, or drawn for each.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Length {
+    /// Each one between two alike.
+    Uniform {
+        /// Least.
+        min: u32,
+        /// Most.
+        max: u32,
+    },
+    /// About a mean.
+    Normal {
+        /// Mean.
+        mean: f64,
+        /// Standard deviation.
+        std: f64,
+        /// Least.
+        min: u32,
+        /// Most.
+        max: u32,
+    },
+    /// Many short, few long.
+    Lognormal {
+        /// Median.
+        median: f64,
+        /// Standard deviation of the logarithm.
+        sigma: f64,
+        /// Least.
+        min: u32,
+        /// Most.
+        max: u32,
+    },
+    /// The same for all.
+    #[serde(untagged)]
+    Fixed(u32),
+}
+
+impl Length {
+    /// The shortest that can come.
+    pub const fn least(&self) -> u32 {
+        match *self {
+            Self::Fixed(length) => length,
+            Self::Uniform { min, .. } | Self::Normal { min, .. } | Self::Lognormal { min, .. } => {
+                min
+            }
+        }
+    }
+}
+
 /// What requests hold.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Workload {
     /// Model named in the request; the service's own where `None`.
     pub model_name: Option<String>,
     /// Prompt length in tokens, as the engine counts them.
-    pub prompt_length: u32,
+    pub prompt_length: Length,
     /// `max_tokens` of a request.
-    pub max_tokens: u32,
+    pub max_tokens: Length,
     /// Size of the prompt pool; a prompt for each request where `None`.
     pub num_prompts: Option<u32>,
     /// Sampling temperature.

@@ -367,7 +367,10 @@ recipes/x.yaml:10:3: the text is not sent: prompts are synthetic, of about its l
 "##);
     let plan = client(planned);
     assert_eq!(plan.service_name, "ollama-llm");
-    assert_eq!((plan.api, plan.workload.prompt_length), (Api::Chat, 9));
+    assert_eq!(
+        (plan.api, plan.workload.prompt_length),
+        (Api::Chat, Length::Fixed(9))
+    );
     assert_eq!(plan.workload.model_name.as_deref(), Some("tiny"));
     insta::assert_snapshot!(faults(
         "name: x-client\ntarget: {endpoint: /api/generate}\nheaders: {X-Mine: 1}\npayload: {n: 2}\nworkload: {duration_seconds: 1}\n"
@@ -551,6 +554,47 @@ recipes/x.yaml:3:64: a ramp from 0 to 0 sends nothing
 recipes/x.yaml:3:64: a ramp needs "duration_seconds": the time that it takes from `from` to `to`
 "##);
     insta::assert_snapshot!(wrong("duration_seconds: 1, requests_per_second: 2, arrival: {process: gamma, burstiness: 0}"), @r##"recipes/x.yaml:3:95: "workload.arrival.burstiness" wants a number above 0 to 1000000, found the number 0"##);
+}
+
+#[test]
+fn lengths_are_numbers_or_distributions() {
+    let text = |params: &str| {
+        format!(
+            "name: c\nservice_name: s\nworkload: {{total_requests: 1}}\ndataset: {{params: {{{params}}}}}\n"
+        )
+    };
+    let plan = client(
+        read(&text(
+            "prompt_length: {lognormal: {mean: 100, sigma: 1, max: 400}}, max_tokens: {uniform: [4, 8]}",
+        ))
+        .unwrap(),
+    );
+    let Length::Lognormal { median, .. } = plan.workload.prompt_length else {
+        panic!("{:?}", plan.workload.prompt_length)
+    };
+    assert!((median - 60.65).abs() < 0.01, "{median}");
+    assert_eq!(plan.workload.max_tokens, Length::Uniform { min: 4, max: 8 });
+    let shown = serde_json::to_value(&plan.workload).unwrap();
+    assert_eq!(shown["max_tokens"]["uniform"]["max"], 8);
+    let set = read_with(CLIENT, &["dataset.params.prompt_length={uniform: [1, 2]}"]).unwrap();
+    assert_eq!(
+        client(set).workload.prompt_length,
+        Length::Uniform { min: 1, max: 2 }
+    );
+    let wrong = |params: &str| faults(&text(params));
+    insta::assert_snapshot!(wrong("prompt_length: long, max_tokens: {unifrom: [1, 2]}"), @r##"
+recipes/x.yaml:4:35: "dataset.params.prompt_length" wants a whole number from 1 to 10000000, or a mapping of uniform, normal, lognormal, found the text "long"
+recipes/x.yaml:4:54: unknown key "unifrom"; did you mean "uniform"?
+"##);
+    insta::assert_snapshot!(wrong("prompt_length: {uniform: [9, 4]}, max_tokens: {normal: {mean: 5}}"), @r##"
+recipes/x.yaml:4:45: "dataset.params.prompt_length" wants `uniform: [LEAST, MOST]`, two numbers of which the first is not above the second
+recipes/x.yaml:4:75: "dataset.params.max_tokens.normal" lacks the key "std": standard deviation of the normal distribution
+"##);
+    insta::assert_snapshot!(wrong("prompt_length: {lognormal: {sigma: 1}}, max_tokens: {normal: {mean: 5, std: 1, min: 6}}"), @r##"
+recipes/x.yaml:4:47: "dataset.params.prompt_length" wants the median or the mean of a lognormal distribution, one of the two
+recipes/x.yaml:4:81: "dataset.params.max_tokens" has its mean (5) outside of 6 to 10000000, between which all lengths lie
+"##);
+    insta::assert_snapshot!(wrong("prompt_length: {uniform: [4, 9], normal: {mean: 5, std: 1}}"), @r##"recipes/x.yaml:4:35: "dataset.params.prompt_length" wants one distribution: uniform, normal or lognormal"##);
 }
 
 proptest! {

@@ -176,6 +176,24 @@ fn arrivals(load: &serde_json::Value) -> String {
     }
 }
 
+/// A length in tokens as plans hold it: `64`, `10 to 500 (uniform)`, `median 100 (lognormal, sigma 1, 1 to 400)`.
+pub fn length(length: &serde_json::Value) -> String {
+    let number = |value: &serde_json::Value| optional(value.as_f64());
+    let range = |of: &serde_json::Value| format!("{} to {}", of["min"], of["max"]);
+    if let Some(of) = length.get("uniform") {
+        return format!("{} (uniform)", range(of));
+    }
+    if let Some(of) = length.get("normal") {
+        let (mean, std) = (number(&of["mean"]), number(&of["std"]));
+        return format!("mean {mean} (normal, std {std}, {})", range(of));
+    }
+    if let Some(of) = length.get("lognormal") {
+        let (median, sigma) = (number(&of["median"]), number(&of["sigma"]));
+        return format!("median {median} (lognormal, sigma {sigma}, {})", range(of));
+    }
+    value(length)
+}
+
 /// A duration as plans hold it (`{secs, nanos}`).
 pub fn duration(value: &serde_json::Value) -> Option<Duration> {
     let nanos = u32::try_from(value["nanos"].as_u64().unwrap_or(0)).ok()?;
@@ -242,6 +260,11 @@ mod tests {
         );
         let open = json!({"pattern": "open-loop", "requests_per_second": 2.5, "arrival": "poisson", "max_in_flight": null});
         assert_eq!(load(&open), "open loop, 2.5 requests/s, poisson arrivals");
+        assert_eq!(length(&json!(64)), "64");
+        assert_eq!(
+            length(&json!({"lognormal": {"median": 100.0, "sigma": 0.5, "min": 1, "max": 400}})),
+            "median 100 (lognormal, sigma 0.5, 1 to 400)"
+        );
         let gamma = json!({"pattern": "open-loop", "requests_per_second": 2.5, "arrival": {"gamma": {"burstiness": 0.5}}});
         assert_eq!(
             load(&gamma),

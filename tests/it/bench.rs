@@ -248,6 +248,57 @@ fn prompts_have_the_length_that_the_engine_counts() {
 }
 
 #[test]
+fn each_request_has_its_own_lengths() {
+    for api in ["completions", "chat"] {
+        let lab = Lab::new();
+        let engine = Engine::start(&["--ttft-ms", "20", "--gap-ms", "1"]);
+        let recipe = recipe(
+            &lab,
+            &format!("api: {api}, concurrent_users: 4, total_requests: 100, seed: 3"),
+            "prompt_length: {uniform: [50, 450]}, max_tokens: {lognormal: {median: 6, sigma: 0.5, max: 30}}",
+        );
+        bench(&lab, &engine, &[&recipe]).assert_exit(0);
+        let first = results(&lab);
+        assert_eq!(first["successes"], 100);
+        // asked and got, the template of the chat in it
+        for (what, of) in [
+            ("input", "min"),
+            ("input", "avg"),
+            ("input", "max"),
+            ("output", "min"),
+            ("output", "avg"),
+            ("output", "max"),
+        ] {
+            let metric = |more: &str| {
+                number(
+                    &first,
+                    &format!("/metrics/{what}_sequence_length{more}/{of}"),
+                )
+            };
+            assert_near(
+                &format!("{api} {what} {of}"),
+                metric(""),
+                metric("_asked"),
+                2.0,
+            );
+        }
+        assert_near(
+            "mean",
+            number(&first, "/metrics/input_sequence_length/avg"),
+            250.0,
+            15.0,
+        );
+        bench(&lab, &engine, &[&recipe]).assert_exit(0);
+        let again = results(&lab);
+        assert_eq!(first["stimulus_sha256"], again["stimulus_sha256"]);
+        for of in ["min", "avg", "max", "p50"] {
+            let of = format!("/metrics/input_sequence_length/{of}");
+            assert_eq!(first.pointer(&of), again.pointer(&of), "{of}");
+        }
+    }
+}
+
+#[test]
 fn an_invalid_result_is_a_failure_unless_it_is_allowed() {
     let lab = Lab::new();
     let engine = Engine::start(&["--latency-ms", "500", "--gap-ms", "0"]);

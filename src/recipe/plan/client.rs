@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
+    length::length,
     load_model::{is_open, load_model},
     resources, text, texts, whole,
 };
@@ -42,8 +43,8 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ClientPlan> {
         total_requests,
         workload: Workload {
             model_name: text(root, "dataset.params.model_name"),
-            prompt_length: whole(root, "dataset.params.prompt_length").unwrap_or(128),
-            max_tokens: whole(root, "dataset.params.max_tokens").unwrap_or(128),
+            prompt_length: length(root, "dataset.params.prompt_length", findings),
+            max_tokens: length(root, "dataset.params.max_tokens", findings),
             num_prompts: whole(root, "dataset.params.num_prompts"),
             temperature: number("dataset.params.temperature"),
             top_p: number("dataset.params.top_p"),

@@ -1,9 +1,12 @@
 //! The keys of a client recipe: when requests are sent, what they hold, and which limits a good one keeps.
 
 use super::{COUNT, DESCRIPTION, NAME, ORCHESTRATION_FIELD, SERVICE_NAME, SPAN, SPAN_OR_ZERO};
-use crate::recipe::schema::{Field, Type};
+use crate::recipe::{
+    client::MOST_TOKENS,
+    schema::{Field, Type},
+};
 
-const MILLISECONDS: Type = Type::Number {
+const POSITIVE: Type = Type::Number {
     min: 0.0,
     above: true,
     max: 1e9,
@@ -163,35 +166,77 @@ static WORKLOAD: &[Field] = &[
     .later(),
 ];
 
+const TOKENS: Type = Type::Whole {
+    min: 1,
+    max: MOST_TOKENS,
+};
+
+const SHARE: Type = Type::Number {
+    min: 0.0,
+    above: false,
+    max: 100.0,
+};
+
+const LEAST: Field =
+    Field::new("min", TOKENS, "least; what is drawn below is drawn again").default("1");
+const MOST: Field =
+    Field::new("max", TOKENS, "most; what is drawn above is drawn again").default("10000000");
+
+/// Distributions of a length in tokens.
+static LENGTHS: &[Field] = &[
+    Field::new(
+        "uniform",
+        Type::List(&TOKENS),
+        "[LEAST, MOST]: each length between them alike",
+    ),
+    Field::new(
+        "normal",
+        Type::Map(&[
+            Field::new("mean", TOKENS, "mean of the normal distribution").required(),
+            Field::new(
+                "std",
+                POSITIVE,
+                "standard deviation of the normal distribution",
+            )
+            .required(),
+            LEAST,
+            MOST,
+        ]),
+        "lengths about a mean",
+    ),
+    Field::new(
+        "lognormal",
+        Type::Map(&[
+            Field::new("median", TOKENS, "median; this or the mean"),
+            Field::new(
+                "mean",
+                TOKENS,
+                "mean, before min and max; this or the median",
+            ),
+            Field::new("sigma", SHARE, "standard deviation of the logarithm").required(),
+            LEAST,
+            MOST,
+        ]),
+        "many short, few long",
+    ),
+];
+
 static PARAMS: &[Field] = &[
     Field::new("model_name", Type::Text, "model named in the request").default("the service's own"),
     Field::new(
         "prompt_length",
-        Type::Whole {
-            min: 1,
-            max: 10_000_000,
-        },
-        "prompt length in tokens",
+        Type::Or(&TOKENS, LENGTHS),
+        "prompt length in tokens, or its distribution",
     )
     .default("128"),
     Field::new(
         "max_tokens",
-        Type::Whole {
-            min: 1,
-            max: 10_000_000,
-        },
-        "tokens of an answer at the most",
+        Type::Or(&TOKENS, LENGTHS),
+        "tokens of an answer at the most, or their distribution",
     )
     .default("128"),
-    Field::new(
-        "num_prompts",
-        Type::Whole {
-            min: 1,
-            max: 10_000_000,
-        },
-        "size of the prompt pool",
-    )
-    .default("a prompt for each request"),
+    Field::new("num_prompts", TOKENS, "size of the prompt pool")
+        .default("a prompt for each request"),
     Field::new(
         "temperature",
         Type::Number {
@@ -242,9 +287,9 @@ static DATASET: &[Field] = &[
 ];
 
 static SLO: &[Field] = &[
-    Field::new("ttft_ms", MILLISECONDS, "time to first token"),
-    Field::new("tpot_ms", MILLISECONDS, "time per output token"),
-    Field::new("e2e_ms", MILLISECONDS, "whole request"),
+    Field::new("ttft_ms", POSITIVE, "time to first token"),
+    Field::new("tpot_ms", POSITIVE, "time per output token"),
+    Field::new("e2e_ms", POSITIVE, "whole request"),
 ];
 
 static OUTPUT: &[Field] = &[

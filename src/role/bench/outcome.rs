@@ -15,12 +15,16 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
     launch::cpus,
-    load::arrival::Schedule,
+    load::{
+        arrival::Schedule,
+        workload::{self, Content},
+    },
     recipe::{Arrival, ClientPlan, LoadModel},
     registry::{Kind, Liveness, Record, Watch},
     report,
     role::Context,
     stats::{
+        histogram::Distribution,
         results::{Completeness, Generator, Metric, Results, SCHEMA, TargetFacts, Tokens},
         summary::Window,
         tally::Tally,
@@ -53,8 +57,10 @@ pub(super) struct Facts {
     engines: Vec<(String, Option<Timestamp>)>,
     engine_restarted: bool,
     probes: Vec<(usize, u64)>,
+    /// What requests hold.
+    content: Content,
     /// SHA-256 of the stimulus.
-    pub(super) stimulus: String,
+    stimulus: String,
     /// Start of the load.
     pub(super) started_at: Timestamp,
     /// Is the result whole?
@@ -73,6 +79,7 @@ impl Facts {
         context: &Context,
         service: &Service,
         calibration: &Calibration,
+        content: Content,
     ) -> Self {
         let own = cpus::allowed();
         let here = context.node();
@@ -102,7 +109,8 @@ impl Facts {
             engines: engines(&service.records),
             engine_restarted: false,
             probes: calibration.probes.clone(),
-            stimulus: String::new(),
+            stimulus: workload::stimulus(&config.plan, &content),
+            content,
             started_at: clock::now(),
             completeness: Completeness::Running,
             cpu_seconds: 0.0,
@@ -280,6 +288,29 @@ fn is_even(load: &LoadModel) -> bool {
     )
 }
 
+/// The lengths that were asked for, where each request has its own: beside those that the engine counted. Requests have
+/// their numbers in the order of their times, so those of the window come last.
+fn asked(content: &Content, offered: u64, in_window: u64) -> Vec<(String, Metric)> {
+    if !content.varies() {
+        return Vec::new();
+    }
+    let (mut input, mut output) = (Distribution::new(), Distribution::new());
+    for index in offered.saturating_sub(in_window)..offered {
+        let asked = content.asked(index);
+        input.record_count(asked.prompt_tokens.into());
+        output.record_count(asked.max_tokens.into());
+    }
+    [("input", input), ("output", output)]
+        .into_iter()
+        .filter_map(|(what, all)| {
+            Some((
+                format!("{what}_sequence_length_asked"),
+                all.to_metric("tokens")?,
+            ))
+        })
+        .collect()
+}
+
 /// The result.
 pub(super) fn assemble(
     facts: &Facts,
@@ -289,7 +320,8 @@ pub(super) fn assemble(
 ) -> Result<Results, Failure> {
     let window = window(plan, tally, elapsed);
     let counts = tally.counts();
-    let metrics = tally.metrics(window);
+    let mut metrics = tally.metrics(window);
+    metrics.extend(asked(&facts.content, tally.whole().requests, counts.total));
     let lateness = tally.lateness();
     let achieved_rate = tally.sent_rate(window);
     let expected = expected(plan, window);
