@@ -19,6 +19,7 @@ use crate::{
         Arrival, Kind, LoadModel, Plan, check,
         describe::{json_schema, reference},
         expand::Variables,
+        fault::Problem,
         template::template,
     },
     terminal, units,
@@ -204,6 +205,7 @@ fn summary(plan: &Plan) -> String {
             } => format!("open loop, {rate} requests/s"),
             LoadModel::OpenLoop { arrival, .. } => match arrival {
                 Arrival::Ramp { from, to, .. } => format!("open loop, {from} to {to} requests/s"),
+                Arrival::Trace { file } => format!("open loop, trace {}", file.display()),
                 _ => "open loop".to_owned(),
             },
         },
@@ -288,12 +290,27 @@ fn check_all(shell: &Shell, names: &[String], json: bool) -> anyhow::Result<Exit
     for (kind, found) in files {
         let checked = library::plan_found(&found, kind, &[], &variables);
         let (faults, warnings) = match checked {
-            Ok(resolved) => (Vec::new(), resolved.warnings),
-            Err(faults) => (faults.problems, Vec::new()),
+            Ok(resolved) => {
+                let failure = match &resolved.plan {
+                    Plan::Client(plan) => library::material(plan).err(),
+                    Plan::Server(_) | Plan::Monitor(_) => None,
+                };
+                if exit == Exit::Done {
+                    exit = failure.as_ref().map_or(Exit::Done, |failure| failure.exit);
+                }
+                let faults = failure.into_iter().map(|failure| Problem {
+                    place: found.path.display().to_string(),
+                    line: None,
+                    column: None,
+                    message: failure.to_string(),
+                });
+                (faults.collect(), resolved.warnings)
+            }
+            Err(faults) => {
+                exit = Exit::Recipe;
+                (faults.problems, Vec::new())
+            }
         };
-        if !faults.is_empty() {
-            exit = Exit::Recipe;
-        }
         if json {
             told.push(json!({"path": found.path, "faults": faults, "warnings": warnings}));
             continue;

@@ -7,7 +7,7 @@
 //! A process draws gaps of mean one; the course of the rate turns their sums into times. So a rate that changes keeps the
 //! nature of its process: arrivals of a Poisson ramp are independent of each other at every rate. Pure; nothing can fail.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
@@ -32,10 +32,12 @@ enum Process {
 }
 
 /// How the rate goes.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Course {
     Steady(f64),
     Ramp(Ramp),
+    /// Times that are given one by one.
+    Given(Arc<[Duration]>),
 }
 
 /// Seconds and requests per second.
@@ -48,8 +50,8 @@ struct Ramp {
 }
 
 impl Schedule {
-    /// Of a plan; `None` for a closed loop, which has none.
-    pub fn of(plan: &ClientPlan) -> Option<Self> {
+    /// Of a plan; `None` for a closed loop, which has none. `traced` are the times of the trace that a plan wants replayed.
+    pub fn of(plan: &ClientPlan, traced: Arc<[Duration]>) -> Option<Self> {
         let LoadModel::OpenLoop {
             requests_per_second,
             arrival,
@@ -76,6 +78,7 @@ impl Schedule {
                 };
                 (process, Course::Ramp(ramp))
             }
+            Arrival::Trace { .. } => (Process::Constant, Course::Given(traced)),
         };
         Some(Self {
             process,
@@ -84,19 +87,17 @@ impl Schedule {
         })
     }
 
-    /// Intended times since the start of the load, in order.
+    /// Intended times since the start of the load, in order; they end where a trace does.
     pub fn times(&self) -> impl Iterator<Item = Duration> + Send + use<> {
         // sums of nanoseconds as whole numbers would lose up to half of one at each arrival; of seconds as f64, far less
         let mut random = ChaCha12Rng::seed_from_u64(self.seed);
-        let Self {
-            process, course, ..
-        } = *self;
+        let (process, course) = (self.process, self.course.clone());
         let gamma = match process {
             Process::Gamma(shape) => Gamma::new(shape, 1.0 / shape).ok(),
             _ => None,
         };
         let mut sum = 0.0_f64;
-        (0_u64..).map(move |index| {
+        (0_usize..).map_while(move |index| {
             let place = if process == Process::Constant {
                 // not summed up: a sum of gaps drifts
                 index as f64
@@ -107,22 +108,18 @@ impl Schedule {
                 };
                 sum
             };
-            Duration::try_from_secs_f64(course.at(place)).unwrap_or(Duration::MAX)
+            let seconds = match &course {
+                Course::Steady(rate) => place / rate,
+                Course::Ramp(ramp) => ramp.at(place),
+                Course::Given(times) => return times.get(index).copied(),
+            };
+            Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
         })
     }
 }
 
-impl Course {
-    /// When, in seconds, so many requests have come.
-    fn at(self, place: f64) -> f64 {
-        match self {
-            Self::Steady(rate) => place / rate,
-            Self::Ramp(ramp) => ramp.at(place),
-        }
-    }
-}
-
 impl Ramp {
+    /// When, in seconds, so many requests have come.
     fn at(self, place: f64) -> f64 {
         let before = self.from * self.warmup;
         if place < before {
@@ -149,7 +146,9 @@ mod tests {
     /// The times of an open loop.
     fn times(workload: &str) -> impl Iterator<Item = Duration> + use<> {
         let plan = ClientPlan::of(&format!("pattern: open-loop, {workload}"), "");
-        Schedule::of(&plan).expect("an open loop").times()
+        Schedule::of(&plan, Arc::default())
+            .expect("an open loop")
+            .times()
     }
 
     fn steady(process: &str, rate: f64, seed: u64) -> impl Iterator<Item = Duration> + use<> {

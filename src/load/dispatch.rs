@@ -20,7 +20,6 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    arrival::Schedule,
     connection::Connect,
     exchange::{Call, Target},
     phase::Phases,
@@ -65,7 +64,6 @@ pub struct Load<C: Connect, O> {
     pub(super) phases: Phases,
     pub(super) model: LoadModel,
     pub(super) total: Option<u64>,
-    schedule: Option<Schedule>,
     timeout: Duration,
     pub(super) control: Control,
     pub(super) observer: O,
@@ -102,7 +100,6 @@ impl<C: Connect, O: Observer> Load<C, O> {
             phases,
             model: plan.load.clone(),
             total: plan.total_requests,
-            schedule: Schedule::of(plan),
             timeout: plan.timeout,
             control,
             observer,
@@ -218,15 +215,16 @@ impl<C: Connect, O: Observer> Load<C, O> {
     pub(super) fn arrivals(&self) -> impl Iterator<Item = (u64, Duration)> + Send {
         let mut left = self.total.unwrap_or(u64::MAX);
         let warmup = self.phases.warmup;
-        let times = self.schedule.iter().flat_map(Schedule::times);
-        (0..).zip(times).take_while(move |(_, intended)| {
-            if *intended < warmup {
-                return true;
-            }
-            let allowed = left > 0;
-            left = left.saturating_sub(1);
-            allowed
-        })
+        (0..)
+            .zip(self.content.times())
+            .take_while(move |(_, intended)| {
+                if *intended < warmup {
+                    return true;
+                }
+                let allowed = left > 0;
+                left = left.saturating_sub(1);
+                allowed
+            })
     }
 
     pub(super) fn call(&self, index: u64, intended: Duration) -> Call {

@@ -24,7 +24,7 @@ use super::{
     pace::Ticks,
     sample::{Outcome, Sample},
     worker::REFUSED,
-    workload::Content,
+    workload::{Content, Material},
 };
 use crate::{
     recipe::{Api, Arrival, ClientPlan, Length, LoadModel, Resources, Slo, Workload},
@@ -274,7 +274,7 @@ fn rate(requests_per_second: f64) -> ClientPlan {
 }
 
 fn content(plan: &ClientPlan) -> Content {
-    Content::new(plan, "m")
+    Content::new(plan, Material::None, "m")
 }
 
 fn target(engine: &Arc<Engine>) -> Target<Pipes> {

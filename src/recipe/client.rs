@@ -62,6 +62,11 @@ pub enum Arrival {
         /// Gaps at each rate.
         gaps: Gaps,
     },
+    /// The times and lengths of a trace.
+    Trace {
+        /// The trace, in Mooncake's form.
+        file: PathBuf,
+    },
 }
 
 /// Gaps between the arrivals of a ramp.

@@ -227,14 +227,13 @@ workload:
   api: embeddings
   duration_seconds: 10
   requests_per_second: 5
-  arrival: {process: trace, file: x}
+  search: {until: slo}
   sweep: {requests_per_second: [1, 2]}
 dataset: {type: sharegpt}
 "
     ), @r##"
 recipes/x.yaml:4:8: this version cannot do "embeddings" for "workload.api"; it knows completions, chat
-recipes/x.yaml:7:22: this version cannot do "trace" for "workload.arrival.process"; it knows constant, poisson, gamma, ramp
-recipes/x.yaml:7:29: this version cannot do "file" (trace to replay)
+recipes/x.yaml:7:3: this version cannot do "search" (search for the highest load that keeps the limits)
 recipes/x.yaml:8:3: this version cannot do "sweep" (several loads, one after another)
 recipes/x.yaml:9:17: this version cannot do "sharegpt" for "dataset.type"; it knows synthetic
 "##);
@@ -549,11 +548,35 @@ recipes/x.yaml:3:66: the process gamma needs "burstiness": 1 is Poisson, less co
 recipes/x.yaml:3:83: "gaps" means nothing for the process gamma: take it out, or write `process: ramp`
 "##);
     insta::assert_snapshot!(wrong("total_requests: 1, requests_per_second: 2, arrival: {process: ramp, from: 0, to: 0}"), @r##"
-recipes/x.yaml:3:52: "requests_per_second" means nothing with a ramp, whose rate goes from `from` to `to`: take it out
+recipes/x.yaml:3:52: "requests_per_second" means nothing with a ramp or a trace, which have rates of their own: take it out
 recipes/x.yaml:3:64: a ramp from 0 to 0 sends nothing
 recipes/x.yaml:3:64: a ramp needs "duration_seconds": the time that it takes from `from` to `to`
 "##);
+    insta::assert_snapshot!(wrong("requests_per_second: 2, arrival: {process: trace, file: x}"), @r##"recipes/x.yaml:3:33: "requests_per_second" means nothing with a ramp or a trace, which have rates of their own: take it out"##);
+    insta::assert_snapshot!(wrong("arrival: {process: trace}"), @r##"recipes/x.yaml:3:21: the process trace needs "file": the trace to replay"##);
     insta::assert_snapshot!(wrong("duration_seconds: 1, requests_per_second: 2, arrival: {process: gamma, burstiness: 0}"), @r##"recipes/x.yaml:3:95: "workload.arrival.burstiness" wants a number above 0 to 1000000, found the number 0"##);
+}
+
+#[test]
+fn a_file_lies_beside_its_recipe_or_where_variables_say() {
+    let trace = |file: &str, sets: &[&str]| {
+        let text = format!(
+            "name: c\nservice_name: s\nworkload: {{arrival: {{process: trace, file: '{file}'}}}}\n"
+        );
+        match client(read_with(&text, sets).unwrap()).load {
+            LoadModel::OpenLoop {
+                arrival: Arrival::Trace { file },
+                ..
+            } => file.display().to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(trace("t.jsonl", &[]), "recipes/t.jsonl");
+    assert_eq!(trace("${CONTAINER_DIR}/t.jsonl", &[]), "/images/t.jsonl");
+    assert_eq!(
+        trace("t.jsonl", &["workload.arrival.file=here/u.jsonl"]),
+        "here/u.jsonl"
+    );
 }
 
 #[test]

@@ -166,6 +166,9 @@ fn arrivals(load: &serde_json::Value) -> String {
             value(&ramp["gaps"])
         );
     }
+    if let Some(trace) = arrival.get("trace") {
+        return format!("the trace {}", value(&trace["file"]));
+    }
     let rate = number(&load["requests_per_second"]);
     match arrival.get("gamma") {
         Some(gamma) => format!(

@@ -299,6 +299,74 @@ fn each_request_has_its_own_lengths() {
 }
 
 #[test]
+fn a_trace_is_replayed_at_its_times_with_its_lengths() {
+    let _alone = alone();
+    let lab = Lab::new();
+    let engine = Engine::start(&["--latency-ms", "100", "--gap-ms", "0"]);
+    // ten a second for two seconds, a pause of one, forty a second for another
+    let times = (0..20)
+        .map(|n| n * 100)
+        .chain((0..40).map(|n| 3000 + n * 25));
+    let rows: Vec<String> = times
+        .enumerate()
+        .map(|(n, at)| {
+            let (input, output) = (20 + n * 5, 1 + n % 7);
+            format!(
+                "{{\"timestamp\": {at}, \"input_length\": {input}, \"output_length\": {output}}}\n"
+            )
+        })
+        .collect();
+    let rows = rows.concat();
+    lab.file("recipes-of-mine/day.jsonl", &rows);
+    let text =
+        "name: day\nservice_name: s\nworkload: {arrival: {process: trace, file: day.jsonl}}\n";
+    lab.file("recipes-of-mine/day.yaml", text);
+    let recipe = "recipes-of-mine/day.yaml";
+    lab.run(&["recipes", "check", recipe]).assert_exit(0);
+    bench(&lab, &engine, &[recipe]).assert_exit(0);
+    let first = results(&lab);
+    assert_eq!(first["total_requests"], 60);
+    assert_eq!(first["workload"]["file"]["requests"], 60);
+    for (second, wanted) in [(0, 10.0), (1, 10.0), (2, 0.0), (3, 40.0)] {
+        let sent = number(&first, &format!("/slices/{second}/sent"));
+        assert!((sent - wanted).abs() <= 1.0, "second {second}: {sent}");
+    }
+    let mean = |what: &str| number(&first, &format!("/metrics/{what}_sequence_length/avg"));
+    assert_near("prompts", mean("input"), 20.0 + 29.5 * 5.0, 1.0);
+    assert_near("answers", mean("output"), 3.9, 1.0);
+    assert_ne!(first["validity"]["verdict"], "invalid");
+
+    // the file counts, not its path
+    bench(
+        &lab,
+        &engine,
+        &[
+            recipe,
+            "--set",
+            "workload.arrival.file=recipes-of-mine/day.jsonl",
+        ],
+    )
+    .assert_exit(0);
+    assert_eq!(first["stimulus_sha256"], results(&lab)["stimulus_sha256"]);
+
+    lab.file("recipes-of-mine/day.jsonl", &format!("{rows}{{}}\n"));
+    let ended = bench(&lab, &engine, &[recipe]);
+    ended.assert_exit(65);
+    let told = "recipes-of-mine/day.jsonl:61: missing field `timestamp`";
+    assert!(ended.stderr.contains(told), "{}", ended.stderr);
+    let checked = lab.run(&["recipes", "check", recipe]);
+    checked.assert_exit(65);
+    assert!(checked.stdout.contains(told), "{}", checked.stdout);
+    let gone = bench(
+        &lab,
+        &engine,
+        &[recipe, "--set", "workload.arrival.file=gone.jsonl"],
+    );
+    gone.assert_exit(66);
+    assert!(gone.stderr.contains("gone.jsonl"), "{}", gone.stderr);
+}
+
+#[test]
 fn an_invalid_result_is_a_failure_unless_it_is_allowed() {
     let lab = Lab::new();
     let engine = Engine::start(&["--latency-ms", "500", "--gap-ms", "0"]);

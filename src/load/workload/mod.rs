@@ -1,19 +1,26 @@
 //! What requests hold: of each number, its own, told by a seed.
 //!
 //! [`words`] makes prompts that no two requests share, [`length`] draws their lengths, and [`scale`] turns tokens into
-//! words as the engine counts them. [`stimulus`] tells two loads apart, or shows that they asked the same.
+//! words as the engine counts them. [`material`] is what comes from a file instead: a [`trace`]. [`stimulus`] tells two
+//! loads apart, or shows that they asked the same.
 
 pub mod length;
+pub mod material;
 pub mod scale;
 mod stimulus;
+pub mod trace;
 pub mod words;
+
+use std::{sync::Arc, time::Duration};
 
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha12Rng;
 
-pub use self::{scale::Scale, stimulus::stimulus, words::Prompts};
+use self::trace::{BLOCK, Row};
+pub use self::{material::Material, scale::Scale, stimulus::stimulus, words::Prompts};
 use crate::{
     api::openai::{self, RequestSpec},
+    load::arrival::Schedule,
     recipe::{Api, ClientPlan, Length, Workload},
 };
 
@@ -39,6 +46,8 @@ pub struct Content {
     api: Api,
     model: String,
     workload: Workload,
+    material: Material,
+    schedule: Option<Schedule>,
     prompts: Prompts,
     /// At the first request's lengths.
     lengths: ChaCha12Rng,
@@ -46,10 +55,16 @@ pub struct Content {
 }
 
 impl Content {
-    /// Of a plan, for the model of this name. A word is taken for a token until a scale is set.
-    pub fn new(plan: &ClientPlan, model: &str) -> Self {
+    /// Of a plan and the file that it names, for the model of this name. A word is taken for a token until a scale is set.
+    pub fn new(plan: &ClientPlan, material: Material, model: &str) -> Self {
         let workload = plan.workload.clone();
+        let traced = match &material {
+            Material::Trace(rows, _) => rows.iter().map(|row| row.at).collect(),
+            Material::None => Arc::default(),
+        };
         Self {
+            material,
+            schedule: Schedule::of(plan, traced),
             api: plan.api,
             model: model.to_owned(),
             prompts: Prompts::new(workload.seed, workload.num_prompts),
@@ -75,8 +90,40 @@ impl Content {
         self.workload.stream
     }
 
+    /// When requests are sent; `None` for a closed loop.
+    pub const fn schedule(&self) -> Option<&Schedule> {
+        self.schedule.as_ref()
+    }
+
+    /// Those times; none for a closed loop.
+    pub fn times(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+        self.schedule
+            .clone()
+            .into_iter()
+            .flat_map(|schedule| schedule.times())
+    }
+
+    /// What a file gives.
+    pub const fn material(&self) -> &Material {
+        &self.material
+    }
+
+    /// The line of the trace that a request replays.
+    fn row(&self, index: u64) -> Option<&Row> {
+        let Material::Trace(rows, _) = &self.material else {
+            return None;
+        };
+        rows.get(usize::try_from(index).ok()?)
+    }
+
     /// What is asked of a request.
     pub fn asked(&self, index: u64) -> Asked {
+        if let Some(row) = self.row(index) {
+            return Asked {
+                prompt_tokens: row.input,
+                max_tokens: row.output,
+            };
+        }
         let mut random = self.lengths.clone();
         random.set_stream(self.prompts.item(index));
         Asked {
@@ -87,15 +134,18 @@ impl Content {
 
     /// Do requests ask for lengths of their own?
     pub const fn varies(&self) -> bool {
-        !matches!(
-            (self.workload.prompt_length, self.workload.max_tokens),
-            (Length::Fixed(_), Length::Fixed(_))
-        )
+        let lengths = (self.workload.prompt_length, self.workload.max_tokens);
+        let fixed = matches!(lengths, (Length::Fixed(_), Length::Fixed(_)));
+        !fixed || matches!(self.material, Material::Trace(..))
     }
 
     /// Lengths of prompts by which the scale is best sought: one, or a short and a long one where they differ.
     pub fn typical_lengths(&self) -> Vec<u32> {
-        let mut lengths: Vec<u32> = (0..LOOKED_AT)
+        let most = match &self.material {
+            Material::Trace(rows, _) => rows.len() as u64,
+            Material::None => LOOKED_AT,
+        };
+        let mut lengths: Vec<u32> = (0..most.min(LOOKED_AT))
             .map(|index| self.asked(index).prompt_tokens)
             .collect();
         lengths.sort_unstable();
@@ -111,7 +161,25 @@ impl Content {
     /// The text of a request's prompt.
     pub fn prompt(&self, index: u64) -> String {
         let tokens = self.asked(index).prompt_tokens;
-        self.prompts.prompt(index, self.scale.words(tokens))
+        match self.row(index) {
+            Some(row) if !row.blocks.is_empty() => self.blocks(row),
+            _ => self.prompts.prompt(index, self.scale.words(tokens)),
+        }
+    }
+
+    /// The blocks of a trace's prompt, one after another. Where one ends depends on the tokens before it alone, so what
+    /// two prompts share they share word for word.
+    fn blocks(&self, row: &Row) -> String {
+        let mut text = String::new();
+        let (mut tokens, mut words) = (0_u32, 0);
+        for block in &row.blocks {
+            tokens = (tokens + BLOCK).min(row.input);
+            let end = self.scale.words(tokens);
+            self.prompts
+                .shared(*block, end.saturating_sub(words), &mut text);
+            words = end.max(words);
+        }
+        text
     }
 
     /// The body of a request.
@@ -143,7 +211,11 @@ mod tests {
     use super::*;
 
     fn content(params: &str) -> Content {
-        Content::new(&ClientPlan::of("total_requests: 1", params), "m")
+        Content::new(
+            &ClientPlan::of("total_requests: 1", params),
+            Material::None,
+            "m",
+        )
     }
 
     #[test]
@@ -200,5 +272,39 @@ mod tests {
             (150..250).contains(&short) && (950..1050).contains(&long),
             "{typical:?}"
         );
+    }
+
+    const TRACE: &str = "\
+{\"timestamp\": 0, \"input_length\": 1100, \"output_length\": 5, \"hash_ids\": [0, 1, 2]}
+{\"timestamp\": 300, \"input_length\": 1400, \"output_length\": 6, \"hash_ids\": [0, 1, 3]}
+{\"timestamp\": 900, \"input_length\": 40, \"output_length\": 7}
+";
+
+    #[test]
+    fn a_trace_gives_times_lengths_and_what_prompts_share() {
+        let plan = ClientPlan::of("arrival: {process: trace, file: t.jsonl}", "");
+        let material = Material::of(&plan, TRACE).expect("a trace");
+        let content = Content::new(&plan, material, "m");
+        let times: Vec<_> = content.schedule().expect("an open loop").times().collect();
+        assert_eq!(times, [0, 300, 900].map(Duration::from_millis));
+        // 1.25 tokens a word, 20 of a template
+        let scale = Scale::of(&[145, 1270], &[(100, 145), (1000, 1270)]);
+        for (content, shared) in [(content.clone(), 1024), (content.with_scale(scale), 803)] {
+            let prompts: Vec<String> = (0..3).map(|index| content.prompt(index)).collect();
+            let words = |index: usize| prompts[index].split(' ').collect::<Vec<_>>();
+            let (one, other) = (words(0), words(1));
+            let alike = one
+                .iter()
+                .zip(&other)
+                .take_while(|(one, other)| one == other);
+            assert_eq!(alike.count(), shared);
+            assert_ne!(words(2)[..4], words(0)[..4]);
+            for (index, max_tokens) in [(0, 5), (1, 6), (2, 7)] {
+                let asked = content.asked(index);
+                assert_eq!(asked.max_tokens, max_tokens);
+                let wanted = content.scale.words(asked.prompt_tokens);
+                assert_eq!(words(usize::try_from(index).unwrap()).len(), wanted);
+            }
+        }
     }
 }

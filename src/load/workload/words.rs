@@ -7,6 +7,9 @@
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
 
+/// Sets the draws of what prompts share apart from those of each one's own.
+const SHARED: u64 = 0x7368_6172_6564_0000;
+
 /// Words at the start of a prompt that are drawn apart from the rest.
 const NONCE_WORDS: u32 = 4;
 
@@ -18,6 +21,8 @@ const MIXER: u64 = 15_485_863;
 pub struct Prompts {
     /// At its first word.
     random: ChaCha12Rng,
+    /// At the first word of what prompts share.
+    shared: ChaCha12Rng,
     pool: Option<u32>,
     /// Where nonces begin.
     shift: u64,
@@ -32,6 +37,7 @@ impl Prompts {
         let random = ChaCha12Rng::seed_from_u64(seed);
         Self {
             random,
+            shared: ChaCha12Rng::seed_from_u64(seed ^ SHARED),
             pool,
             shift,
         }
@@ -67,6 +73,18 @@ impl Prompts {
             text.push_str(WORDS[word]);
         }
         text
+    }
+
+    /// Adds words that are the same for everyone who names them so.
+    pub fn shared(&self, name: u64, words: usize, text: &mut String) {
+        let mut random = self.shared.clone();
+        random.set_stream(name);
+        for _ in 0..words {
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(WORDS[random.random_range(0..WORDS.len())]);
+        }
     }
 
     /// A number below `WORDS` to the power of [`NONCE_WORDS`] that no other prompt of the seed has: drawn ones would

@@ -1,28 +1,32 @@
 //! Client recipes. When requests are sent is in [`super::load_model`].
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     length::length,
-    load_model::{is_open, load_model},
+    load_model::{ends_itself, is_open, load_model},
     resources, text, texts, whole,
 };
 use crate::recipe::{Api, ClientPlan, Slo, Workload, fault::Findings, load::Node};
 
 const LIMIT_OF_A_REQUEST: Duration = Duration::from_mins(2);
 
-pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ClientPlan> {
+pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Option<ClientPlan> {
     let workload = root.get("workload")?;
     let duration = |path: &str| root.find(path).and_then(Node::as_duration);
     let number = |path: &str| root.find(path).and_then(Node::as_f64);
     let flag = |path: &str| root.find(path).and_then(Node::as_bool);
-    let load = load_model(workload, findings);
+    let load = load_model(workload, folder, findings);
     let measured = duration("workload.duration_seconds");
     let total_requests = whole(root, "workload.total_requests");
     let per_user = workload.get("requests_per_user").is_some();
     let ends = workload.get("duration_seconds").is_some()
         || workload.get("total_requests").is_some()
-        || (per_user && !is_open(workload));
+        || (per_user && !is_open(workload))
+        || ends_itself(workload);
     if !ends {
         findings.fault(
             workload.at,

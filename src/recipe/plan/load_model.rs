@@ -4,9 +4,9 @@
 //! gaps flatter a server that batches. `arrival: {process: constant}` gives the equal gaps. Every key that a load model
 //! or an arrival process has no use for is told: whoever writes it means something else than would run.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use super::{text, whole};
+use super::{file, text, whole};
 use crate::recipe::{
     Arrival, Gaps, LoadModel,
     fault::{Findings, Position},
@@ -65,7 +65,11 @@ fn foreign_keys(workload: &Node, open: bool, findings: &mut Findings) {
 }
 
 /// The load model of a `workload`.
-pub(super) fn load_model(workload: &Node, findings: &mut Findings) -> Option<LoadModel> {
+pub(super) fn load_model(
+    workload: &Node,
+    folder: &Path,
+    findings: &mut Findings,
+) -> Option<LoadModel> {
     let open = is_open(workload);
     foreign_keys(workload, open, findings);
     if !open {
@@ -77,14 +81,14 @@ pub(super) fn load_model(workload: &Node, findings: &mut Findings) -> Option<Loa
             requests_per_user: whole(workload, "requests_per_user"),
         });
     }
-    let arrival = arrival(workload, findings)?;
+    let arrival = arrival(workload, folder, findings)?;
     let rate = workload.get("requests_per_second");
     match &arrival {
-        Arrival::Ramp { .. } => {
+        Arrival::Ramp { .. } | Arrival::Trace { .. } => {
             if let Some(rate) = rate {
                 findings.fault(
                     rate.at,
-                    "\"requests_per_second\" means nothing with a ramp, whose rate goes from `from` to `to`: take it out",
+                    "\"requests_per_second\" means nothing with a ramp or a trace, which have rates of their own: take it out",
                 );
             }
         }
@@ -105,12 +109,13 @@ pub(super) fn load_model(workload: &Node, findings: &mut Findings) -> Option<Loa
 }
 
 /// Keys of `arrival` by the process that has a use for them.
-const OWN_KEYS: [(&str, &[&str]); 2] = [
+const OWN_KEYS: [(&str, &[&str]); 3] = [
+    ("trace", &["file"]),
     ("gamma", &["burstiness"]),
     ("ramp", &["from", "to", "gaps"]),
 ];
 
-fn arrival(workload: &Node, findings: &mut Findings) -> Option<Arrival> {
+fn arrival(workload: &Node, folder: &Path, findings: &mut Findings) -> Option<Arrival> {
     let Some(node) = workload.get("arrival") else {
         return Some(Arrival::Poisson);
     };
@@ -166,6 +171,21 @@ fn arrival(workload: &Node, findings: &mut Findings) -> Option<Arrival> {
             };
             Some(Arrival::Ramp { from, to, gaps })
         }
+        "trace" => {
+            let Some(file) = file(node, "file", folder) else {
+                findings.fault(
+                    node.at,
+                    "the process trace needs \"file\": the trace to replay",
+                );
+                return None;
+            };
+            Some(Arrival::Trace { file })
+        }
         _ => Some(Arrival::Poisson),
     }
+}
+
+/// Does the load end with its arrivals?
+pub(super) fn ends_itself(workload: &Node) -> bool {
+    text(workload, "arrival.process").as_deref() == Some("trace")
 }

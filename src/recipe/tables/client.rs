@@ -35,10 +35,10 @@ static ARRIVAL: &[Field] = &[
     Field::new(
         "process",
         Type::Choice {
-            now: &["constant", "poisson", "gamma", "ramp"],
-            later: &["trace"],
+            now: &["constant", "poisson", "gamma", "ramp", "trace"],
+            later: &[],
         },
-        "constant: equal gaps; poisson: independent users; gamma: bursts; ramp: a changing rate",
+        "constant: equal gaps; poisson: independent users; gamma: bursts; ramp: a changing rate; trace: times and lengths of a file",
     )
     .default("poisson"),
     Field::new(
@@ -69,7 +69,12 @@ static ARRIVAL: &[Field] = &[
         "gaps at each rate (ramp)",
     )
     .default("poisson"),
-    Field::new("file", Type::Text, "trace to replay").later(),
+    Field::new(
+        "file",
+        Type::Text,
+        "trace to replay, one JSON object a line: timestamp (ms), input_length, output_length, hash_ids (trace); from the recipe's folder",
+    )
+    .expanded(),
 ];
 
 static WORKLOAD: &[Field] = &[
@@ -130,7 +135,7 @@ static WORKLOAD: &[Field] = &[
             above: true,
             max: 1e7,
         },
-        "rate (open loop; not with a ramp)",
+        "rate (open loop; not with a ramp or a trace)",
     ),
     Field::new("arrival", Type::Map(ARRIVAL), "arrival process (open loop)"),
     Field::new(

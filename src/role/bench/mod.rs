@@ -35,7 +35,7 @@ use crate::{
     load::{
         connection::Tcp,
         dispatch::{Control, Load},
-        workload::Content,
+        workload::{Content, Material},
     },
     process::address::listening_address,
     recipe::ClientPlan,
@@ -61,6 +61,8 @@ const LAST_SCRAPE: Duration = Duration::from_secs(5);
 pub struct Config {
     /// The plan.
     pub plan: ClientPlan,
+    /// What the file that the plan names gives.
+    pub material: Material,
     /// The recipe, as the manifest keeps it.
     pub entry: RecipeEntry,
     /// Goes around the registry.
@@ -180,7 +182,7 @@ impl Bench<'_> {
         let plan = &config.plan;
         let service = Service::find(config, context).await?;
         tracing::info!(service = plan.service_name, instances = ?service.facts.instances, model = service.model, "Found the service");
-        let content = Content::new(plan, &service.model);
+        let content = Content::new(plan, config.material.clone(), &service.model);
         let targets = service.targets(plan.api);
         let calibration = calibrate::run(&targets[0], &content, plan, &context.shutdown).await?;
         let content = content.with_scale(calibration.scale);

@@ -15,10 +15,7 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
     launch::cpus,
-    load::{
-        arrival::Schedule,
-        workload::{self, Content},
-    },
+    load::workload::{self, Content},
     recipe::{Arrival, ClientPlan, LoadModel},
     registry::{Kind, Liveness, Record, Watch},
     report,
@@ -249,8 +246,8 @@ fn window(plan: &ClientPlan, tally: &Tally, elapsed: Duration) -> Window {
 }
 
 /// Requests that the schedule intended for this window.
-fn expected(plan: &ClientPlan, window: Window) -> Option<u64> {
-    let times = Schedule::of(plan)?.times();
+fn expected(plan: &ClientPlan, content: &Content, window: Window) -> Option<u64> {
+    let times = content.schedule()?.times();
     let inside = times
         .skip_while(|at| *at < window.start)
         .take_while(|at| *at < window.end);
@@ -324,7 +321,7 @@ pub(super) fn assemble(
     metrics.extend(asked(&facts.content, tally.whole().requests, counts.total));
     let lateness = tally.lateness();
     let achieved_rate = tally.sent_rate(window);
-    let expected = expected(plan, window);
+    let expected = expected(plan, &facts.content, window);
     let requested_rate = requested_rate(plan, expected, window);
     let whole = tally.whole();
     let delay = tally.loop_delay();
@@ -359,6 +356,9 @@ pub(super) fn assemble(
     let mut workload = serde_json::to_value(&plan.workload).map_err(bug)?;
     workload["api"] = serde_json::to_value(plan.api).map_err(bug)?;
     workload["calibration"] = serde_json::json!(facts.probes);
+    if let Some(file) = facts.content.material().facts() {
+        workload["file"] = serde_json::to_value(file).map_err(bug)?;
+    }
     Ok(Results {
         total_requests: counts.total,
         successes: counts.successes,
