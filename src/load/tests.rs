@@ -244,6 +244,7 @@ fn plan(load: LoadModel) -> ClientPlan {
             prompt_length: Length::Fixed(8),
             max_tokens: Length::Fixed(4),
             num_prompts: None,
+            shared_prefix: None,
             temperature: None,
             top_p: None,
             ignore_eos: false,

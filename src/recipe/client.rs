@@ -132,6 +132,26 @@ impl Length {
     }
 }
 
+/// What prompts share: those of a group begin alike.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct SharedPrefix {
+    /// Groups; requests belong to them in turn.
+    pub groups: u32,
+    /// How much is shared.
+    #[serde(flatten)]
+    pub part: SharedPart,
+}
+
+/// How much of a prompt is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SharedPart {
+    /// So many tokens.
+    Length(u32),
+    /// This share of each prompt's tokens.
+    Ratio(f64),
+}
+
 /// What requests hold.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Workload {
@@ -143,6 +163,8 @@ pub struct Workload {
     pub max_tokens: Length,
     /// Size of the prompt pool; a prompt for each request where `None`.
     pub num_prompts: Option<u32>,
+    /// What prompts share; nothing where `None`.
+    pub shared_prefix: Option<SharedPrefix>,
     /// Sampling temperature.
     pub temperature: Option<f64>,
     /// Nucleus sampling.

@@ -28,7 +28,9 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::client::{Api, Arrival, ClientPlan, Gaps, Length, LoadModel, Slo, Workload};
+pub use self::client::{
+    Api, Arrival, ClientPlan, Gaps, Length, LoadModel, SharedPart, SharedPrefix, Slo, Workload,
+};
 
 /// The three kinds of recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -620,6 +620,26 @@ recipes/x.yaml:4:81: "dataset.params.max_tokens" has its mean (5) outside of 6 t
     insta::assert_snapshot!(wrong("prompt_length: {uniform: [4, 9], normal: {mean: 5, std: 1}}"), @r##"recipes/x.yaml:4:35: "dataset.params.prompt_length" wants one distribution: uniform, normal or lognormal"##);
 }
 
+#[test]
+fn what_is_shared_leaves_each_prompt_its_own() {
+    let text = |params: &str| {
+        format!(
+            "name: c\nservice_name: s\nworkload: {{total_requests: 1}}\ndataset: {{params: {{{params}}}}}\n"
+        )
+    };
+    let plan = client(read(&text("shared_prefix: {groups: 4, length: 64}")).unwrap());
+    let shown = serde_json::to_value(plan.workload.shared_prefix).unwrap();
+    assert_eq!(shown.to_string(), r#"{"groups":4,"length":64}"#);
+    let wrong = |params: &str| faults(&text(params));
+    insta::assert_snapshot!(wrong("prompt_length: {uniform: [70, 90]}, shared_prefix: {groups: 4, length: 64}"), @r##"recipes/x.yaml:4:71: 64 shared tokens leave nothing to a prompt of 70: "prompt_length" counts what is shared, and 8 are each prompt's own"##);
+    insta::assert_snapshot!(wrong("shared_prefix: {groups: 4}"), @r##"recipes/x.yaml:4:35: "shared_prefix" wants the "length" or the "ratio" that is shared, one of the two"##);
+    insta::assert_snapshot!(wrong("shared_prefix: {length: 5, ratio: 2}"), @r##"
+recipes/x.yaml:4:35: "dataset.params.shared_prefix" lacks the key "groups": groups of requests, in turn; those of one group begin alike
+recipes/x.yaml:4:35: "shared_prefix" wants the "length" or the "ratio" that is shared, one of the two
+recipes/x.yaml:4:54: "dataset.params.shared_prefix.ratio" wants a number above 0 to 1, found the number 2
+"##);
+}
+
 proptest! {
     /// Shipped recipes, torn at any place and with any character put in: faults, never a panic.
     #[test]

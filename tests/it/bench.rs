@@ -367,6 +367,36 @@ fn a_trace_is_replayed_at_its_times_with_its_lengths() {
 }
 
 #[test]
+fn prompts_of_a_group_begin_alike() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--ttft-ms", "20", "--gap-ms", "1"]);
+    let recipe = recipe(
+        &lab,
+        "concurrent_users: 1, total_requests: 8",
+        "model_name: m, prompt_length: 60, max_tokens: 2, shared_prefix: {groups: 2, length: 40}",
+    );
+    bench(&lab, &engine, &[&recipe]).assert_exit(0);
+    let asked = engine.asked();
+    assert_eq!(asked.len(), 8);
+    let prompts: Vec<Vec<&str>> = asked
+        .iter()
+        .map(|asked| {
+            asked["body"]["prompt"]
+                .as_str()
+                .expect("a prompt")
+                .split(' ')
+                .collect()
+        })
+        .collect();
+    for (n, prompt) in prompts.iter().enumerate() {
+        assert_eq!(prompt.len(), 60);
+        assert_eq!(prompt[..40], prompts[n % 2][..40], "{n}");
+    }
+    assert_ne!(prompts[0][..4], prompts[1][..4]);
+    assert_ne!(prompts[0][40..44], prompts[2][40..44]);
+}
+
+#[test]
 fn an_invalid_result_is_a_failure_unless_it_is_allowed() {
     let lab = Lab::new();
     let engine = Engine::start(&["--latency-ms", "500", "--gap-ms", "0"]);

@@ -16,12 +16,15 @@ use std::{sync::Arc, time::Duration};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha12Rng;
 
-use self::trace::{BLOCK, Row};
 pub use self::{material::Material, scale::Scale, stimulus::stimulus, words::Prompts};
+use self::{
+    trace::{BLOCK, Row},
+    words::NONCE_WORDS,
+};
 use crate::{
     api::openai::{self, RequestSpec},
     load::arrival::Schedule,
-    recipe::{Api, ClientPlan, Length, Workload},
+    recipe::{Api, ClientPlan, Length, SharedPart, Workload},
 };
 
 /// Sets the draws of lengths apart from those of words.
@@ -163,8 +166,28 @@ impl Content {
         let tokens = self.asked(index).prompt_tokens;
         match self.row(index) {
             Some(row) if !row.blocks.is_empty() => self.blocks(row),
-            _ => self.prompts.prompt(index, self.scale.words(tokens)),
+            _ => self.own(index, tokens),
         }
+    }
+
+    /// A prompt of so many tokens: what its group shares, if anything, and then its own.
+    fn own(&self, index: u64, tokens: u32) -> String {
+        let words = self.scale.words(tokens);
+        let Some(shared) = &self.workload.shared_prefix else {
+            return self.prompts.prompt(index, words);
+        };
+        let part = match shared.part {
+            SharedPart::Length(length) => self.scale.words_of_text(length),
+            SharedPart::Ratio(ratio) => share(words, ratio),
+        };
+        let part = part.min(words.saturating_sub(NONCE_WORDS as usize));
+        let group = self.prompts.item(index) % u64::from(shared.groups);
+        let mut text = String::new();
+        self.prompts.shared(group, part, &mut text);
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text + &self.prompts.prompt(index, words - part)
     }
 
     /// The blocks of a trace's prompt, one after another. Where one ends depends on the tokens before it alone, so what
@@ -204,6 +227,15 @@ impl Content {
             stream: self.workload.stream,
         })
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a number of words"
+)]
+fn share(words: usize, ratio: f64) -> usize {
+    (words as f64 * ratio).ceil() as usize
 }
 
 #[cfg(test)]
@@ -274,6 +306,46 @@ mod tests {
         );
     }
 
+    /// Words that two prompts begin with alike.
+    fn alike(one: &str, other: &str) -> usize {
+        one.split(' ')
+            .zip(other.split(' '))
+            .take_while(|(one, other)| one == other)
+            .count()
+    }
+
+    #[test]
+    fn a_group_begins_alike_and_no_other() {
+        let lengths = "prompt_length: {uniform: [150, 300]}";
+        let by_length = content(&format!(
+            "{lengths}, shared_prefix: {{groups: 3, length: 100}}"
+        ));
+        let by_ratio = content("prompt_length: 200, shared_prefix: {groups: 3, ratio: 0.5}");
+        // 1.25 tokens a word, 20 of a template: of the text alone 80 words are 100 tokens
+        let scale = Scale::of(&[145, 1270], &[(100, 145), (1000, 1270)]);
+        let scaled = by_length.clone().with_scale(scale);
+        for (content, shared) in [(by_length, 100), (by_ratio, 100), (scaled, 80)] {
+            let prompts: Vec<_> = (0..30).map(|index| content.prompt(index)).collect();
+            for (index, prompt) in (0_u64..).zip(&prompts) {
+                let words = content.scale.words(content.asked(index).prompt_tokens);
+                assert_eq!(prompt.split(' ').count(), words);
+                for (other_index, other) in (0_u64..).zip(&prompts) {
+                    let wanted = match (index == other_index, index % 3 == other_index % 3) {
+                        (true, _) => continue,
+                        (false, true) => shared,
+                        (false, false) => 0,
+                    };
+                    let found = alike(prompt, other);
+                    // a word or two may be the same by chance, a nonce never
+                    assert!(
+                        (wanted..wanted + 4).contains(&found),
+                        "{found}, not {wanted}"
+                    );
+                }
+            }
+        }
+    }
+
     const TRACE: &str = "\
 {\"timestamp\": 0, \"input_length\": 1100, \"output_length\": 5, \"hash_ids\": [0, 1, 2]}
 {\"timestamp\": 300, \"input_length\": 1400, \"output_length\": 6, \"hash_ids\": [0, 1, 3]}
@@ -291,19 +363,14 @@ mod tests {
         let scale = Scale::of(&[145, 1270], &[(100, 145), (1000, 1270)]);
         for (content, shared) in [(content.clone(), 1024), (content.with_scale(scale), 803)] {
             let prompts: Vec<String> = (0..3).map(|index| content.prompt(index)).collect();
-            let words = |index: usize| prompts[index].split(' ').collect::<Vec<_>>();
-            let (one, other) = (words(0), words(1));
-            let alike = one
-                .iter()
-                .zip(&other)
-                .take_while(|(one, other)| one == other);
-            assert_eq!(alike.count(), shared);
-            assert_ne!(words(2)[..4], words(0)[..4]);
+            let words = |index: usize| prompts[index].split(' ').count();
+            assert_eq!(alike(&prompts[0], &prompts[1]), shared);
+            assert!(alike(&prompts[0], &prompts[2]) < 4);
             for (index, max_tokens) in [(0, 5), (1, 6), (2, 7)] {
                 let asked = content.asked(index);
                 assert_eq!(asked.max_tokens, max_tokens);
                 let wanted = content.scale.words(asked.prompt_tokens);
-                assert_eq!(words(usize::try_from(index).unwrap()).len(), wanted);
+                assert_eq!(words(usize::try_from(index).unwrap()), wanted);
             }
         }
     }

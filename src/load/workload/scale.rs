@@ -49,6 +49,11 @@ impl Scale {
         }
     }
 
+    /// Words that give so many tokens at the least, without any template.
+    pub fn words_of_text(&self, tokens: u32) -> usize {
+        whole((f64::from(tokens) / self.slope).ceil())
+    }
+
     /// Words that give so many tokens, template and all; at least one.
     pub fn words(&self, tokens: u32) -> usize {
         let tokens = f64::from(tokens);
@@ -99,7 +104,7 @@ pub fn next_guess(
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "clamped to between one and twice a u32"
+    reason = "between none and ten times a u32"
 )]
 fn whole(number: f64) -> usize {
     number.round() as usize

@@ -99,6 +99,9 @@ mod tests {
             "prompt_length: {normal: {mean: 64, std: 2}}, max_tokens: 8",
             "prompt_length: 64, max_tokens: 8, num_prompts: 5",
             "prompt_length: 64, max_tokens: 8, temperature: 0",
+            "prompt_length: 64, max_tokens: 8, shared_prefix: {groups: 2, length: 20}",
+            "prompt_length: 64, max_tokens: 8, shared_prefix: {groups: 2, length: 21}",
+            "prompt_length: 64, max_tokens: 8, shared_prefix: {groups: 3, length: 20}",
         ]
         .map(|params| (LOAD.to_owned(), params.to_owned()));
         let mut seen: Vec<String> = loads

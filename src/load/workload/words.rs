@@ -11,7 +11,7 @@ use rand_chacha::ChaCha12Rng;
 const SHARED: u64 = 0x7368_6172_6564_0000;
 
 /// Words at the start of a prompt that are drawn apart from the rest.
-const NONCE_WORDS: u32 = 4;
+pub const NONCE_WORDS: u32 = 4;
 
 /// A prime that does not divide the number of words.
 const MIXER: u64 = 15_485_863;

@@ -10,7 +10,9 @@ use super::{
     load_model::{ends_itself, is_open, load_model},
     resources, text, texts, whole,
 };
-use crate::recipe::{Api, ClientPlan, Slo, Workload, fault::Findings, load::Node};
+use crate::recipe::{
+    Api, ClientPlan, SharedPart, SharedPrefix, Slo, Workload, fault::Findings, load::Node,
+};
 
 const LIMIT_OF_A_REQUEST: Duration = Duration::from_mins(2);
 
@@ -49,6 +51,7 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
             model_name: text(root, "dataset.params.model_name"),
             prompt_length: length(root, "dataset.params.prompt_length", findings),
             max_tokens: length(root, "dataset.params.max_tokens", findings),
+            shared_prefix: shared_prefix(root, findings),
             num_prompts: whole(root, "dataset.params.num_prompts"),
             temperature: number("dataset.params.temperature"),
             top_p: number("dataset.params.top_p"),
@@ -64,5 +67,49 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
         destination: text(root, "output.destination").map(PathBuf::from),
         metrics: texts(root, "output.metrics"),
         resources: resources(root, "orchestration.resources"),
+    })
+}
+
+/// Tokens that a prompt keeps for itself, by which it differs from all others.
+const OWN_TOKENS: u32 = 8;
+
+fn shared_prefix(root: &Node, findings: &mut Findings) -> Option<SharedPrefix> {
+    let node = root.find("dataset.params.shared_prefix")?;
+    if let Some(trace) = root.find("workload.arrival.file") {
+        findings.fault(
+            trace.at,
+            "a trace tells by its hash_ids what prompts share: take \"shared_prefix\" out",
+        );
+    }
+    let ratio = node.get("ratio").and_then(Node::as_f64);
+    let part = match (whole(node, "length"), ratio) {
+        (Some(length), None) => SharedPart::Length(length),
+        (None, Some(ratio)) => SharedPart::Ratio(ratio),
+        _ => {
+            findings.fault(
+                node.at,
+                "\"shared_prefix\" wants the \"length\" or the \"ratio\" that is shared, one of the two",
+            );
+            return None;
+        }
+    };
+    // faults of the length itself are told where it is planned
+    let least = length(
+        root,
+        "dataset.params.prompt_length",
+        &mut Findings::default(),
+    )
+    .least();
+    if let SharedPart::Length(shared) = part
+        && shared.saturating_add(OWN_TOKENS) > least
+    {
+        findings.fault(
+            node.at,
+            format!("{shared} shared tokens leave nothing to a prompt of {least}: \"prompt_length\" counts what is shared, and {OWN_TOKENS} are each prompt's own"),
+        );
+    }
+    Some(SharedPrefix {
+        groups: whole(node, "groups")?,
+        part,
     })
 }

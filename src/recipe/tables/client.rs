@@ -240,6 +240,32 @@ static PARAMS: &[Field] = &[
         "tokens of an answer at the most, or their distribution",
     )
     .default("128"),
+    Field::new(
+        "shared_prefix",
+        Type::Map(&[
+            Field::new(
+                "groups",
+                COUNT,
+                "groups of requests, in turn; those of one group begin alike",
+            )
+            .required(),
+            Field::new(
+                "length",
+                TOKENS,
+                "tokens that they share at least; this or the ratio",
+            ),
+            Field::new(
+                "ratio",
+                Type::Number {
+                    min: 0.0,
+                    above: true,
+                    max: 1.0,
+                },
+                "share of each prompt that is common; this or the length",
+            ),
+        ]),
+        "prompts that begin alike, as with a common system prompt; without it no two do",
+    ),
     Field::new("num_prompts", TOKENS, "size of the prompt pool")
         .default("a prompt for each request"),
     Field::new(
