@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     process::ExitCode,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -36,6 +36,9 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::task::TaskTracker;
+
+/// Requests that are kept to be looked at.
+const KEPT: usize = 2000;
 
 /// What the engine shall do.
 #[derive(Debug, Parser)]
@@ -132,6 +135,8 @@ struct Engine {
     slots: Option<Arc<Semaphore>>,
     tasks: TaskTracker,
     requests: AtomicU64,
+    /// Headers and bodies, as they came.
+    asked: Mutex<Vec<Value>>,
     streams: AtomicU64,
     connections: AtomicU64,
     in_flight: AtomicU64,
@@ -287,7 +292,7 @@ impl Engine {
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         let path = request.uri().path().to_owned();
-        let is_open = path == "/health" || path == "/stats";
+        let is_open = ["/health", "/stats", "/asked"].contains(&path.as_str());
         if !is_open && !self.keys.is_empty() && !self.lets_in(&request) {
             return failure(
                 StatusCode::UNAUTHORIZED,
@@ -295,7 +300,7 @@ impl Engine {
                 "authentication_error",
             );
         }
-        if path != "/stats" && !self.is_ready() {
+        if !["/stats", "/asked"].contains(&path.as_str()) && !self.is_ready() {
             return failure(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Loading model",
@@ -305,6 +310,10 @@ impl Engine {
         match (request.method().clone(), path.as_str()) {
             (Method::GET, "/health") => as_json(StatusCode::OK, &json!({"status": "ok"})),
             (Method::GET, "/stats") => as_json(StatusCode::OK, &self.stats()),
+            (Method::GET, "/asked") => {
+                let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+                as_json(StatusCode::OK, &json!(*asked))
+            }
             (Method::GET, "/metrics") => {
                 whole(StatusCode::OK, "text/plain; version=0.0.4", self.metrics())
             }
@@ -314,6 +323,14 @@ impl Engine {
                 as_json(StatusCode::OK, &json!({"object": "list", "data": [model]}))
             }
             (Method::POST, "/tokenize" | "/v1/completions" | "/v1/chat/completions") => {
+                let headers: serde_json::Map<String, Value> = request
+                    .headers()
+                    .iter()
+                    .map(|(name, value)| {
+                        let value = String::from_utf8_lossy(value.as_bytes());
+                        (name.to_string(), json!(value))
+                    })
+                    .collect();
                 let body = match request.into_body().collect().await {
                     Ok(body) => body.to_bytes(),
                     Err(error) => {
@@ -327,6 +344,12 @@ impl Engine {
                 let Ok(body) = serde_json::from_slice::<Value>(&body) else {
                     return failure(StatusCode::BAD_REQUEST, "no JSON", "invalid_request_error");
                 };
+                {
+                    let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+                    if asked.len() < KEPT {
+                        asked.push(json!({"path": path, "headers": headers, "body": body}));
+                    }
+                }
                 if path == "/tokenize" {
                     let tokens: Vec<u64> = (0..words(body.get("content"))).collect();
                     return as_json(StatusCode::OK, &json!({"tokens": tokens}));
@@ -559,6 +582,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         started: Instant::now(),
         tasks: tasks.clone(),
         requests: AtomicU64::new(0),
+        asked: Mutex::new(Vec::new()),
         streams: AtomicU64::new(0),
         connections: AtomicU64::new(0),
         in_flight: AtomicU64::new(0),

@@ -37,7 +37,7 @@ pub struct Flags {
     /// Tokens to generate [default: 128]
     #[arg(long, value_name = "N", conflicts_with = "recipe")]
     pub random_output_len: Option<u32>,
-    /// 1 is a Poisson process; others come in a later version
+    /// How arrivals vary: 1 is a Poisson process, less comes in bursts, more is more even [default: 1]
     #[arg(long, value_name = "B", conflicts_with = "recipe")]
     pub burstiness: Option<f64>,
     /// Limits of a good request: ttft:MS tpot:MS e2el:MS
@@ -77,19 +77,23 @@ pub fn recipe(flags: &Flags) -> Result<String, Failure> {
                 })?,
         ),
     };
-    if flags
-        .burstiness
-        .is_some_and(|burstiness| (burstiness - 1.0).abs() > f64::EPSILON)
-    {
-        return Err(Failure::new(
-            Exit::Recipe,
-            "this version cannot do --burstiness other than 1 (a Poisson process)",
-        ));
-    }
+    let arrival = match flags.burstiness {
+        // one is Poisson, by its usual name
+        Some(burstiness) if (burstiness - 1.0).abs() > f64::EPSILON => {
+            if rate.is_none() {
+                return Err(usage(
+                    "--burstiness says how requests vary about --request-rate: give that too"
+                        .to_owned(),
+                ));
+            }
+            json!({"process": "gamma", "burstiness": burstiness})
+        }
+        _ => json!({"process": "poisson"}),
+    };
     if let Some(rate) = rate {
         workload.insert("pattern".to_owned(), json!("open-loop"));
         workload.insert("requests_per_second".to_owned(), json!(rate));
-        workload.insert("arrival".to_owned(), json!({"process": "poisson"}));
+        workload.insert("arrival".to_owned(), arrival);
         if let Some(most) = flags.max_concurrency {
             workload.insert("max_in_flight".to_owned(), json!(most));
         }
@@ -203,6 +207,24 @@ mod tests {
     }
 
     #[test]
+    fn burstiness_is_a_gamma_process_and_one_is_poisson() {
+        let flags = |burstiness| Flags {
+            request_rate: Some("2".into()),
+            burstiness: Some(burstiness),
+            ..Flags::default()
+        };
+        let bursts = recipe(&flags(0.5)).unwrap();
+        assert!(
+            bursts.contains("process: gamma") && bursts.contains("burstiness: 0.5"),
+            "{bursts}"
+        );
+        assert!(
+            recipe(&flags(1.0)).unwrap().contains("process: poisson"),
+            "the usual name"
+        );
+    }
+
+    #[test]
     fn senseless_flags_are_named() {
         let error = |flags| recipe(&flags).unwrap_err().to_string();
         assert_eq!(
@@ -211,6 +233,13 @@ mod tests {
                 ..Flags::default()
             }),
             "--request-rate takes a positive number or inf, not fast"
+        );
+        assert_eq!(
+            error(Flags {
+                burstiness: Some(2.0),
+                ..Flags::default()
+            }),
+            "--burstiness says how requests vary about --request-rate: give that too"
         );
         assert_eq!(
             error(Flags {

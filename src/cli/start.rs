@@ -219,6 +219,7 @@ async fn bench(args: BenchArgs, shell: &Shell) -> anyhow::Result<Exit> {
     let Plan::Client(plan) = resolved.plan.clone() else {
         return Err(wrong_kind("the recipe", "client"));
     };
+    let material = library::material(&plan)?;
     let wait = units::parse_duration(&args.wait).ok_or_else(|| {
         Failure::new(
             Exit::Usage,
@@ -245,6 +246,7 @@ async fn bench(args: BenchArgs, shell: &Shell) -> anyhow::Result<Exit> {
     };
     let config = role::bench::Config {
         plan,
+        material,
         entry: resolved.entry.clone(),
         url: args.url,
         api_key_file: args.api_key_file,
@@ -316,6 +318,9 @@ async fn stack(args: StackArgs, shell: &Shell) -> anyhow::Result<Exit> {
     // asked before anything is made: each recipe is handed to a step as arguments
     for recipe in server.iter().chain(&monitor).chain(&benches) {
         recipe.set_arguments()?;
+        if let Plan::Client(plan) = &recipe.plan {
+            library::material(plan)?;
+        }
     }
     let first = server
         .iter()

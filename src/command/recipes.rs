@@ -16,9 +16,10 @@ use crate::{
     launch::submission::{self, Request},
     library::{self, Found},
     recipe::{
-        Kind, LoadModel, Plan, check,
+        Arrival, Kind, LoadModel, Plan, check,
         describe::{json_schema, reference},
         expand::Variables,
+        fault::Problem,
         template::template,
     },
     terminal, units,
@@ -194,14 +195,19 @@ fn summary(plan: &Plan) -> String {
             || "Prometheus".to_owned(),
             |interval| format!("Prometheus, every {} s", interval.as_secs_f64()),
         ),
-        Plan::Client(plan) => match plan.load {
+        Plan::Client(plan) => match &plan.load {
             LoadModel::ClosedLoop {
                 concurrent_users, ..
             } => format!("closed loop, {concurrent_users} users"),
             LoadModel::OpenLoop {
-                requests_per_second,
+                requests_per_second: Some(rate),
                 ..
-            } => format!("open loop, {requests_per_second} requests/s"),
+            } => format!("open loop, {rate} requests/s"),
+            LoadModel::OpenLoop { arrival, .. } => match arrival {
+                Arrival::Ramp { from, to, .. } => format!("open loop, {from} to {to} requests/s"),
+                Arrival::Trace { file } => format!("open loop, trace {}", file.display()),
+                _ => "open loop".to_owned(),
+            },
         },
     }
 }
@@ -284,12 +290,27 @@ fn check_all(shell: &Shell, names: &[String], json: bool) -> anyhow::Result<Exit
     for (kind, found) in files {
         let checked = library::plan_found(&found, kind, &[], &variables);
         let (faults, warnings) = match checked {
-            Ok(resolved) => (Vec::new(), resolved.warnings),
-            Err(faults) => (faults.problems, Vec::new()),
+            Ok(resolved) => {
+                let failure = match &resolved.plan {
+                    Plan::Client(plan) => library::material(plan).err(),
+                    Plan::Server(_) | Plan::Monitor(_) => None,
+                };
+                if exit == Exit::Done {
+                    exit = failure.as_ref().map_or(Exit::Done, |failure| failure.exit);
+                }
+                let faults = failure.into_iter().map(|failure| Problem {
+                    place: found.path.display().to_string(),
+                    line: None,
+                    column: None,
+                    message: failure.to_string(),
+                });
+                (faults.collect(), resolved.warnings)
+            }
+            Err(faults) => {
+                exit = Exit::Recipe;
+                (faults.problems, Vec::new())
+            }
         };
-        if !faults.is_empty() {
-            exit = Exit::Recipe;
-        }
         if json {
             told.push(json!({"path": found.path, "faults": faults, "warnings": warnings}));
             continue;

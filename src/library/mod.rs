@@ -6,6 +6,7 @@
 
 mod find;
 mod mask;
+mod material;
 mod route;
 
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
 
 pub use find::{Found, find, list, name_of};
 pub use mask::{is_secret, masked};
+pub use material::material;
 pub use route::{Routed, route_overrides};
 
 /// A recipe, found and planned.

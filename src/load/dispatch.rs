@@ -20,17 +20,15 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    arrival,
     connection::Connect,
     exchange::{Call, Target},
     phase::Phases,
     sample::Sample,
     worker::{Share, Worker},
+    workload::Content,
 };
 use crate::{
-    api::openai::{self, RequestSpec},
-    load::workload::Prompts,
-    recipe::{Api, Arrival, ClientPlan, LoadModel},
+    recipe::{ClientPlan, LoadModel},
     stats::{summary::Window, tally::Tally},
 };
 
@@ -47,38 +45,6 @@ pub trait Observer: Send + Sync + 'static {
 pub struct Nobody;
 
 impl Observer for Nobody {}
-
-/// What requests hold.
-#[derive(Debug)]
-pub struct Content {
-    /// The API.
-    pub api: Api,
-    /// Model named in the request.
-    pub model: String,
-    /// The prompts.
-    pub prompts: Prompts,
-    /// Words of a prompt, calibrated.
-    pub words: usize,
-    /// The plan's workload.
-    pub workload: crate::recipe::Workload,
-}
-
-impl Content {
-    /// The body of a request with a prompt of so many words.
-    pub fn body(&self, index: u64, words: usize, max_tokens: u32) -> Vec<u8> {
-        let prompt = self.prompts.prompt(index, words);
-        openai::body(&RequestSpec {
-            api: self.api,
-            model: &self.model,
-            prompt: &prompt,
-            max_tokens,
-            temperature: self.workload.temperature,
-            top_p: self.workload.top_p,
-            ignore_eos: self.workload.ignore_eos,
-            stream: self.workload.stream,
-        })
-    }
-}
 
 /// When the load ends before its plan does.
 #[derive(Debug, Clone, Default)]
@@ -98,7 +64,6 @@ pub struct Load<C: Connect, O> {
     pub(super) phases: Phases,
     pub(super) model: LoadModel,
     pub(super) total: Option<u64>,
-    seed: u64,
     timeout: Duration,
     pub(super) control: Control,
     pub(super) observer: O,
@@ -133,9 +98,8 @@ impl<C: Connect, O: Observer> Load<C, O> {
             targets,
             content,
             phases,
-            model: plan.load,
+            model: plan.load.clone(),
             total: plan.total_requests,
-            seed: plan.workload.seed,
             timeout: plan.timeout,
             control,
             observer,
@@ -248,35 +212,29 @@ impl<C: Connect, O: Observer> Load<C, O> {
     }
 
     /// The arrivals that the plan allows, by their number. Those of the warm-up do not count.
-    pub(super) fn arrivals(
-        &self,
-        arrival: Arrival,
-        rate: f64,
-    ) -> impl Iterator<Item = (u64, Duration)> + Send {
+    pub(super) fn arrivals(&self) -> impl Iterator<Item = (u64, Duration)> + Send {
         let mut left = self.total.unwrap_or(u64::MAX);
         let warmup = self.phases.warmup;
-        let times = arrival::schedule(arrival, rate, self.seed);
-        (0..).zip(times).take_while(move |(_, intended)| {
-            if *intended < warmup {
-                return true;
-            }
-            let allowed = left > 0;
-            left = left.saturating_sub(1);
-            allowed
-        })
+        (0..)
+            .zip(self.content.times())
+            .take_while(move |(_, intended)| {
+                if *intended < warmup {
+                    return true;
+                }
+                let allowed = left > 0;
+                left = left.saturating_sub(1);
+                allowed
+            })
     }
 
     pub(super) fn call(&self, index: u64, intended: Duration) -> Call {
-        let workload = &self.content.workload;
         Call {
             index,
             intended,
-            api: self.content.api,
-            stream: workload.stream,
-            chunks: workload.max_tokens as usize,
-            body: self
-                .content
-                .body(index, self.content.words, workload.max_tokens),
+            api: self.content.api(),
+            stream: self.content.streams(),
+            chunks: self.content.asked(index).max_tokens as usize,
+            body: self.content.body(index),
             timeout: self.timeout,
         }
     }

@@ -19,15 +19,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     connection::{Connect, Pool},
-    dispatch::{Content, Control, Load, Observer},
+    dispatch::{Control, Load, Observer},
     exchange::{Target, exchange},
     pace::Ticks,
     sample::{Outcome, Sample},
     worker::REFUSED,
-    workload::Prompts,
+    workload::{Content, Material},
 };
 use crate::{
-    recipe::{Api, Arrival, ClientPlan, LoadModel, Resources, Slo, Workload},
+    recipe::{Api, Arrival, ClientPlan, Length, LoadModel, Resources, Slo, Workload},
     stats::{
         summary::{Counts, Window},
         tally::Tally,
@@ -241,9 +241,10 @@ fn plan(load: LoadModel) -> ClientPlan {
         total_requests: None,
         workload: Workload {
             model_name: None,
-            prompt_length: 8,
-            max_tokens: 4,
+            prompt_length: Length::Fixed(8),
+            max_tokens: Length::Fixed(4),
             num_prompts: None,
+            shared_prefix: None,
             temperature: None,
             top_p: None,
             ignore_eos: false,
@@ -267,20 +268,14 @@ fn users(concurrent_users: u32) -> ClientPlan {
 
 fn rate(requests_per_second: f64) -> ClientPlan {
     plan(LoadModel::OpenLoop {
-        requests_per_second,
+        requests_per_second: Some(requests_per_second),
         arrival: Arrival::Constant,
         max_in_flight: None,
     })
 }
 
 fn content(plan: &ClientPlan) -> Content {
-    Content {
-        api: plan.api,
-        model: "m".to_owned(),
-        prompts: Prompts::new(1, None),
-        words: 8,
-        workload: plan.workload.clone(),
-    }
+    Content::new(plan, Material::None, "m")
 }
 
 fn target(engine: &Arc<Engine>) -> Target<Pipes> {
@@ -570,7 +565,7 @@ async fn an_open_loop_sends_its_rate_at_exact_times() {
 #[tokio::test(start_paused = true)]
 async fn what_a_cap_drops_is_counted_and_never_sent() {
     let mut plan = plan(LoadModel::OpenLoop {
-        requests_per_second: 50.0,
+        requests_per_second: Some(50.0),
         arrival: Arrival::Constant,
         max_in_flight: Some(10),
     });
@@ -682,7 +677,7 @@ async fn a_request_is_sent_twice_at_the_most() {
         api: plan.api,
         stream: true,
         chunks: 4,
-        body: content(&plan).body(index, 8, 4),
+        body: content(&plan).body(index),
         timeout: seconds(5),
     };
     let calls: Vec<_> = (0..5).map(call).collect();

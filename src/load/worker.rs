@@ -81,12 +81,8 @@ impl<C: Connect, O: Observer> Worker<C, O> {
                     tasks.spawn(async move { worker.user(think_time, requests_per_user).await });
                 }
             }
-            LoadModel::OpenLoop {
-                requests_per_second,
-                arrival,
-                max_in_flight,
-            } => {
-                let all = self.load.arrivals(arrival, requests_per_second);
+            LoadModel::OpenLoop { max_in_flight, .. } => {
+                let all = self.load.arrivals();
                 let own = all.filter(|(index, _)| share.holds(*index));
                 self.follow(own, max_in_flight.map(u64::from), pace, &tasks)
                     .await;

@@ -76,12 +76,9 @@ impl Checker<'_> {
 
     fn value(&mut self, node: &Node, kind: &'static Type, path: &str) {
         let fits = match *kind {
-            Type::Map(fields) => {
-                if matches!(node.value, Value::Map(_)) {
-                    self.map(node, fields, path);
-                    return;
-                }
-                false
+            Type::Map(fields) | Type::Or(_, fields) if matches!(node.value, Value::Map(_)) => {
+                self.map(node, fields, path);
+                return;
             }
             Type::List(item) => {
                 if let Value::List(items) = &node.value {
@@ -210,6 +207,7 @@ fn scalar_fits(node: &Node, kind: &Type) -> bool {
             node.as_text() == Some("auto")
                 || node.as_u64().is_some_and(|n| (1..=65535).contains(&n))
         }
+        Type::Or(plain, _) => scalar_fits(node, plain),
         _ => false,
     }
 }

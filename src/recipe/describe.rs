@@ -80,6 +80,7 @@ fn of_type(kind: &Type) -> Value {
             json!({"type": "object", "additionalProperties": {"type": ["number", "string"]}})
         }
         Type::Map(fields) => Value::Object(object(fields)),
+        Type::Or(plain, fields) => json!({"anyOf": [of_type(plain), object(fields)]}),
     }
 }
 

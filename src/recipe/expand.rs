@@ -52,7 +52,7 @@ impl Expander<'_> {
             }
             if field.expanded {
                 self.all(value);
-            } else if let Type::Map(inner) = field.kind {
+            } else if let Type::Map(inner) | Type::Or(_, inner) = field.kind {
                 self.map(value, inner, &format!("{path}."));
             }
         }

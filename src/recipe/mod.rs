@@ -8,6 +8,7 @@
 //! ignored in silence is a benchmark that did something else than it says.
 
 pub mod check;
+pub mod client;
 pub mod describe;
 pub mod expand;
 pub mod fault;
@@ -26,6 +27,10 @@ mod tests;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+pub use self::client::{
+    Api, Arrival, ClientPlan, Gaps, Length, LoadModel, SharedPart, SharedPrefix, Slo, Workload,
+};
 
 /// The three kinds of recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -287,115 +292,6 @@ pub struct MonitorPlan {
     pub retention: Duration,
     /// Port of Prometheus.
     pub port: PortChoice,
-    /// Size of job and step.
-    pub resources: Resources,
-}
-
-/// Which API a client uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Api {
-    /// `/v1/completions`.
-    Completions,
-    /// `/v1/chat/completions`.
-    Chat,
-}
-
-/// When requests are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(tag = "pattern", rename_all = "kebab-case")]
-pub enum LoadModel {
-    /// By users, each with one request at a time.
-    ClosedLoop {
-        /// Users at once.
-        concurrent_users: u32,
-        /// Pause of a user between an answer and the next request.
-        think_time: Duration,
-        /// Requests of each user; without limit where `None`.
-        requests_per_user: Option<u64>,
-    },
-    /// By time, whatever the answers do.
-    OpenLoop {
-        /// Rate in requests per second.
-        requests_per_second: f64,
-        /// The arrival process.
-        arrival: Arrival,
-        /// Requests in flight at the most; what is over is dropped and counted.
-        max_in_flight: Option<u32>,
-    },
-}
-
-/// An arrival process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Arrival {
-    /// Equal gaps.
-    Constant,
-    /// Exponential gaps.
-    Poisson,
-}
-
-/// What requests hold.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Workload {
-    /// Model named in the request; the service's own where `None`.
-    pub model_name: Option<String>,
-    /// Prompt length in tokens, as the engine counts them.
-    pub prompt_length: u32,
-    /// `max_tokens` of a request.
-    pub max_tokens: u32,
-    /// Size of the prompt pool; a prompt for each request where `None`.
-    pub num_prompts: Option<u32>,
-    /// Sampling temperature.
-    pub temperature: Option<f64>,
-    /// Nucleus sampling.
-    pub top_p: Option<f64>,
-    /// Generate up to `max_tokens` whatever the model says.
-    pub ignore_eos: bool,
-    /// Streamed answers?
-    pub stream: bool,
-    /// Seed of prompts and arrivals.
-    pub seed: u64,
-}
-
-/// Limits that a good request keeps.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Slo {
-    /// Time to first token.
-    pub ttft_ms: Option<f64>,
-    /// Time per output token.
-    pub tpot_ms: Option<f64>,
-    /// Whole request.
-    pub e2e_ms: Option<f64>,
-}
-
-/// A client recipe, resolved.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ClientPlan {
-    /// The recipe's name, which names the folder of its results.
-    pub name: String,
-    /// The service it loads.
-    pub service_name: String,
-    /// The API.
-    pub api: Api,
-    /// Limit of one request.
-    pub timeout: Duration,
-    /// When requests are sent.
-    pub load: LoadModel,
-    /// Measured window; until the given number of requests where `None`.
-    pub duration: Option<Duration>,
-    /// Load before the window.
-    pub warmup: Duration,
-    /// Requests in all; without limit where `None`.
-    pub total_requests: Option<u64>,
-    /// What requests hold.
-    pub workload: Workload,
-    /// Limits of a good request.
-    pub slo: Slo,
-    /// Where results go; the run's folder where `None`.
-    pub destination: Option<PathBuf>,
-    /// Metrics that the recipe asks for, for the table on the terminal.
-    pub metrics: Vec<String>,
     /// Size of job and step.
     pub resources: Resources,
 }

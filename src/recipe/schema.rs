@@ -60,6 +60,8 @@ pub enum Type {
     DurationMap,
     /// A mapping of known keys.
     Map(&'static [Field]),
+    /// A plain value, or a mapping of known keys in its place.
+    Or(&'static Self, &'static [Field]),
 }
 
 /// A key that is known.
@@ -164,6 +166,10 @@ impl Type {
             Self::TextMap => "a mapping of names to text".to_owned(),
             Self::DurationMap => "a mapping of names to durations".to_owned(),
             Self::Map(_) => "a mapping".to_owned(),
+            Self::Or(plain, fields) => {
+                let keys: Vec<_> = fields.iter().map(|field| field.name).collect();
+                format!("{}, or a mapping of {}", plain.wanted(), keys.join(", "))
+            }
         }
     }
 }
@@ -206,7 +212,7 @@ pub fn knows(kind: Kind, path: &str) -> bool {
             kind = *item;
         }
         match kind {
-            Type::Map(inner) => fields = inner,
+            Type::Map(inner) | Type::Or(_, inner) => fields = inner,
             Type::TextMap | Type::Arguments => return true,
             _ => return segments.peek().is_none(),
         }
@@ -226,7 +232,7 @@ fn walk(fields: &'static [Field], prefix: &str, list: &mut Vec<(String, &'static
         let path = format!("{prefix}{}", field.name);
         list.push((path.clone(), field));
         match field.kind {
-            Type::Map(inner) => walk(inner, &format!("{path}."), list),
+            Type::Map(inner) | Type::Or(_, inner) => walk(inner, &format!("{path}."), list),
             Type::List(Type::Map(inner)) => walk(inner, &format!("{path}[]."), list),
             _ => {}
         }

@@ -109,7 +109,7 @@ fn the_original_client_and_monitor_plan_unchanged() {
     assert_eq!(
         plan.load,
         LoadModel::OpenLoop {
-            requests_per_second: 50.0,
+            requests_per_second: Some(50.0),
             arrival: Arrival::Poisson,
             max_in_flight: None,
         }
@@ -227,14 +227,13 @@ workload:
   api: embeddings
   duration_seconds: 10
   requests_per_second: 5
-  arrival: {process: gamma, burstiness: 2}
+  search: {until: slo}
   sweep: {requests_per_second: [1, 2]}
 dataset: {type: sharegpt}
 "
     ), @r##"
 recipes/x.yaml:4:8: this version cannot do "embeddings" for "workload.api"; it knows completions, chat
-recipes/x.yaml:7:22: this version cannot do "gamma" for "workload.arrival.process"; it knows constant, poisson
-recipes/x.yaml:7:29: this version cannot do "burstiness" (shape of a gamma process)
+recipes/x.yaml:7:3: this version cannot do "search" (search for the highest load that keeps the limits)
 recipes/x.yaml:8:3: this version cannot do "sweep" (several loads, one after another)
 recipes/x.yaml:9:17: this version cannot do "sharegpt" for "dataset.type"; it knows synthetic
 "##);
@@ -367,7 +366,10 @@ recipes/x.yaml:10:3: the text is not sent: prompts are synthetic, of about its l
 "##);
     let plan = client(planned);
     assert_eq!(plan.service_name, "ollama-llm");
-    assert_eq!((plan.api, plan.workload.prompt_length), (Api::Chat, 9));
+    assert_eq!(
+        (plan.api, plan.workload.prompt_length),
+        (Api::Chat, Length::Fixed(9))
+    );
     assert_eq!(plan.workload.model_name.as_deref(), Some("tiny"));
     insta::assert_snapshot!(faults(
         "name: x-client\ntarget: {endpoint: /api/generate}\nheaders: {X-Mine: 1}\npayload: {n: 2}\nworkload: {duration_seconds: 1}\n"
@@ -503,6 +505,138 @@ orchestration.resources.memory_gb   memory in GiB (memory in GiB such as 64, "64
 orchestration.resources.gpu_count   GPUs (a whole number from 0 to 1024; default: 0)
 orchestration.resources.time_limit  time limit of the job (a duration above 0 such as 90, 500ms, 20m or 04:00:00)
 orchestration.resources.nodes       nodes (1; default: 1)
+"##);
+}
+
+#[test]
+fn arrivals_have_their_own_keys_and_no_others() {
+    let load = |workload: &str| {
+        client(
+            read(&format!(
+                "name: c\nservice_name: s\nworkload: {{duration_seconds: 1, {workload}}}\n"
+            ))
+            .unwrap(),
+        )
+        .load
+    };
+    let LoadModel::OpenLoop { arrival, .. } =
+        load("requests_per_second: 2, arrival: {process: gamma, burstiness: 0.5}")
+    else {
+        panic!("no open loop")
+    };
+    assert_eq!(arrival, Arrival::Gamma { burstiness: 0.5 });
+    assert_eq!(
+        load("arrival: {process: ramp, from: 1, to: 4}"),
+        LoadModel::OpenLoop {
+            requests_per_second: None,
+            arrival: Arrival::Ramp {
+                from: 1.0,
+                to: 4.0,
+                gaps: Gaps::Poisson
+            },
+            max_in_flight: None,
+        }
+    );
+    let wrong = |workload: &str| {
+        faults(&format!(
+            "name: c\nservice_name: s\nworkload: {{{workload}}}\n"
+        ))
+    };
+    insta::assert_snapshot!(wrong("duration_seconds: 1, requests_per_second: 2, arrival: {burstiness: 2}"), @r##"recipes/x.yaml:3:67: "burstiness" means nothing for the process poisson: take it out, or write `process: gamma`"##);
+    insta::assert_snapshot!(wrong("duration_seconds: 1, requests_per_second: 2, arrival: {process: gamma, gaps: constant}"), @r##"
+recipes/x.yaml:3:66: the process gamma needs "burstiness": 1 is Poisson, less comes in bursts, more is more even
+recipes/x.yaml:3:83: "gaps" means nothing for the process gamma: take it out, or write `process: ramp`
+"##);
+    insta::assert_snapshot!(wrong("total_requests: 1, requests_per_second: 2, arrival: {process: ramp, from: 0, to: 0}"), @r##"
+recipes/x.yaml:3:52: "requests_per_second" means nothing with a ramp or a trace, which have rates of their own: take it out
+recipes/x.yaml:3:64: a ramp from 0 to 0 sends nothing
+recipes/x.yaml:3:64: a ramp needs "duration_seconds": the time that it takes from `from` to `to`
+"##);
+    insta::assert_snapshot!(wrong("requests_per_second: 2, arrival: {process: trace, file: x}"), @r##"recipes/x.yaml:3:33: "requests_per_second" means nothing with a ramp or a trace, which have rates of their own: take it out"##);
+    insta::assert_snapshot!(wrong("arrival: {process: trace}"), @r##"recipes/x.yaml:3:21: the process trace needs "file": the trace to replay"##);
+    insta::assert_snapshot!(wrong("duration_seconds: 1, requests_per_second: 2, arrival: {process: gamma, burstiness: 0}"), @r##"recipes/x.yaml:3:95: "workload.arrival.burstiness" wants a number above 0 to 1000000, found the number 0"##);
+}
+
+#[test]
+fn a_file_lies_beside_its_recipe_or_where_variables_say() {
+    let trace = |file: &str, sets: &[&str]| {
+        let text = format!(
+            "name: c\nservice_name: s\nworkload: {{arrival: {{process: trace, file: '{file}'}}}}\n"
+        );
+        match client(read_with(&text, sets).unwrap()).load {
+            LoadModel::OpenLoop {
+                arrival: Arrival::Trace { file },
+                ..
+            } => file.display().to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(trace("t.jsonl", &[]), "recipes/t.jsonl");
+    assert_eq!(trace("${CONTAINER_DIR}/t.jsonl", &[]), "/images/t.jsonl");
+    assert_eq!(
+        trace("t.jsonl", &["workload.arrival.file=here/u.jsonl"]),
+        "here/u.jsonl"
+    );
+}
+
+#[test]
+fn lengths_are_numbers_or_distributions() {
+    let text = |params: &str| {
+        format!(
+            "name: c\nservice_name: s\nworkload: {{total_requests: 1}}\ndataset: {{params: {{{params}}}}}\n"
+        )
+    };
+    let plan = client(
+        read(&text(
+            "prompt_length: {lognormal: {mean: 100, sigma: 1, max: 400}}, max_tokens: {uniform: [4, 8]}",
+        ))
+        .unwrap(),
+    );
+    let Length::Lognormal { median, .. } = plan.workload.prompt_length else {
+        panic!("{:?}", plan.workload.prompt_length)
+    };
+    assert!((median - 60.65).abs() < 0.01, "{median}");
+    assert_eq!(plan.workload.max_tokens, Length::Uniform { min: 4, max: 8 });
+    let shown = serde_json::to_value(&plan.workload).unwrap();
+    assert_eq!(shown["max_tokens"]["uniform"]["max"], 8);
+    let set = read_with(CLIENT, &["dataset.params.prompt_length={uniform: [1, 2]}"]).unwrap();
+    assert_eq!(
+        client(set).workload.prompt_length,
+        Length::Uniform { min: 1, max: 2 }
+    );
+    let wrong = |params: &str| faults(&text(params));
+    insta::assert_snapshot!(wrong("prompt_length: long, max_tokens: {unifrom: [1, 2]}"), @r##"
+recipes/x.yaml:4:35: "dataset.params.prompt_length" wants a whole number from 1 to 10000000, or a mapping of uniform, normal, lognormal, found the text "long"
+recipes/x.yaml:4:54: unknown key "unifrom"; did you mean "uniform"?
+"##);
+    insta::assert_snapshot!(wrong("prompt_length: {uniform: [9, 4]}, max_tokens: {normal: {mean: 5}}"), @r##"
+recipes/x.yaml:4:45: "dataset.params.prompt_length" wants `uniform: [LEAST, MOST]`, two numbers of which the first is not above the second
+recipes/x.yaml:4:75: "dataset.params.max_tokens.normal" lacks the key "std": standard deviation of the normal distribution
+"##);
+    insta::assert_snapshot!(wrong("prompt_length: {lognormal: {sigma: 1}}, max_tokens: {normal: {mean: 5, std: 1, min: 6}}"), @r##"
+recipes/x.yaml:4:47: "dataset.params.prompt_length" wants the median or the mean of a lognormal distribution, one of the two
+recipes/x.yaml:4:81: "dataset.params.max_tokens" has its mean (5) outside of 6 to 10000000, between which all lengths lie
+"##);
+    insta::assert_snapshot!(wrong("prompt_length: {uniform: [4, 9], normal: {mean: 5, std: 1}}"), @r##"recipes/x.yaml:4:35: "dataset.params.prompt_length" wants one distribution: uniform, normal or lognormal"##);
+}
+
+#[test]
+fn what_is_shared_leaves_each_prompt_its_own() {
+    let text = |params: &str| {
+        format!(
+            "name: c\nservice_name: s\nworkload: {{total_requests: 1}}\ndataset: {{params: {{{params}}}}}\n"
+        )
+    };
+    let plan = client(read(&text("shared_prefix: {groups: 4, length: 64}")).unwrap());
+    let shown = serde_json::to_value(plan.workload.shared_prefix).unwrap();
+    assert_eq!(shown.to_string(), r#"{"groups":4,"length":64}"#);
+    let wrong = |params: &str| faults(&text(params));
+    insta::assert_snapshot!(wrong("prompt_length: {uniform: [70, 90]}, shared_prefix: {groups: 4, length: 64}"), @r##"recipes/x.yaml:4:71: 64 shared tokens leave nothing to a prompt of 70: "prompt_length" counts what is shared, and 8 are each prompt's own"##);
+    insta::assert_snapshot!(wrong("shared_prefix: {groups: 4}"), @r##"recipes/x.yaml:4:35: "shared_prefix" wants the "length" or the "ratio" that is shared, one of the two"##);
+    insta::assert_snapshot!(wrong("shared_prefix: {length: 5, ratio: 2}"), @r##"
+recipes/x.yaml:4:35: "dataset.params.shared_prefix" lacks the key "groups": groups of requests, in turn; those of one group begin alike
+recipes/x.yaml:4:35: "shared_prefix" wants the "length" or the "ratio" that is shared, one of the two
+recipes/x.yaml:4:54: "dataset.params.shared_prefix.ratio" wants a number above 0 to 1, found the number 2
 "##);
 }
 

@@ -53,8 +53,8 @@ pub(super) fn target_facts(results: &Results) -> Vec<Fact> {
     if workload.is_object() {
         let tokens = format!(
             "prompts of {} tokens, at most {} output tokens, seed {}",
-            text::value(&workload["prompt_length"]),
-            text::value(&workload["max_tokens"]),
+            text::length(&workload["prompt_length"]),
+            text::length(&workload["max_tokens"]),
             text::value(&workload["seed"])
         );
         facts.push(fact("workload", tokens));

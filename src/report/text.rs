@@ -144,11 +144,7 @@ pub fn load(load: &serde_json::Value) -> String {
             }
         }
         Some("open-loop") => {
-            text = format!(
-                "open loop, {} requests/s, {} arrivals",
-                optional(load["requests_per_second"].as_f64()),
-                value(&load["arrival"])
-            );
+            text = format!("open loop, {}", arrivals(load));
             if let Some(limit) = load["max_in_flight"].as_u64() {
                 let _ = write!(text, ", at most {limit} in flight");
             }
@@ -156,6 +152,49 @@ pub fn load(load: &serde_json::Value) -> String {
         _ => text = value(load),
     }
     text
+}
+
+/// How arrivals of an open loop read: `2.5 requests/s, poisson arrivals`.
+fn arrivals(load: &serde_json::Value) -> String {
+    let arrival = &load["arrival"];
+    let number = |value: &serde_json::Value| optional(value.as_f64());
+    if let Some(ramp) = arrival.get("ramp") {
+        return format!(
+            "{} to {} requests/s, {} arrivals",
+            number(&ramp["from"]),
+            number(&ramp["to"]),
+            value(&ramp["gaps"])
+        );
+    }
+    if let Some(trace) = arrival.get("trace") {
+        return format!("the trace {}", value(&trace["file"]));
+    }
+    let rate = number(&load["requests_per_second"]);
+    match arrival.get("gamma") {
+        Some(gamma) => format!(
+            "{rate} requests/s, gamma arrivals of burstiness {}",
+            number(&gamma["burstiness"])
+        ),
+        None => format!("{rate} requests/s, {} arrivals", value(arrival)),
+    }
+}
+
+/// A length in tokens as plans hold it: `64`, `10 to 500 (uniform)`, `median 100 (lognormal, sigma 1, 1 to 400)`.
+pub fn length(length: &serde_json::Value) -> String {
+    let number = |value: &serde_json::Value| optional(value.as_f64());
+    let range = |of: &serde_json::Value| format!("{} to {}", of["min"], of["max"]);
+    if let Some(of) = length.get("uniform") {
+        return format!("{} (uniform)", range(of));
+    }
+    if let Some(of) = length.get("normal") {
+        let (mean, std) = (number(&of["mean"]), number(&of["std"]));
+        return format!("mean {mean} (normal, std {std}, {})", range(of));
+    }
+    if let Some(of) = length.get("lognormal") {
+        let (median, sigma) = (number(&of["median"]), number(&of["sigma"]));
+        return format!("median {median} (lognormal, sigma {sigma}, {})", range(of));
+    }
+    value(length)
 }
 
 /// A duration as plans hold it (`{secs, nanos}`).
@@ -224,6 +263,21 @@ mod tests {
         );
         let open = json!({"pattern": "open-loop", "requests_per_second": 2.5, "arrival": "poisson", "max_in_flight": null});
         assert_eq!(load(&open), "open loop, 2.5 requests/s, poisson arrivals");
+        assert_eq!(length(&json!(64)), "64");
+        assert_eq!(
+            length(&json!({"lognormal": {"median": 100.0, "sigma": 0.5, "min": 1, "max": 400}})),
+            "median 100 (lognormal, sigma 0.5, 1 to 400)"
+        );
+        let gamma = json!({"pattern": "open-loop", "requests_per_second": 2.5, "arrival": {"gamma": {"burstiness": 0.5}}});
+        assert_eq!(
+            load(&gamma),
+            "open loop, 2.5 requests/s, gamma arrivals of burstiness 0.5"
+        );
+        let ramp = json!({"pattern": "open-loop", "requests_per_second": null, "arrival": {"ramp": {"from": 1.0, "to": 20.0, "gaps": "constant"}}});
+        assert_eq!(
+            load(&ramp),
+            "open loop, 1 to 20 requests/s, constant arrivals"
+        );
         assert_eq!(load(&json!({"pattern": "new"})), r#"{"pattern":"new"}"#);
     }
 

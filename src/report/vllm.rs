@@ -40,6 +40,7 @@ pub fn render(results: &Results, tally: &Tally, window: Window) -> Value {
     let load = &results.load;
     let model = results.target.model.clone().unwrap_or_default();
     let asked = load["requests_per_second"].as_f64();
+    let asked = asked.or(results.generator.requested_rate);
     let chat = results.workload["api"].as_str() != Some("completions");
     let backend = if chat { "openai-chat" } else { "openai" };
     let most = [&load["concurrent_users"], &load["max_in_flight"]];
@@ -53,7 +54,7 @@ pub fn render(results: &Results, tally: &Tally, window: Window) -> Value {
         "tokenizer_id": model,
         "num_prompts": counts.total,
         "request_rate": asked.map_or_else(|| json!("inf"), |rate| json!(rate)),
-        "burstiness": 1.0,
+        "burstiness": load["arrival"]["gamma"]["burstiness"].as_f64().unwrap_or(1.0),
         "max_concurrency": most.into_iter().find_map(Value::as_u64),
         "duration": duration,
         "completed": completed,

@@ -61,8 +61,9 @@ pub struct Facts {
     pub engine_restarted: bool,
     /// Was the load told to end before its time?
     pub interrupted: bool,
-    /// Are arrivals random? Then their count varies by nature, and only the schedule's own count can be held against it.
-    pub poisson: bool,
+    /// Do requests come at one rate and at equal gaps? Where they do not, their count varies by nature, and only the
+    /// schedule's own count can be held against it.
+    pub even: bool,
 }
 
 /// The verdict on a result.
@@ -166,7 +167,7 @@ pub fn judge(facts: &Facts) -> Validity {
 fn rate(facts: &Facts) -> Option<String> {
     let requested = facts.requested_rate?;
     let percent = RATE_TOLERANCE * 100.0;
-    if facts.poisson {
+    if !facts.even {
         let expected = facts.expected_in_window?;
         let sent = facts.total.saturating_sub(facts.dropped);
         let off = sent.abs_diff(expected);
@@ -258,7 +259,7 @@ mod tests {
             monitor_lost: false,
             engine_restarted: false,
             interrupted: false,
-            poisson: false,
+            even: true,
         }
     }
 
@@ -313,14 +314,14 @@ mod tests {
             (
                 "poisson varies",
                 |f| {
-                    (f.poisson, f.achieved_rate) = (true, 11.0);
+                    (f.even, f.achieved_rate) = (false, 11.0);
                 },
                 Verdict::Valid,
             ),
             (
                 "poisson off its schedule",
                 |f| {
-                    (f.poisson, f.expected_in_window) = (true, Some(1030));
+                    (f.even, f.expected_in_window) = (false, Some(1030));
                 },
                 Verdict::Invalid,
             ),

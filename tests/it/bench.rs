@@ -148,6 +148,47 @@ fn an_open_loop_holds_its_rate_and_counts_from_the_intended_time() {
 }
 
 #[test]
+fn each_arrival_process_is_sent_as_it_is_planned() {
+    let _alone = alone();
+    let lab = Lab::new();
+    let engine = Engine::start(&["--latency-ms", "100", "--gap-ms", "0"]);
+    let params = "model_name: m, prompt_length: 16, max_tokens: 2";
+    let sent = |workload: &str| {
+        let recipe = recipe(&lab, workload, params);
+        bench(&lab, &engine, &[&recipe]).assert_exit(0);
+        results(&lab)
+    };
+    // the rate goes from 20 to 60 requests a second: 160 in four seconds, 30 of them in the first and 55 in the last
+    let ramp = sent(
+        "arrival: {process: ramp, from: 20, to: 60, gaps: constant}, duration_seconds: 4, warmup_seconds: 1",
+    );
+    assert_near("ramp", number(&ramp, "/total_requests"), 160.0, 2.0);
+    for (second, wanted) in [(0, 20.0), (1, 25.0), (2, 35.0), (3, 45.0), (4, 55.0)] {
+        let sent = number(&ramp, &format!("/slices/{second}/sent"));
+        assert_near(&format!("second {second}"), sent, wanted, 10.0);
+    }
+    assert_near(
+        "asked",
+        number(&ramp, "/generator/requested_rate"),
+        40.0,
+        2.0,
+    );
+    assert_ne!(ramp["validity"]["verdict"], "invalid");
+
+    // gaps almost even give almost the count of even gaps; bursts give another
+    let even =
+        "requests_per_second: 50, arrival: {process: gamma, burstiness: 400}, duration_seconds: 4";
+    let first = sent(even);
+    assert_near("gamma", number(&first, "/total_requests"), 200.0, 2.0);
+    assert_ne!(first["validity"]["verdict"], "invalid");
+    assert_eq!(first["load"]["arrival"]["gamma"]["burstiness"], 400.0);
+    let again = sent(even);
+    let other = sent(&even.replace("400", "401"));
+    assert_eq!(first["stimulus_sha256"], again["stimulus_sha256"]);
+    assert_ne!(first["stimulus_sha256"], other["stimulus_sha256"]);
+}
+
+#[test]
 fn each_limit_of_a_closed_loop_holds() {
     let lab = Lab::new();
     let engine = Engine::start(&["--latency-ms", "100", "--gap-ms", "0"]);
@@ -204,6 +245,155 @@ fn prompts_have_the_length_that_the_engine_counts() {
         assert_eq!(results["metrics"]["output_sequence_length"]["avg"], 4.0);
         assert_eq!(results["tokens"]["counted_by"], "usage");
     }
+}
+
+#[test]
+fn each_request_has_its_own_lengths() {
+    for api in ["completions", "chat"] {
+        let lab = Lab::new();
+        let engine = Engine::start(&["--ttft-ms", "20", "--gap-ms", "1"]);
+        let recipe = recipe(
+            &lab,
+            &format!("api: {api}, concurrent_users: 4, total_requests: 100, seed: 3"),
+            "prompt_length: {uniform: [50, 450]}, max_tokens: {lognormal: {median: 6, sigma: 0.5, max: 30}}",
+        );
+        bench(&lab, &engine, &[&recipe]).assert_exit(0);
+        let first = results(&lab);
+        assert_eq!(first["successes"], 100);
+        // asked and got, the template of the chat in it
+        for (what, of) in [
+            ("input", "min"),
+            ("input", "avg"),
+            ("input", "max"),
+            ("output", "min"),
+            ("output", "avg"),
+            ("output", "max"),
+        ] {
+            let metric = |more: &str| {
+                number(
+                    &first,
+                    &format!("/metrics/{what}_sequence_length{more}/{of}"),
+                )
+            };
+            assert_near(
+                &format!("{api} {what} {of}"),
+                metric(""),
+                metric("_asked"),
+                2.0,
+            );
+        }
+        assert_near(
+            "mean",
+            number(&first, "/metrics/input_sequence_length/avg"),
+            250.0,
+            15.0,
+        );
+        bench(&lab, &engine, &[&recipe]).assert_exit(0);
+        let again = results(&lab);
+        assert_eq!(first["stimulus_sha256"], again["stimulus_sha256"]);
+        for of in ["min", "avg", "max", "p50"] {
+            let of = format!("/metrics/input_sequence_length/{of}");
+            assert_eq!(first.pointer(&of), again.pointer(&of), "{of}");
+        }
+    }
+}
+
+#[test]
+fn a_trace_is_replayed_at_its_times_with_its_lengths() {
+    let _alone = alone();
+    let lab = Lab::new();
+    let engine = Engine::start(&["--latency-ms", "100", "--gap-ms", "0"]);
+    // ten a second for two seconds, a pause of one, forty a second for another
+    let times = (0..20)
+        .map(|n| n * 100)
+        .chain((0..40).map(|n| 3000 + n * 25));
+    let rows: Vec<String> = times
+        .enumerate()
+        .map(|(n, at)| {
+            let (input, output) = (20 + n * 5, 1 + n % 7);
+            format!(
+                "{{\"timestamp\": {at}, \"input_length\": {input}, \"output_length\": {output}}}\n"
+            )
+        })
+        .collect();
+    let rows = rows.concat();
+    lab.file("recipes-of-mine/day.jsonl", &rows);
+    let text =
+        "name: day\nservice_name: s\nworkload: {arrival: {process: trace, file: day.jsonl}}\n";
+    lab.file("recipes-of-mine/day.yaml", text);
+    let recipe = "recipes-of-mine/day.yaml";
+    lab.run(&["recipes", "check", recipe]).assert_exit(0);
+    bench(&lab, &engine, &[recipe]).assert_exit(0);
+    let first = results(&lab);
+    assert_eq!(first["total_requests"], 60);
+    assert_eq!(first["workload"]["file"]["requests"], 60);
+    for (second, wanted) in [(0, 10.0), (1, 10.0), (2, 0.0), (3, 40.0)] {
+        let sent = number(&first, &format!("/slices/{second}/sent"));
+        assert!((sent - wanted).abs() <= 1.0, "second {second}: {sent}");
+    }
+    let mean = |what: &str| number(&first, &format!("/metrics/{what}_sequence_length/avg"));
+    assert_near("prompts", mean("input"), 20.0 + 29.5 * 5.0, 1.0);
+    assert_near("answers", mean("output"), 3.9, 1.0);
+    assert_ne!(first["validity"]["verdict"], "invalid");
+
+    // the file counts, not its path
+    bench(
+        &lab,
+        &engine,
+        &[
+            recipe,
+            "--set",
+            "workload.arrival.file=recipes-of-mine/day.jsonl",
+        ],
+    )
+    .assert_exit(0);
+    assert_eq!(first["stimulus_sha256"], results(&lab)["stimulus_sha256"]);
+
+    lab.file("recipes-of-mine/day.jsonl", &format!("{rows}{{}}\n"));
+    let ended = bench(&lab, &engine, &[recipe]);
+    ended.assert_exit(65);
+    let told = "recipes-of-mine/day.jsonl:61: missing field `timestamp`";
+    assert!(ended.stderr.contains(told), "{}", ended.stderr);
+    let checked = lab.run(&["recipes", "check", recipe]);
+    checked.assert_exit(65);
+    assert!(checked.stdout.contains(told), "{}", checked.stdout);
+    let gone = bench(
+        &lab,
+        &engine,
+        &[recipe, "--set", "workload.arrival.file=gone.jsonl"],
+    );
+    gone.assert_exit(66);
+    assert!(gone.stderr.contains("gone.jsonl"), "{}", gone.stderr);
+}
+
+#[test]
+fn prompts_of_a_group_begin_alike() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--ttft-ms", "20", "--gap-ms", "1"]);
+    let recipe = recipe(
+        &lab,
+        "concurrent_users: 1, total_requests: 8",
+        "model_name: m, prompt_length: 60, max_tokens: 2, shared_prefix: {groups: 2, length: 40}",
+    );
+    bench(&lab, &engine, &[&recipe]).assert_exit(0);
+    let asked = engine.asked();
+    assert_eq!(asked.len(), 8);
+    let prompts: Vec<Vec<&str>> = asked
+        .iter()
+        .map(|asked| {
+            asked["body"]["prompt"]
+                .as_str()
+                .expect("a prompt")
+                .split(' ')
+                .collect()
+        })
+        .collect();
+    for (n, prompt) in prompts.iter().enumerate() {
+        assert_eq!(prompt.len(), 60);
+        assert_eq!(prompt[..40], prompts[n % 2][..40], "{n}");
+    }
+    assert_ne!(prompts[0][..4], prompts[1][..4]);
+    assert_ne!(prompts[0][40..44], prompts[2][40..44]);
 }
 
 #[test]

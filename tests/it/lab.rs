@@ -212,9 +212,24 @@ impl Engine {
 
     /// What it counted.
     pub(crate) fn stats(&self) -> serde_json::Value {
+        self.get("/stats")
+    }
+
+    /// The requests of the load that it was asked, with their headers: those of the calibration, for one token, left out.
+    pub(crate) fn asked(&self) -> Vec<serde_json::Value> {
+        let mut asked = self.get("/asked");
+        let asked = std::mem::take(asked.as_array_mut().expect("a list"));
+        let is_load = |asked: &serde_json::Value| asked["body"]["max_tokens"] != 1;
+        asked.into_iter().filter(is_load).collect()
+    }
+
+    fn get(&self, path: &str) -> serde_json::Value {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
         stream
-            .write_all(b"GET /stats HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")
+            .write_all(
+                format!("GET {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n")
+                    .as_bytes(),
+            )
             .expect("sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");

@@ -1,31 +1,34 @@
-//! Client recipes.
-//!
-//! An open loop without an arrival process is a Poisson one: users who do not know of each other arrive so, and equal
-//! gaps flatter a server that batches. `arrival: {process: constant}` gives the equal gaps.
+//! Client recipes. When requests are sent is in [`super::load_model`].
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use super::{resources, text, texts, whole};
+use super::{
+    length::length,
+    load_model::{ends_itself, is_open, load_model},
+    resources, text, texts, whole,
+};
 use crate::recipe::{
-    Api, Arrival, ClientPlan, LoadModel, Slo, Workload,
-    fault::{Findings, Position},
-    load::Node,
+    Api, ClientPlan, SharedPart, SharedPrefix, Slo, Workload, fault::Findings, load::Node,
 };
 
 const LIMIT_OF_A_REQUEST: Duration = Duration::from_mins(2);
 
-pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ClientPlan> {
+pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Option<ClientPlan> {
     let workload = root.get("workload")?;
     let duration = |path: &str| root.find(path).and_then(Node::as_duration);
     let number = |path: &str| root.find(path).and_then(Node::as_f64);
     let flag = |path: &str| root.find(path).and_then(Node::as_bool);
-    let load = load_model(workload, findings);
+    let load = load_model(workload, folder, findings);
     let measured = duration("workload.duration_seconds");
     let total_requests = whole(root, "workload.total_requests");
     let per_user = workload.get("requests_per_user").is_some();
     let ends = workload.get("duration_seconds").is_some()
         || workload.get("total_requests").is_some()
-        || (per_user && !is_open(workload));
+        || (per_user && !is_open(workload))
+        || ends_itself(workload);
     if !ends {
         findings.fault(
             workload.at,
@@ -46,8 +49,9 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ClientPlan> {
         total_requests,
         workload: Workload {
             model_name: text(root, "dataset.params.model_name"),
-            prompt_length: whole(root, "dataset.params.prompt_length").unwrap_or(128),
-            max_tokens: whole(root, "dataset.params.max_tokens").unwrap_or(128),
+            prompt_length: length(root, "dataset.params.prompt_length", findings),
+            max_tokens: length(root, "dataset.params.max_tokens", findings),
+            shared_prefix: shared_prefix(root, findings),
             num_prompts: whole(root, "dataset.params.num_prompts"),
             temperature: number("dataset.params.temperature"),
             top_p: number("dataset.params.top_p"),
@@ -66,79 +70,46 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ClientPlan> {
     })
 }
 
-fn is_open(workload: &Node) -> bool {
-    match workload.get("pattern").and_then(Node::as_text) {
-        Some(pattern) => pattern == "open-loop",
-        None => workload.get("requests_per_second").is_some(),
-    }
-}
+/// Tokens that a prompt keeps for itself, by which it differs from all others.
+const OWN_TOKENS: u32 = 8;
 
-/// Keys that mean something in one load model only.
-const CLOSED_ONLY: [&str; 3] = ["concurrent_users", "think_time_ms", "requests_per_user"];
-const OPEN_ONLY: [&str; 3] = ["requests_per_second", "arrival", "max_in_flight"];
-
-/// Keys of the other load model. Older recipes have `concurrent_users` in an open loop, and an override may turn one
-/// loop into the other: both are told, and the rest of the recipe holds. A closed loop with a rate is a contradiction.
-fn foreign_keys(workload: &Node, open: bool, findings: &mut Findings) {
-    let turned = workload
-        .get("pattern")
-        .is_some_and(|pattern| matches!(pattern.at, Position::Override(_)));
-    let (here, other, foreign) = if open {
-        ("an open loop", "closed-loop", CLOSED_ONLY)
-    } else {
-        ("a closed loop", "open-loop", OPEN_ONLY)
-    };
-    for (key, node) in workload.entries() {
-        if !foreign.contains(&key.name.as_str()) || node.is_null() {
-            continue;
-        }
-        if open || turned {
-            let cap = if key.name == "concurrent_users" {
-                "; `max_in_flight` is the cap of an open loop"
-            } else {
-                ""
-            };
-            findings.warn(
-                key.at,
-                format!("{:?} means nothing in {here}: not used{cap}", key.name),
-            );
-        } else {
-            findings.fault(
-                key.at,
-                format!(
-                    "{:?} means nothing in {here}: take it out, or write `pattern: {other}`",
-                    key.name
-                ),
-            );
-        }
-    }
-}
-
-fn load_model(workload: &Node, findings: &mut Findings) -> Option<LoadModel> {
-    let open = is_open(workload);
-    foreign_keys(workload, open, findings);
-    if !open {
-        let pause = workload.get("think_time_ms").and_then(Node::as_f64);
-        return Some(LoadModel::ClosedLoop {
-            concurrent_users: whole(workload, "concurrent_users").unwrap_or(1),
-            think_time: Duration::try_from_secs_f64(pause.unwrap_or(0.0) / 1000.0)
-                .unwrap_or_default(),
-            requests_per_user: whole(workload, "requests_per_user"),
-        });
-    }
-    let Some(rate) = workload.get("requests_per_second") else {
+fn shared_prefix(root: &Node, findings: &mut Findings) -> Option<SharedPrefix> {
+    let node = root.find("dataset.params.shared_prefix")?;
+    if let Some(trace) = root.find("workload.arrival.file") {
         findings.fault(
-            workload.at,
-            "an open loop needs \"requests_per_second\": its rate",
+            trace.at,
+            "a trace tells by its hash_ids what prompts share: take \"shared_prefix\" out",
         );
-        return None;
+    }
+    let ratio = node.get("ratio").and_then(Node::as_f64);
+    let part = match (whole(node, "length"), ratio) {
+        (Some(length), None) => SharedPart::Length(length),
+        (None, Some(ratio)) => SharedPart::Ratio(ratio),
+        _ => {
+            findings.fault(
+                node.at,
+                "\"shared_prefix\" wants the \"length\" or the \"ratio\" that is shared, one of the two",
+            );
+            return None;
+        }
     };
-    Some(LoadModel::OpenLoop {
-        requests_per_second: rate.as_f64()?,
-        arrival: match text(workload, "arrival.process").as_deref() {
-            Some("constant") => Arrival::Constant,
-            _ => Arrival::Poisson,
-        },
-        max_in_flight: whole(workload, "max_in_flight"),
+    // faults of the length itself are told where it is planned
+    let least = length(
+        root,
+        "dataset.params.prompt_length",
+        &mut Findings::default(),
+    )
+    .least();
+    if let SharedPart::Length(shared) = part
+        && shared.saturating_add(OWN_TOKENS) > least
+    {
+        findings.fault(
+            node.at,
+            format!("{shared} shared tokens leave nothing to a prompt of {least}: \"prompt_length\" counts what is shared, and {OWN_TOKENS} are each prompt's own"),
+        );
+    }
+    Some(SharedPrefix {
+        groups: whole(node, "groups")?,
+        part,
     })
 }

@@ -4,14 +4,18 @@
 //! expanded → plan. Each step notes its faults and the next goes on with what there is, so that one reading tells all.
 
 mod client;
+mod length;
+mod load_model;
 mod monitor;
 mod server;
+
+use std::path::{Path, PathBuf};
 
 use super::{
     Kind, Plan, PortChoice, Resources,
     check::check,
     expand::{Variables, expand},
-    fault::{Faults, Findings, Origin, Problem},
+    fault::{Faults, Findings, Origin, Position, Problem},
     legacy,
     load::{self, Node, Value},
     overrides, tables,
@@ -76,7 +80,10 @@ fn build(source: &Source<'_>, variables: &Variables, findings: &mut Findings) ->
     match kind {
         Kind::Server => server::plan(&root, findings).map(Plan::Server),
         Kind::Monitor => monitor::plan(&root).map(Plan::Monitor),
-        Kind::Client => client::plan(&root, findings).map(Plan::Client),
+        Kind::Client => {
+            let folder = Path::new(source.path).parent().unwrap_or(Path::new(""));
+            client::plan(&root, folder, findings).map(Plan::Client)
+        }
     }
 }
 
@@ -145,6 +152,16 @@ fn texts(root: &Node, path: &str) -> Vec<String> {
 
 fn whole<T: TryFrom<u64>>(root: &Node, path: &str) -> Option<T> {
     T::try_from(root.find(path)?.as_u64()?).ok()
+}
+
+/// The path of a file: from the folder of the recipe, or, by an override, from where one stands.
+fn file(root: &Node, path: &str, folder: &Path) -> Option<PathBuf> {
+    let node = root.find(path)?;
+    let text = node.as_text()?;
+    Some(match node.at {
+        Position::File { .. } => folder.join(text),
+        Position::Override(_) => PathBuf::from(text),
+    })
 }
 
 fn port(node: &Node) -> Option<PortChoice> {

@@ -1,12 +1,21 @@
 //! The keys of a client recipe: when requests are sent, what they hold, and which limits a good one keeps.
 
 use super::{COUNT, DESCRIPTION, NAME, ORCHESTRATION_FIELD, SERVICE_NAME, SPAN, SPAN_OR_ZERO};
-use crate::recipe::schema::{Field, Type};
+use crate::recipe::{
+    client::MOST_TOKENS,
+    schema::{Field, Type},
+};
 
-const MILLISECONDS: Type = Type::Number {
+const POSITIVE: Type = Type::Number {
     min: 0.0,
     above: true,
     max: 1e9,
+};
+
+const RATE: Type = Type::Number {
+    min: 0.0,
+    above: false,
+    max: 1e7,
 };
 
 static TARGET: &[Field] = &[
@@ -26,14 +35,46 @@ static ARRIVAL: &[Field] = &[
     Field::new(
         "process",
         Type::Choice {
-            now: &["constant", "poisson"],
-            later: &["gamma", "trace"],
+            now: &["constant", "poisson", "gamma", "ramp", "trace"],
+            later: &[],
         },
-        "constant: equal gaps; poisson: independent users",
+        "constant: equal gaps; poisson: independent users; gamma: bursts; ramp: a changing rate; trace: times and lengths of a file",
     )
     .default("poisson"),
-    Field::new("burstiness", Type::Text, "shape of a gamma process").later(),
-    Field::new("file", Type::Text, "trace to replay").later(),
+    Field::new(
+        "burstiness",
+        Type::Number {
+            min: 0.0,
+            above: true,
+            max: 1e6,
+        },
+        "shape of the gamma distribution of gaps: below 1 in bursts, 1 is poisson, above more even (gamma)",
+    ),
+    Field::new(
+        "from",
+        RATE,
+        "requests per second at the start of the window, and before it (ramp)",
+    ),
+    Field::new(
+        "to",
+        RATE,
+        "requests per second at the end of the window (ramp)",
+    ),
+    Field::new(
+        "gaps",
+        Type::Choice {
+            now: &["constant", "poisson"],
+            later: &[],
+        },
+        "gaps at each rate (ramp)",
+    )
+    .default("poisson"),
+    Field::new(
+        "file",
+        Type::Text,
+        "trace to replay, one JSON object a line: timestamp (ms), input_length, output_length, hash_ids (trace); from the recipe's folder",
+    )
+    .expanded(),
 ];
 
 static WORKLOAD: &[Field] = &[
@@ -61,7 +102,7 @@ static WORKLOAD: &[Field] = &[
         },
         "closed-loop: by users; open-loop: by time",
     )
-    .default("open-loop where requests_per_second is given, else closed-loop"),
+    .default("open-loop where requests_per_second or arrival is given, else closed-loop"),
     Field::new(
         "concurrent_users",
         Type::Whole {
@@ -94,7 +135,7 @@ static WORKLOAD: &[Field] = &[
             above: true,
             max: 1e7,
         },
-        "rate (open loop)",
+        "rate (open loop; not with a ramp or a trace)",
     ),
     Field::new("arrival", Type::Map(ARRIVAL), "arrival process (open loop)"),
     Field::new(
@@ -130,35 +171,103 @@ static WORKLOAD: &[Field] = &[
     .later(),
 ];
 
+const TOKENS: Type = Type::Whole {
+    min: 1,
+    max: MOST_TOKENS,
+};
+
+const SHARE: Type = Type::Number {
+    min: 0.0,
+    above: false,
+    max: 100.0,
+};
+
+const LEAST: Field =
+    Field::new("min", TOKENS, "least; what is drawn below is drawn again").default("1");
+const MOST: Field =
+    Field::new("max", TOKENS, "most; what is drawn above is drawn again").default("10000000");
+
+/// Distributions of a length in tokens.
+static LENGTHS: &[Field] = &[
+    Field::new(
+        "uniform",
+        Type::List(&TOKENS),
+        "[LEAST, MOST]: each length between them alike",
+    ),
+    Field::new(
+        "normal",
+        Type::Map(&[
+            Field::new("mean", TOKENS, "mean of the normal distribution").required(),
+            Field::new(
+                "std",
+                POSITIVE,
+                "standard deviation of the normal distribution",
+            )
+            .required(),
+            LEAST,
+            MOST,
+        ]),
+        "lengths about a mean",
+    ),
+    Field::new(
+        "lognormal",
+        Type::Map(&[
+            Field::new("median", TOKENS, "median; this or the mean"),
+            Field::new(
+                "mean",
+                TOKENS,
+                "mean, before min and max; this or the median",
+            ),
+            Field::new("sigma", SHARE, "standard deviation of the logarithm").required(),
+            LEAST,
+            MOST,
+        ]),
+        "many short, few long",
+    ),
+];
+
 static PARAMS: &[Field] = &[
     Field::new("model_name", Type::Text, "model named in the request").default("the service's own"),
     Field::new(
         "prompt_length",
-        Type::Whole {
-            min: 1,
-            max: 10_000_000,
-        },
-        "prompt length in tokens",
+        Type::Or(&TOKENS, LENGTHS),
+        "prompt length in tokens, or its distribution",
     )
     .default("128"),
     Field::new(
         "max_tokens",
-        Type::Whole {
-            min: 1,
-            max: 10_000_000,
-        },
-        "tokens of an answer at the most",
+        Type::Or(&TOKENS, LENGTHS),
+        "tokens of an answer at the most, or their distribution",
     )
     .default("128"),
     Field::new(
-        "num_prompts",
-        Type::Whole {
-            min: 1,
-            max: 10_000_000,
-        },
-        "size of the prompt pool",
-    )
-    .default("a prompt for each request"),
+        "shared_prefix",
+        Type::Map(&[
+            Field::new(
+                "groups",
+                COUNT,
+                "groups of requests, in turn; those of one group begin alike",
+            )
+            .required(),
+            Field::new(
+                "length",
+                TOKENS,
+                "tokens that they share at least; this or the ratio",
+            ),
+            Field::new(
+                "ratio",
+                Type::Number {
+                    min: 0.0,
+                    above: true,
+                    max: 1.0,
+                },
+                "share of each prompt that is common; this or the length",
+            ),
+        ]),
+        "prompts that begin alike, as with a common system prompt; without it no two do",
+    ),
+    Field::new("num_prompts", TOKENS, "size of the prompt pool")
+        .default("a prompt for each request"),
     Field::new(
         "temperature",
         Type::Number {
@@ -209,9 +318,9 @@ static DATASET: &[Field] = &[
 ];
 
 static SLO: &[Field] = &[
-    Field::new("ttft_ms", MILLISECONDS, "time to first token"),
-    Field::new("tpot_ms", MILLISECONDS, "time per output token"),
-    Field::new("e2e_ms", MILLISECONDS, "whole request"),
+    Field::new("ttft_ms", POSITIVE, "time to first token"),
+    Field::new("tpot_ms", POSITIVE, "time per output token"),
+    Field::new("e2e_ms", POSITIVE, "whole request"),
 ];
 
 static OUTPUT: &[Field] = &[

@@ -1,8 +1,9 @@
-//! Finds how many words make a prompt of the wanted length in tokens, as the engine counts them.
+//! Finds how many words make a prompt of a wanted length in tokens, as the engine counts them.
 //!
 //! `prompt_length` means `usage.prompt_tokens`, chat template included, and only the engine knows its tokenizer. So a
-//! few requests for one token are sent before the window, and the number of words follows what they report. An engine
-//! that reports no usage is left with a word a token, and the result says what was really counted.
+//! few requests for one token are sent before the window, of a short and a long prompt where lengths differ, and the
+//! number of words follows what they report. An engine that reports no usage is left with a word a token, and the result
+//! says what was really counted.
 
 use std::time::Duration;
 
@@ -13,10 +14,12 @@ use crate::{
     exit::{Exit, Failure},
     load::{
         connection::Tcp,
-        dispatch::Content,
         exchange::{Call, Target, exchange},
         sample::Outcome,
-        workload::next_guess,
+        workload::{
+            Content, Scale,
+            scale::{Observation, next_guess},
+        },
     },
     recipe::ClientPlan,
     shutdown::Shutdown,
@@ -26,12 +29,12 @@ use crate::{
 const FIRST_INDEX: u64 = u64::MAX / 2;
 
 /// What was found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Calibration {
-    /// Words of a prompt.
-    pub(super) words: usize,
+    /// How words and tokens go together.
+    pub(super) scale: Scale,
     /// Words and tokens of each probe.
-    pub(super) probes: Vec<(usize, u64)>,
+    pub(super) probes: Vec<Observation>,
 }
 
 /// Calibrates on one target.
@@ -41,38 +44,36 @@ pub(super) async fn run(
     plan: &ClientPlan,
     shutdown: &Shutdown,
 ) -> Result<Calibration, Failure> {
-    let wanted = plan.workload.prompt_length;
     let start = Instant::now();
-    let mut probes: Vec<(usize, u64)> = Vec::new();
-    while let Some(words) = next_guess(wanted, &probes) {
-        let call = Call {
-            index: FIRST_INDEX + probes.len() as u64,
-            intended: start.elapsed(),
-            api: plan.api,
-            stream: plan.workload.stream,
-            chunks: 1,
-            body: content.body(FIRST_INDEX + probes.len() as u64, words, 1),
-            timeout: plan.timeout.max(Duration::from_mins(1)),
-        };
-        let tokens = probe(target, &call, start, &shutdown.drain).await?;
-        let Some(tokens) = tokens else {
-            tracing::warn!(
-                "The engine reports no usage: a word is taken for a token of the prompt"
-            );
-            return Ok(Calibration {
-                words: wanted as usize,
-                probes,
-            });
-        };
-        probes.push((words, tokens));
+    let wanted = content.typical_lengths();
+    let mut probes: Vec<Observation> = Vec::new();
+    for length in &wanted {
+        let mut seen = Vec::new();
+        while let Some(words) = next_guess(*length, &probes, &seen) {
+            let index = FIRST_INDEX + (probes.len() + seen.len()) as u64;
+            let call = Call {
+                index,
+                intended: start.elapsed(),
+                api: plan.api,
+                stream: plan.workload.stream,
+                chunks: 1,
+                body: content.probe(index, words),
+                timeout: plan.timeout.max(Duration::from_mins(1)),
+            };
+            let tokens = probe(target, &call, start, &shutdown.drain).await?;
+            let Some(tokens) = tokens else {
+                tracing::warn!(
+                    "The engine reports no usage: a word is taken for a token of the prompt"
+                );
+                return Ok(Calibration::default());
+            };
+            seen.push((words, tokens));
+        }
+        probes.extend(seen);
     }
-    let off = |tokens: u64| tokens.abs_diff(u64::from(wanted));
-    let words = probes
-        .iter()
-        .min_by_key(|(_, tokens)| off(*tokens))
-        .map_or(wanted as usize, |(words, _)| *words);
-    tracing::info!(words, tokens = wanted, probes = ?probes, "Calibrated the prompts");
-    Ok(Calibration { words, probes })
+    let scale = Scale::of(&wanted, &probes);
+    tracing::info!(tokens = ?wanted, probes = ?probes, "Calibrated the prompts");
+    Ok(Calibration { scale, probes })
 }
 
 /// One probe; tells the prompt's tokens where the engine does.

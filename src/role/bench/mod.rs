@@ -34,8 +34,8 @@ use crate::{
     launch::cpus,
     load::{
         connection::Tcp,
-        dispatch::{Content, Control, Load},
-        workload::{self, Prompts},
+        dispatch::{Control, Load},
+        workload::{Content, Material},
     },
     process::address::listening_address,
     recipe::ClientPlan,
@@ -61,6 +61,8 @@ const LAST_SCRAPE: Duration = Duration::from_secs(5);
 pub struct Config {
     /// The plan.
     pub plan: ClientPlan,
+    /// What the file that the plan names gives.
+    pub material: Material,
     /// The recipe, as the manifest keeps it.
     pub entry: RecipeEntry,
     /// Goes around the registry.
@@ -180,18 +182,12 @@ impl Bench<'_> {
         let plan = &config.plan;
         let service = Service::find(config, context).await?;
         tracing::info!(service = plan.service_name, instances = ?service.facts.instances, model = service.model, "Found the service");
-        let prompts = Prompts::new(plan.workload.seed, plan.workload.num_prompts);
-        let mut content = Content {
-            api: plan.api,
-            model: service.model.clone(),
-            prompts,
-            words: plan.workload.prompt_length as usize,
-            workload: plan.workload.clone(),
-        };
+        let content = Content::new(plan, config.material.clone(), &service.model);
         let targets = service.targets(plan.api);
         let calibration = calibrate::run(&targets[0], &content, plan, &context.shutdown).await?;
-        content.words = calibration.words;
-        let stimulus = workload::stimulus(plan, content.words, &content.prompts);
+        let content = content.with_scale(calibration.scale);
+
+        let mut facts = Facts::new(config, context, &service, &calibration, content.clone());
 
         let control = Control {
             until: service.ends_in(END_SLACK),
@@ -207,8 +203,6 @@ impl Bench<'_> {
             control.clone(),
             Arc::clone(&self.exporter),
         ));
-        let mut facts = Facts::new(config, context, &service, &calibration);
-        facts.stimulus = stimulus;
         facts.workers = load.workers(cpus::allowed().len().min(WORKERS));
 
         let start = Instant::now();

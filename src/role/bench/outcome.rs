@@ -15,12 +15,13 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
     launch::cpus,
-    load::arrival,
+    load::workload::{self, Content},
     recipe::{Arrival, ClientPlan, LoadModel},
     registry::{Kind, Liveness, Record, Watch},
     report,
     role::Context,
     stats::{
+        histogram::Distribution,
         results::{Completeness, Generator, Metric, Results, SCHEMA, TargetFacts, Tokens},
         summary::Window,
         tally::Tally,
@@ -53,8 +54,10 @@ pub(super) struct Facts {
     engines: Vec<(String, Option<Timestamp>)>,
     engine_restarted: bool,
     probes: Vec<(usize, u64)>,
+    /// What requests hold.
+    content: Content,
     /// SHA-256 of the stimulus.
-    pub(super) stimulus: String,
+    stimulus: String,
     /// Start of the load.
     pub(super) started_at: Timestamp,
     /// Is the result whole?
@@ -73,6 +76,7 @@ impl Facts {
         context: &Context,
         service: &Service,
         calibration: &Calibration,
+        content: Content,
     ) -> Self {
         let own = cpus::allowed();
         let here = context.node();
@@ -102,7 +106,8 @@ impl Facts {
             engines: engines(&service.records),
             engine_restarted: false,
             probes: calibration.probes.clone(),
-            stimulus: String::new(),
+            stimulus: workload::stimulus(&config.plan, &content),
+            content,
             started_at: clock::now(),
             completeness: Completeness::Running,
             cpu_seconds: 0.0,
@@ -241,16 +246,8 @@ fn window(plan: &ClientPlan, tally: &Tally, elapsed: Duration) -> Window {
 }
 
 /// Requests that the schedule intended for this window.
-fn expected(plan: &ClientPlan, window: Window) -> Option<u64> {
-    let LoadModel::OpenLoop {
-        requests_per_second,
-        arrival,
-        ..
-    } = plan.load
-    else {
-        return None;
-    };
-    let times = arrival::schedule(arrival, requests_per_second, plan.workload.seed);
+fn expected(plan: &ClientPlan, content: &Content, window: Window) -> Option<u64> {
+    let times = content.schedule()?.times();
     let inside = times
         .skip_while(|at| *at < window.start)
         .take_while(|at| *at < window.end);
@@ -259,6 +256,56 @@ fn expected(plan: &ClientPlan, window: Window) -> Option<u64> {
         .and_then(|total| usize::try_from(total).ok())
         .unwrap_or(usize::MAX);
     Some(inside.take(limit).count() as u64)
+}
+
+/// The rate that was asked for over this window; `None` for a closed loop.
+fn requested_rate(plan: &ClientPlan, expected: Option<u64>, window: Window) -> Option<f64> {
+    let LoadModel::OpenLoop {
+        requests_per_second,
+        ..
+    } = plan.load
+    else {
+        return None;
+    };
+    // a rate with a course of its own has its mean
+    requests_per_second.or_else(|| {
+        let seconds = window.seconds();
+        (seconds > 0.0).then(|| expected.unwrap_or(0) as f64 / seconds)
+    })
+}
+
+/// Does a load have one rate and equal gaps?
+fn is_even(load: &LoadModel) -> bool {
+    matches!(
+        load,
+        LoadModel::OpenLoop {
+            arrival: Arrival::Constant,
+            ..
+        }
+    )
+}
+
+/// The lengths that were asked for, where each request has its own: beside those that the engine counted. Requests have
+/// their numbers in the order of their times, so those of the window come last.
+fn asked(content: &Content, offered: u64, in_window: u64) -> Vec<(String, Metric)> {
+    if !content.varies() {
+        return Vec::new();
+    }
+    let (mut input, mut output) = (Distribution::new(), Distribution::new());
+    for index in offered.saturating_sub(in_window)..offered {
+        let asked = content.asked(index);
+        input.record_count(asked.prompt_tokens.into());
+        output.record_count(asked.max_tokens.into());
+    }
+    [("input", input), ("output", output)]
+        .into_iter()
+        .filter_map(|(what, all)| {
+            Some((
+                format!("{what}_sequence_length_asked"),
+                all.to_metric("tokens")?,
+            ))
+        })
+        .collect()
 }
 
 /// The result.
@@ -270,17 +317,12 @@ pub(super) fn assemble(
 ) -> Result<Results, Failure> {
     let window = window(plan, tally, elapsed);
     let counts = tally.counts();
-    let metrics = tally.metrics(window);
+    let mut metrics = tally.metrics(window);
+    metrics.extend(asked(&facts.content, tally.whole().requests, counts.total));
     let lateness = tally.lateness();
     let achieved_rate = tally.sent_rate(window);
-    let (requested_rate, poisson) = match plan.load {
-        LoadModel::OpenLoop {
-            requests_per_second,
-            arrival,
-            ..
-        } => (Some(requests_per_second), arrival == Arrival::Poisson),
-        LoadModel::ClosedLoop { .. } => (None, false),
-    };
+    let expected = expected(plan, &facts.content, window);
+    let requested_rate = requested_rate(plan, expected, window);
     let whole = tally.whole();
     let delay = tally.loop_delay();
     let available = elapsed.as_secs_f64() * facts.workers as f64;
@@ -295,7 +337,7 @@ pub(super) fn assemble(
         total: counts.total,
         requested_rate,
         achieved_rate,
-        expected_in_window: expected(plan, window),
+        expected_in_window: expected,
         dropped: whole.dropped,
         lateness_p99_ms: lateness.p99_ms,
         ttft_p50_ms: median("time_to_first_token"),
@@ -308,12 +350,15 @@ pub(super) fn assemble(
         monitor_lost: facts.monitor_lost,
         engine_restarted: facts.engine_restarted,
         interrupted: facts.completeness == Completeness::Interrupted,
-        poisson,
+        even: is_even(&plan.load),
     });
     let bug = |error| Failure::caused(Exit::Bug, "the plan cannot be written", error);
     let mut workload = serde_json::to_value(&plan.workload).map_err(bug)?;
     workload["api"] = serde_json::to_value(plan.api).map_err(bug)?;
     workload["calibration"] = serde_json::json!(facts.probes);
+    if let Some(file) = facts.content.material().facts() {
+        workload["file"] = serde_json::to_value(file).map_err(bug)?;
+    }
     Ok(Results {
         total_requests: counts.total,
         successes: counts.successes,
@@ -334,7 +379,7 @@ pub(super) fn assemble(
         duration_seconds: window.end.saturating_sub(window.start).as_secs_f64(),
         warmup_seconds: plan.warmup.as_secs_f64(),
         target: facts.target.clone(),
-        load: serde_json::to_value(plan.load).map_err(bug)?,
+        load: serde_json::to_value(&plan.load).map_err(bug)?,
         workload,
         errors_by_class: counts.by_class,
         error_samples: counts.error_samples,

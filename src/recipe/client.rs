@@ -1,0 +1,243 @@
+//! The plan of a client: when requests are sent, what they hold, and which limits a good one keeps.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::Resources;
+
+/// Which API a client uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Api {
+    /// `/v1/completions`.
+    Completions,
+    /// `/v1/chat/completions`.
+    Chat,
+}
+
+/// When requests are sent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "pattern", rename_all = "kebab-case")]
+pub enum LoadModel {
+    /// By users, each with one request at a time.
+    ClosedLoop {
+        /// Users at once.
+        concurrent_users: u32,
+        /// Pause of a user between an answer and the next request.
+        think_time: Duration,
+        /// Requests of each user; without limit where `None`.
+        requests_per_user: Option<u64>,
+    },
+    /// By time, whatever the answers do.
+    OpenLoop {
+        /// Rate in requests per second; `None` where the arrivals have a course of their own.
+        requests_per_second: Option<f64>,
+        /// The arrival process.
+        arrival: Arrival,
+        /// Requests in flight at the most; what is over is dropped and counted.
+        max_in_flight: Option<u32>,
+    },
+}
+
+/// An arrival process.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arrival {
+    /// Equal gaps.
+    Constant,
+    /// Exponential gaps.
+    Poisson,
+    /// Gamma-distributed gaps: in bursts below one, more even above it, Poisson at one.
+    Gamma {
+        /// Shape of the distribution.
+        burstiness: f64,
+    },
+    /// A rate that goes in a line from one value, which holds in the warm-up, to another at the end of the window.
+    Ramp {
+        /// Requests per second at the start of the window.
+        from: f64,
+        /// Requests per second at its end.
+        to: f64,
+        /// Gaps at each rate.
+        gaps: Gaps,
+    },
+    /// The times and lengths of a trace.
+    Trace {
+        /// The trace, in Mooncake's form.
+        file: PathBuf,
+    },
+}
+
+/// Gaps between the arrivals of a ramp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gaps {
+    /// As even as the changing rate allows.
+    Constant,
+    /// Independent users.
+    Poisson,
+}
+
+/// Tokens of a prompt or an answer at the most.
+pub const MOST_TOKENS: u64 = 10_000_000;
+
+/// A length in tokens: one for all requests, or drawn for each.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Length {
+    /// Each one between two alike.
+    Uniform {
+        /// Least.
+        min: u32,
+        /// Most.
+        max: u32,
+    },
+    /// About a mean.
+    Normal {
+        /// Mean.
+        mean: f64,
+        /// Standard deviation.
+        std: f64,
+        /// Least.
+        min: u32,
+        /// Most.
+        max: u32,
+    },
+    /// Many short, few long.
+    Lognormal {
+        /// Median.
+        median: f64,
+        /// Standard deviation of the logarithm.
+        sigma: f64,
+        /// Least.
+        min: u32,
+        /// Most.
+        max: u32,
+    },
+    /// The same for all.
+    #[serde(untagged)]
+    Fixed(u32),
+}
+
+impl Length {
+    /// The shortest that can come.
+    pub const fn least(&self) -> u32 {
+        match *self {
+            Self::Fixed(length) => length,
+            Self::Uniform { min, .. } | Self::Normal { min, .. } | Self::Lognormal { min, .. } => {
+                min
+            }
+        }
+    }
+}
+
+/// What prompts share: those of a group begin alike.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct SharedPrefix {
+    /// Groups; requests belong to them in turn.
+    pub groups: u32,
+    /// How much is shared.
+    #[serde(flatten)]
+    pub part: SharedPart,
+}
+
+/// How much of a prompt is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SharedPart {
+    /// So many tokens.
+    Length(u32),
+    /// This share of each prompt's tokens.
+    Ratio(f64),
+}
+
+/// What requests hold.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Workload {
+    /// Model named in the request; the service's own where `None`.
+    pub model_name: Option<String>,
+    /// Prompt length in tokens, as the engine counts them.
+    pub prompt_length: Length,
+    /// `max_tokens` of a request.
+    pub max_tokens: Length,
+    /// Size of the prompt pool; a prompt for each request where `None`.
+    pub num_prompts: Option<u32>,
+    /// What prompts share; nothing where `None`.
+    pub shared_prefix: Option<SharedPrefix>,
+    /// Sampling temperature.
+    pub temperature: Option<f64>,
+    /// Nucleus sampling.
+    pub top_p: Option<f64>,
+    /// Generate up to `max_tokens` whatever the model says.
+    pub ignore_eos: bool,
+    /// Streamed answers?
+    pub stream: bool,
+    /// Seed of prompts and arrivals.
+    pub seed: u64,
+}
+
+/// Limits that a good request keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Slo {
+    /// Time to first token.
+    pub ttft_ms: Option<f64>,
+    /// Time per output token.
+    pub tpot_ms: Option<f64>,
+    /// Whole request.
+    pub e2e_ms: Option<f64>,
+}
+
+/// A client recipe, resolved.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClientPlan {
+    /// The recipe's name, which names the folder of its results.
+    pub name: String,
+    /// The service it loads.
+    pub service_name: String,
+    /// The API.
+    pub api: Api,
+    /// Limit of one request.
+    pub timeout: Duration,
+    /// When requests are sent.
+    pub load: LoadModel,
+    /// Measured window; until the given number of requests where `None`.
+    pub duration: Option<Duration>,
+    /// Load before the window.
+    pub warmup: Duration,
+    /// Requests in all; without limit where `None`.
+    pub total_requests: Option<u64>,
+    /// What requests hold.
+    pub workload: Workload,
+    /// Limits of a good request.
+    pub slo: Slo,
+    /// Where results go; the run's folder where `None`.
+    pub destination: Option<PathBuf>,
+    /// Metrics that the recipe asks for, for the table on the terminal.
+    pub metrics: Vec<String>,
+    /// Size of job and step.
+    pub resources: Resources,
+}
+
+#[cfg(test)]
+impl ClientPlan {
+    /// Of a recipe with these keys in its `workload` and its `dataset.params`.
+    pub(crate) fn of(workload: &str, params: &str) -> Self {
+        let text = format!(
+            "name: a\nservice_name: s\nworkload: {{{workload}}}\ndataset: {{params: {{{params}}}}}\n"
+        );
+        let source = super::plan::Source {
+            text: &text,
+            path: "a.yaml",
+            wanted: Some(super::Kind::Client),
+            overrides: &[],
+        };
+        match super::plan::plan(&source, &super::expand::Variables::new()) {
+            Ok(planned) => match planned.plan {
+                super::Plan::Client(plan) => plan,
+                other => panic!("no client: {other:?}"),
+            },
+            Err(faults) => panic!("{faults}"),
+        }
+    }
+}
