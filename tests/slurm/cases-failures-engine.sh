@@ -189,7 +189,7 @@ case_role_failures() {
   row srun "$srun" 69 'the server ended while a bench was running \(exit 137\).* see .*server\.log'
   row bench "$bench" 69 "bench-$BENCH ended with exit 137: .* Killed"
   row restarted "$restarted" 0 ''
-  row monitor "$monitor" 0 'the monitor ended by itself \(exit 137\): .* Killed'
+  row monitor "$monitor" 0 'the monitor ended by itself \(exit 137\), it is started again: .* Killed'
   row prometheus "$prometheus" 0 ''
 
   for job in engine server srun; do kept "$job" "$(stack_run "${!job}")" interrupted; done
