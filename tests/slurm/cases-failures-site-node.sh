@@ -13,6 +13,7 @@ restore_nodes() {
 # says what a file of a run must say by now
 checkpoint() { jq -e '.completeness == "running" and .total_requests > 0' "$T/results/"*"-$1/bench/$BENCH/results.json"; }
 lone_bench() { echo "$T/results/lone-bench-$1.batch"; }
+is_pending() { [ "$(job_state "$1")" = PENDING ]; }
 is_over() { [[ $(job_state "$1") =~ COMPLETED|FAILED|NODE_FAIL ]]; }
 
 TIMEOUT_failures_node=240
@@ -53,8 +54,10 @@ case_failures_node() {
     assert_eq "state of job $job" NODE_FAIL "$(job_state "$job")"
   done
 
-  # this one may run again
-  "$PROJECT/sbatch/cluster.sh" boot node2
+  # This one may run again, on another node: on its own, were that back within seconds, Slurm's order to kill the first
+  # incarnation would come so late that it meets the second.
+  wait_until 30 "the job to be queued again" is_pending "$again"
+  as_user scontrol update "JobId=$again" ReqNodeList=node4
   # Nothing is taken for alive. What is dead is cleared when the lease has run out, also while the node is silent.
   as_user bin/aif services --json >"$LOGS/services"
   assert_json "$LOGS/services" '[.[] | select(.record.node | IN("node1", "node3")) | .liveness] | unique - ["dead", "unknown"]' '[]'
@@ -80,7 +83,7 @@ case_failures_node() {
   assert_json "$run/bench/$BENCH/results.json" '[.completeness, .successes > 0]' '["interrupted",true]'
 
   # Queued again: a run of its own, complete, and of the first only what it had.
-  for node in node1 node3; do "$PROJECT/sbatch/cluster.sh" boot "$node"; done
+  for node in node1 node2 node3; do "$PROJECT/sbatch/cluster.sh" boot "$node"; done
   rc=0; wait "$requeue_follower" || rc=$?
   assert_eq "exit code of aif submit --wait of the job that was queued again" 0 $rc
   assert_contains "$again_out" "^is queued again: "
@@ -94,7 +97,7 @@ case_failures_node() {
     run=$T/results/llamacpp-$job-r1
     check_run "$run" "$BENCH"
     assert_json "$run/manifest.json" '[.state, .job.restart_count]' '["complete",1]'
-    assert_contains "$run/report.md" "^Job $job, restart 1 on node"
+    assert_contains "$run/report.md" "^Job $job, restart 1 on node4"
     as_user bin/aif export "$run" --query 'count by (instance_id) (last_over_time(up[1h]))' --json >"$LOGS/instances"
     assert_json "$LOGS/instances" '[.series[].labels.instance_id | split("-")[0]] | sort' '["bench","monitor","server"]'
     assert_no_secret_kept "$job" "$run"
