@@ -542,7 +542,7 @@ cmd_stop() {
   halt head TERM
   net_down
   cgroups_down
-  rm -rf "$RUN" "$LOCAL"
+  rm -rf --one-file-system "$RUN" "$LOCAL"
   say "stopped"
 }
 
