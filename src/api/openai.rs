@@ -24,8 +24,8 @@ pub struct RequestSpec<'a> {
     pub api: Api,
     /// The model's name.
     pub model: &'a str,
-    /// The prompt; the only message of a chat.
-    pub prompt: &'a str,
+    /// What it says.
+    pub input: Input<'a>,
     /// Most tokens of the answer.
     pub max_tokens: u32,
     /// Sampling temperature; the engine's default where `None`.
@@ -38,6 +38,15 @@ pub struct RequestSpec<'a> {
     pub stream: bool,
 }
 
+/// What a request says.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// A prompt; the only message of a chat.
+    Prompt(&'a str),
+    /// The messages of a chat, as they are; other APIs have none.
+    Messages(&'a [Value]),
+}
+
 /// Path of an API.
 pub fn path(api: Api) -> &'static str {
     match api {
@@ -48,15 +57,13 @@ pub fn path(api: Api) -> &'static str {
 
 /// The body of a request.
 pub fn body(spec: &RequestSpec<'_>) -> Vec<u8> {
-    let (prompt, messages) = match spec.api {
-        Api::Completions => (Some(spec.prompt), None),
-        Api::Chat => (
-            None,
-            Some([Message {
-                role: "user",
-                content: spec.prompt,
-            }]),
-        ),
+    let (prompt, messages) = match (spec.api, spec.input) {
+        (Api::Completions, Input::Prompt(prompt)) => (Some(prompt), None),
+        (Api::Chat, Input::Prompt(content)) => {
+            let role = "user";
+            (None, Some(Messages::One([Message { role, content }])))
+        }
+        (_, Input::Messages(messages)) => (None, Some(Messages::Given(messages))),
     };
     serde_json::to_vec(&Body {
         model: spec.model,
@@ -80,7 +87,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    messages: Option<[Message<'a>; 1]>,
+    messages: Option<Messages<'a>>,
     max_tokens: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f64>,
@@ -91,6 +98,13 @@ struct Body<'a> {
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_options: Option<StreamOptions>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Messages<'a> {
+    One([Message<'a>; 1]),
+    Given(&'a [Value]),
 }
 
 #[derive(Serialize)]
@@ -457,7 +471,7 @@ mod tests {
         let mut spec = RequestSpec {
             api: Api::Chat,
             model: "m",
-            prompt: "say \"a\"",
+            input: Input::Prompt("say \"a\""),
             max_tokens: 8,
             temperature: Some(0.0),
             top_p: None,

@@ -257,7 +257,7 @@ async fn bench(args: BenchArgs, shell: &Shell) -> anyhow::Result<Exit> {
         json: args.json,
     };
     let begun = Alone::begin("bench", &step, &[&resolved], &context)?;
-    let ended = role::bench::run(config, &context).await;
+    let ended = Box::pin(role::bench::run(config, &context)).await;
     begun.end(ended, &context)
 }
 

@@ -241,6 +241,7 @@ fn plan(load: LoadModel) -> ClientPlan {
         total_requests: None,
         workload: Workload {
             model_name: None,
+            dataset: None,
             prompt_length: Length::Fixed(8),
             max_tokens: Length::Fixed(4),
             num_prompts: None,

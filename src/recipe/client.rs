@@ -152,11 +152,37 @@ pub enum SharedPart {
     Ratio(f64),
 }
 
+/// A file that prompts come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Dataset {
+    /// Its form.
+    #[serde(rename = "type")]
+    pub kind: DatasetKind,
+    /// Where it lies.
+    pub file: PathBuf,
+    /// Are answers as long as those that it holds?
+    pub own_lengths: bool,
+}
+
+/// The form of a file of prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DatasetKind {
+    /// A prompt a line.
+    Prompts,
+    /// A JSON object a line.
+    Jsonl,
+    /// A list of conversations.
+    ShareGpt,
+}
+
 /// What requests hold.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Workload {
     /// Model named in the request; the service's own where `None`.
     pub model_name: Option<String>,
+    /// Where prompts come from; they are made up where `None`.
+    pub dataset: Option<Dataset>,
     /// Prompt length in tokens, as the engine counts them.
     pub prompt_length: Length,
     /// `max_tokens` of a request.

@@ -29,7 +29,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 pub use self::client::{
-    Api, Arrival, ClientPlan, Gaps, Length, LoadModel, SharedPart, SharedPrefix, Slo, Workload,
+    Api, Arrival, ClientPlan, Dataset, DatasetKind, Gaps, Length, LoadModel, SharedPart,
+    SharedPrefix, Slo, Workload,
 };
 
 /// The three kinds of recipe.

@@ -229,13 +229,13 @@ workload:
   requests_per_second: 5
   search: {until: slo}
   sweep: {requests_per_second: [1, 2]}
-dataset: {type: sharegpt}
+dataset: {type: huggingface}
 "
     ), @r##"
 recipes/x.yaml:4:8: this version cannot do "embeddings" for "workload.api"; it knows completions, chat
 recipes/x.yaml:7:3: this version cannot do "search" (search for the highest load that keeps the limits)
 recipes/x.yaml:8:3: this version cannot do "sweep" (several loads, one after another)
-recipes/x.yaml:9:17: this version cannot do "sharegpt" for "dataset.type"; it knows synthetic
+recipes/x.yaml:9:17: this version cannot do "huggingface" for "dataset.type"; it knows synthetic, prompts, jsonl, sharegpt
 "##);
     insta::assert_snapshot!(faults(
         "name: s\nservice_name: s\nengine: ollama\nservice: {program: [a], nodes: 2, replicas: 4}\n"
@@ -638,6 +638,36 @@ recipes/x.yaml:4:35: "dataset.params.shared_prefix" lacks the key "groups": grou
 recipes/x.yaml:4:35: "shared_prefix" wants the "length" or the "ratio" that is shared, one of the two
 recipes/x.yaml:4:54: "dataset.params.shared_prefix.ratio" wants a number above 0 to 1, found the number 2
 "##);
+}
+
+#[test]
+fn prompts_of_a_file_are_sent_as_they_are() {
+    let text = |dataset: &str| {
+        format!(
+            "name: c\nservice_name: s\nworkload: {{total_requests: 1}}\ndataset: {{{dataset}}}\n"
+        )
+    };
+    let dataset = |dataset: &str| {
+        client(read(&text(dataset)).unwrap())
+            .workload
+            .dataset
+            .unwrap()
+    };
+    let found = dataset("type: sharegpt, file: '${CONTAINER_DIR}/s.json'");
+    assert_eq!(found.kind, DatasetKind::ShareGpt);
+    assert_eq!(found.file, Path::new("/images/s.json"));
+    assert!(found.own_lengths);
+    let given = dataset("type: sharegpt, file: s.json, params: {max_tokens: 5}");
+    assert_eq!(given.file, Path::new("recipes/s.json"));
+    assert!(!given.own_lengths);
+    let wrong = |dataset: &str| faults(&text(dataset));
+    insta::assert_snapshot!(wrong("type: jsonl, params: {prompt_length: 5, shared_prefix: {groups: 1, ratio: 0.5}}"), @r##"
+recipes/x.yaml:4:10: "dataset" lacks the key "file": where the prompts are
+recipes/x.yaml:4:48: "prompt_length" means nothing for prompts of a file, which are sent as they are: take it out
+recipes/x.yaml:4:66: "shared_prefix" means nothing for prompts of a file, which are sent as they are: take it out
+"##);
+    insta::assert_snapshot!(wrong("file: s.json"), @r##"recipes/x.yaml:4:17: "file" wants the type of the dataset: prompts, jsonl or sharegpt"##);
+    insta::assert_snapshot!(faults("name: c\nservice_name: s\nworkload: {arrival: {process: trace, file: t}}\ndataset: {type: prompts, file: p}\n"), @r##"recipes/x.yaml:3:44: a trace tells lengths, a file of prompts has its own: use one of them"##);
 }
 
 proptest! {

@@ -51,13 +51,7 @@ pub(super) fn target_facts(results: &Results) -> Vec<Fact> {
         fact("load", text::load(&results.load)),
     ];
     if workload.is_object() {
-        let tokens = format!(
-            "prompts of {} tokens, at most {} output tokens, seed {}",
-            text::length(&workload["prompt_length"]),
-            text::length(&workload["max_tokens"]),
-            text::value(&workload["seed"])
-        );
-        facts.push(fact("workload", tokens));
+        facts.push(fact("workload", text::workload(workload)));
     }
     facts.extend([
         fact("started", text::stamp(results.started_at)),

@@ -179,6 +179,29 @@ fn arrivals(load: &serde_json::Value) -> String {
     }
 }
 
+/// What requests hold: `prompts of 64 tokens, at most 8 output tokens, seed 7`, or the file that it comes from.
+pub fn workload(workload: &serde_json::Value) -> String {
+    let file = workload.get("file").map_or_else(String::new, |file| {
+        let (requests, sent) = (&file["requests"], &file["sent"]);
+        format!("{requests} requests in the file, {sent} sent, ")
+    });
+    let seed = value(&workload["seed"]);
+    let max_tokens = length(&workload["max_tokens"]);
+    match (workload.get("dataset"), file.is_empty()) {
+        (Some(dataset), _) if dataset.is_object() => {
+            let (name, kind) = (value(&dataset["file"]), value(&dataset["type"]));
+            format!("prompts of {name} ({kind}), {file}seed {seed}")
+        }
+        (_, false) => format!("lengths of the trace, {file}seed {seed}"),
+        _ => {
+            let prompt_length = length(&workload["prompt_length"]);
+            format!(
+                "prompts of {prompt_length} tokens, at most {max_tokens} output tokens, seed {seed}"
+            )
+        }
+    }
+}
+
 /// A length in tokens as plans hold it: `64`, `10 to 500 (uniform)`, `median 100 (lognormal, sigma 1, 1 to 400)`.
 pub fn length(length: &serde_json::Value) -> String {
     let number = |value: &serde_json::Value| optional(value.as_f64());
@@ -263,6 +286,17 @@ mod tests {
         );
         let open = json!({"pattern": "open-loop", "requests_per_second": 2.5, "arrival": "poisson", "max_in_flight": null});
         assert_eq!(load(&open), "open loop, 2.5 requests/s, poisson arrivals");
+        let file = json!({"requests": 5, "sent": 9, "sha256": "x"});
+        assert_eq!(
+            workload(
+                &json!({"dataset": {"type": "jsonl", "file": "p.jsonl"}, "seed": 3, "file": file})
+            ),
+            "prompts of p.jsonl (jsonl), 5 requests in the file, 9 sent, seed 3"
+        );
+        assert_eq!(
+            workload(&json!({"dataset": null, "seed": 3, "file": file})),
+            "lengths of the trace, 5 requests in the file, 9 sent, seed 3"
+        );
         assert_eq!(length(&json!(64)), "64");
         assert_eq!(
             length(&json!({"lognormal": {"median": 100.0, "sigma": 0.5, "min": 1, "max": 400}})),

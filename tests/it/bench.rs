@@ -397,6 +397,93 @@ fn prompts_of_a_group_begin_alike() {
 }
 
 #[test]
+fn prompts_come_from_files_of_each_form() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--ttft-ms", "20", "--gap-ms", "1"]);
+    lab.file("r/p.txt", "one two three\nfour five\n");
+    let messages = r#"{"messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "why"}], "max_tokens": 3}"#;
+    lab.file(
+        "r/p.jsonl",
+        &format!("{messages}\n{{\"prompt\": \"how\"}}\n"),
+    );
+    let conversation = format!(
+        r#"{{"conversations": [{{"from": "human", "value": "what is this thing"}}, {{"from": "gpt", "value": "{}"}}]}}"#,
+        "x".repeat(28)
+    );
+    lab.file(
+        "r/s.json",
+        &format!("[{conversation}, {{\"conversations\": []}}]"),
+    );
+    let mut asked_before = 0;
+    let mut sent = |api: &str, dataset: &str| {
+        let text = format!(
+            "name: file\nservice_name: s\nworkload: {{api: {api}, concurrent_users: 1, total_requests: 4}}\ndataset: {{{dataset}}}\n"
+        );
+        lab.file("r/file.yaml", &text);
+        let ended = bench(&lab, &engine, &["r/file.yaml"]);
+        ended.assert_exit(0);
+        assert!(ended.stderr.contains("came again"), "{}", ended.stderr);
+        let asked = engine.asked().split_off(asked_before);
+        asked_before += asked.len();
+        let mut bodies: Vec<Value> = asked
+            .into_iter()
+            .map(|asked| asked["body"].clone())
+            .collect();
+        bodies.sort_by_key(|body| std::cmp::Reverse(body["max_tokens"].as_u64()));
+        (bodies, results(&lab))
+    };
+    let (bodies, found) = sent(
+        "completions",
+        "type: prompts, file: p.txt, params: {max_tokens: 5}",
+    );
+    let count = |prompt: &str| {
+        bodies
+            .iter()
+            .filter(|body| body["prompt"] == prompt)
+            .count()
+    };
+    assert_eq!((count("one two three"), count("four five")), (2, 2));
+    assert_eq!(found["workload"]["file"]["requests"], 2);
+    assert_eq!(found["workload"]["file"]["sent"], 4);
+
+    let (bodies, _) = sent(
+        "chat",
+        "type: jsonl, file: p.jsonl, params: {max_tokens: 5}",
+    );
+    assert_eq!(bodies[0]["messages"][0]["content"], "how");
+    assert_eq!(
+        bodies[0]["max_tokens"], 5,
+        "the recipe's, where the file has none"
+    );
+    assert_eq!(bodies[3]["messages"][0]["role"], "system");
+    assert_eq!(bodies[3]["max_tokens"], 3, "the file's own");
+
+    let (bodies, found) = sent("chat", "type: sharegpt, file: s.json");
+    assert_eq!(bodies[0]["messages"][0]["content"], "what is this thing");
+    assert_eq!(bodies[0]["max_tokens"], 7);
+    assert_eq!(found["workload"]["file"]["passed_over"], 1);
+    assert_eq!(found["metrics"]["output_sequence_length"]["avg"], 7.0);
+
+    lab.file("r/p.jsonl", &format!("{messages}\n"));
+    let refused = bench(
+        &lab,
+        &engine,
+        &[
+            "r/file.yaml",
+            "--set",
+            "dataset.type=jsonl",
+            "--set",
+            "dataset.file=r/p.jsonl",
+            "--set",
+            "workload.api=completions",
+        ],
+    );
+    refused.assert_exit(65);
+    let told = "r/p.jsonl:1: messages need `workload: {api: chat}`";
+    assert!(refused.stderr.contains(told), "{}", refused.stderr);
+}
+
+#[test]
 fn an_invalid_result_is_a_failure_unless_it_is_allowed() {
     let lab = Lab::new();
     let engine = Engine::start(&["--latency-ms", "500", "--gap-ms", "0"]);

@@ -1,4 +1,4 @@
-//! What a load takes from a file: nothing, a trace, or prompts.
+//! What a load takes from a file: nothing, a [`trace`](super::trace), or [`texts`](super::texts).
 //!
 //! Pure: text in, requests out. The file itself is read by whoever may ([`crate::library`]); its checksum goes into the
 //! stimulus, its path does not: the same file elsewhere asks the same.
@@ -8,7 +8,10 @@ use std::{path::Path, sync::Arc};
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
-use super::trace::{self, Row};
+use super::{
+    texts::{self, Text},
+    trace::{self, Row},
+};
 use crate::recipe::{Arrival, ClientPlan, LoadModel};
 
 /// Faults of a file that are told; a file of another form has one in each line.
@@ -23,6 +26,16 @@ pub struct LineFault {
     pub message: String,
 }
 
+impl LineFault {
+    /// A fault of a line.
+    pub fn new(line: usize, message: impl Into<String>) -> Self {
+        Self {
+            line,
+            message: message.into(),
+        }
+    }
+}
+
 /// What a file gave.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Material {
@@ -31,6 +44,8 @@ pub enum Material {
     None,
     /// Times and lengths.
     Trace(Arc<Vec<Row>>, FileFacts),
+    /// What requests say.
+    Texts(Arc<Vec<Text>>, FileFacts),
 }
 
 /// What is told of the file.
@@ -40,6 +55,8 @@ pub struct FileFacts {
     pub sha256: String,
     /// Requests that it holds.
     pub requests: usize,
+    /// What else it holds and no request was made of.
+    pub passed_over: usize,
 }
 
 impl Material {
@@ -50,7 +67,7 @@ impl Material {
                 arrival: Arrival::Trace { file },
                 ..
             } => Some(file),
-            _ => None,
+            _ => Some(&plan.workload.dataset.as_ref()?.file),
         }
     }
 
@@ -62,19 +79,32 @@ impl Material {
         let Some(file) = Self::wanted(plan) else {
             return Ok(Self::None);
         };
-        let rows = trace::parse(text).map_err(|faults| told(file, &faults))?;
-        let facts = FileFacts {
+        let facts = |requests, passed_over| FileFacts {
             sha256: hex(&Sha256::digest(text.as_bytes())),
-            requests: rows.len(),
+            requests,
+            passed_over,
         };
-        Ok(Self::Trace(Arc::new(rows), facts))
+        let told = |faults: Vec<LineFault>| told(file, &faults);
+        match &plan.workload.dataset {
+            None => {
+                let rows = trace::parse(text).map_err(told)?;
+                let facts = facts(rows.len(), 0);
+                Ok(Self::Trace(Arc::new(rows), facts))
+            }
+            Some(dataset) => {
+                let own = dataset.own_lengths;
+                let read = texts::parse(dataset.kind, plan.api, own, text).map_err(told)?;
+                let facts = facts(read.0.len(), read.1);
+                Ok(Self::Texts(Arc::new(read.0), facts))
+            }
+        }
     }
 
     /// What is told of the file, where there is one.
     pub const fn facts(&self) -> Option<&FileFacts> {
         match self {
             Self::None => None,
-            Self::Trace(_, facts) => Some(facts),
+            Self::Trace(_, facts) | Self::Texts(_, facts) => Some(facts),
         }
     }
 }
@@ -110,14 +140,11 @@ pub fn lines_of<L: DeserializeOwned, T>(
         let read = serde_json::from_str(text).map_err(|error| plainly(&error));
         match read.and_then(&mut make) {
             Ok(one) => made.push(one),
-            Err(message) => faults.push(LineFault { line, message }),
+            Err(message) => faults.push(LineFault::new(line, message)),
         }
     }
     if made.is_empty() && faults.is_empty() {
-        faults.push(LineFault {
-            line: 1,
-            message: "holds no request".to_owned(),
-        });
+        faults.push(LineFault::new(1, "holds no request"));
     }
     if faults.is_empty() {
         Ok(made)
@@ -126,8 +153,8 @@ pub fn lines_of<L: DeserializeOwned, T>(
     }
 }
 
-/// An error of JSON without its own line, which is that of the object: always the first.
-fn plainly(error: &serde_json::Error) -> String {
+/// An error of JSON without its line, which is told before it.
+pub fn plainly(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     match text.strip_suffix(&place) {

@@ -1,34 +1,40 @@
 //! What requests hold: of each number, its own, told by a seed.
 //!
 //! [`words`] makes prompts that no two requests share, [`length`] draws their lengths, and [`scale`] turns tokens into
-//! words as the engine counts them. [`material`] is what comes from a file instead: a [`trace`]. [`stimulus`] tells two
-//! loads apart, or shows that they asked the same.
+//! words as the engine counts them. [`material`] is what comes from a file instead: a [`trace`] or [`texts`].
+//! [`stimulus`] tells two loads apart, or shows that they asked the same.
 
 pub mod length;
 pub mod material;
 pub mod scale;
 mod stimulus;
+pub mod texts;
 pub mod trace;
 pub mod words;
 
 use std::{sync::Arc, time::Duration};
 
-use rand::SeedableRng as _;
+use rand::{SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha12Rng;
 
 pub use self::{material::Material, scale::Scale, stimulus::stimulus, words::Prompts};
 use self::{
+    texts::{Said, Text},
     trace::{BLOCK, Row},
     words::NONCE_WORDS,
 };
 use crate::{
-    api::openai::{self, RequestSpec},
+    api::openai::{self, Input, RequestSpec},
     load::arrival::Schedule,
     recipe::{Api, ClientPlan, Length, SharedPart, Workload},
 };
 
 /// Sets the draws of lengths apart from those of words.
 const LENGTHS: u64 = 0x6c65_6e67_7468_7300;
+/// Sets the order of texts apart from other draws.
+const ORDER: u64 = 0x6f72_6465_7200_0000;
+/// Tokens of a prompt that is tried where none will be made.
+const SOME_LENGTH: u32 = 64;
 /// Requests by whose lengths the scale is sought.
 const LOOKED_AT: u64 = 1000;
 /// Lengths that differ by no more than this are one length to the search.
@@ -37,8 +43,8 @@ const SPREAD: u32 = 2;
 /// What is asked of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
-    /// Tokens of its prompt.
-    pub prompt_tokens: u32,
+    /// Tokens of its prompt, where it is made to have them.
+    pub prompt_tokens: Option<u32>,
     /// Tokens of its answer at the most.
     pub max_tokens: u32,
 }
@@ -50,6 +56,8 @@ pub struct Content {
     model: String,
     workload: Workload,
     material: Material,
+    /// In which texts of a file are taken.
+    order: Arc<[usize]>,
     schedule: Option<Schedule>,
     prompts: Prompts,
     /// At the first request's lengths.
@@ -63,14 +71,23 @@ impl Content {
         let workload = plan.workload.clone();
         let traced = match &material {
             Material::Trace(rows, _) => rows.iter().map(|row| row.at).collect(),
-            Material::None => Arc::default(),
+            Material::Texts(..) | Material::None => Arc::default(),
         };
+        let mut pool = workload.num_prompts;
+        let mut order = Vec::new();
+        if let Material::Texts(texts, _) = &material {
+            order = (0..texts.len()).collect();
+            order.shuffle(&mut ChaCha12Rng::seed_from_u64(workload.seed ^ ORDER));
+            let all = u32::try_from(texts.len()).unwrap_or(u32::MAX);
+            pool = Some(pool.map_or(all, |pool| pool.min(all)));
+        }
         Self {
             material,
+            order: order.into(),
             schedule: Schedule::of(plan, traced),
             api: plan.api,
             model: model.to_owned(),
-            prompts: Prompts::new(workload.seed, workload.num_prompts),
+            prompts: Prompts::new(workload.seed, pool),
             lengths: ChaCha12Rng::seed_from_u64(workload.seed ^ LENGTHS),
             workload,
             scale: Scale::default(),
@@ -81,6 +98,15 @@ impl Content {
     #[must_use]
     pub fn with_scale(self, scale: Scale) -> Self {
         Self { scale, ..self }
+    }
+
+    /// The same for a model of another name.
+    #[must_use]
+    fn for_model(self, model: &str) -> Self {
+        Self {
+            model: model.to_owned(),
+            ..self
+        }
     }
 
     /// The API.
@@ -119,19 +145,31 @@ impl Content {
         rows.get(usize::try_from(index).ok()?)
     }
 
+    /// The text of a file that a request sends.
+    fn text(&self, index: u64) -> Option<&Text> {
+        let Material::Texts(texts, _) = &self.material else {
+            return None;
+        };
+        let place = usize::try_from(self.prompts.item(index)).ok()?;
+        texts.get(*self.order.get(place)?)
+    }
+
     /// What is asked of a request.
     pub fn asked(&self, index: u64) -> Asked {
         if let Some(row) = self.row(index) {
             return Asked {
-                prompt_tokens: row.input,
+                prompt_tokens: Some(row.input),
                 max_tokens: row.output,
             };
         }
+        let text = self.text(index);
         let mut random = self.lengths.clone();
         random.set_stream(self.prompts.item(index));
+        let prompt_tokens = length::draw(&self.workload.prompt_length, &mut random);
+        let max_tokens = length::draw(&self.workload.max_tokens, &mut random);
         Asked {
-            prompt_tokens: length::draw(&self.workload.prompt_length, &mut random),
-            max_tokens: length::draw(&self.workload.max_tokens, &mut random),
+            prompt_tokens: text.is_none().then_some(prompt_tokens),
+            max_tokens: text.and_then(|text| text.max_tokens).unwrap_or(max_tokens),
         }
     }
 
@@ -139,17 +177,19 @@ impl Content {
     pub const fn varies(&self) -> bool {
         let lengths = (self.workload.prompt_length, self.workload.max_tokens);
         let fixed = matches!(lengths, (Length::Fixed(_), Length::Fixed(_)));
-        !fixed || matches!(self.material, Material::Trace(..))
+        !fixed || !matches!(self.material, Material::None)
     }
 
     /// Lengths of prompts by which the scale is best sought: one, or a short and a long one where they differ.
     pub fn typical_lengths(&self) -> Vec<u32> {
         let most = match &self.material {
             Material::Trace(rows, _) => rows.len() as u64,
+            // any will do: no prompt is made
+            Material::Texts(..) => return vec![SOME_LENGTH],
             Material::None => LOOKED_AT,
         };
         let mut lengths: Vec<u32> = (0..most.min(LOOKED_AT))
-            .map(|index| self.asked(index).prompt_tokens)
+            .filter_map(|index| self.asked(index).prompt_tokens)
             .collect();
         lengths.sort_unstable();
         // not the very ends: a rare prompt of great length would cost more than it tells
@@ -161,9 +201,9 @@ impl Content {
         }
     }
 
-    /// The text of a request's prompt.
-    pub fn prompt(&self, index: u64) -> String {
-        let tokens = self.asked(index).prompt_tokens;
+    /// The prompt that is made for a request.
+    fn prompt(&self, index: u64) -> String {
+        let tokens = self.asked(index).prompt_tokens.unwrap_or_default();
         match self.row(index) {
             Some(row) if !row.blocks.is_empty() => self.blocks(row),
             _ => self.own(index, tokens),
@@ -207,19 +247,24 @@ impl Content {
 
     /// The body of a request.
     pub fn body(&self, index: u64) -> Vec<u8> {
-        self.write(&self.prompt(index), self.asked(index).max_tokens)
+        let max_tokens = self.asked(index).max_tokens;
+        match self.text(index).map(|text| &text.said) {
+            Some(Said::Prompt(prompt)) => self.write(Input::Prompt(prompt), max_tokens),
+            Some(Said::Messages(messages)) => self.write(Input::Messages(messages), max_tokens),
+            None => self.write(Input::Prompt(&self.prompt(index)), max_tokens),
+        }
     }
 
     /// The body of a request for one token, with a prompt of so many words.
     pub fn probe(&self, index: u64, words: usize) -> Vec<u8> {
-        self.write(&self.prompts.prompt(index, words), 1)
+        self.write(Input::Prompt(&self.prompts.prompt(index, words)), 1)
     }
 
-    fn write(&self, prompt: &str, max_tokens: u32) -> Vec<u8> {
+    fn write(&self, input: Input<'_>, max_tokens: u32) -> Vec<u8> {
         openai::body(&RequestSpec {
             api: self.api,
             model: &self.model,
-            prompt,
+            input,
             max_tokens,
             temperature: self.workload.temperature,
             top_p: self.workload.top_p,
@@ -241,6 +286,7 @@ fn share(words: usize, ratio: f64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::{Dataset, DatasetKind};
 
     fn content(params: &str) -> Content {
         Content::new(
@@ -267,7 +313,7 @@ mod tests {
         assert!(different.len() > 100, "{}", different.len());
         // a length of the prompt says nothing about that of the answer
         let fixed = content(&params.replace("{uniform: [10, 500]}", "10"));
-        assert!((0..200).all(|index| fixed.asked(index).prompt_tokens == 10));
+        assert!((0..200).all(|index| fixed.asked(index).prompt_tokens == Some(10)));
 
         let pooled = content(&format!("num_prompts: 3, {params}"));
         assert_eq!(pooled.asked(1), pooled.asked(4));
@@ -280,14 +326,14 @@ mod tests {
         let content = content("prompt_length: {uniform: [20, 400]}");
         let count = |content: &Content, index| content.prompt(index).split(' ').count();
         for index in 0..50 {
-            let tokens = content.asked(index).prompt_tokens as usize;
+            let tokens = content.asked(index).prompt_tokens.unwrap() as usize;
             assert_eq!(count(&content, index), tokens, "a word a token");
         }
         // two tokens a word, ten of a template
         let scale = Scale::of(&[30, 210], &[(10, 30), (100, 210)]);
         let scaled = content.clone().with_scale(scale);
         for index in 0..50 {
-            let tokens = content.asked(index).prompt_tokens;
+            let tokens = content.asked(index).prompt_tokens.unwrap();
             let got = 10 + 2 * count(&scaled, index);
             assert!(got.abs_diff(tokens as usize) <= 1, "{got} for {tokens}");
         }
@@ -327,7 +373,9 @@ mod tests {
         for (content, shared) in [(by_length, 100), (by_ratio, 100), (scaled, 80)] {
             let prompts: Vec<_> = (0..30).map(|index| content.prompt(index)).collect();
             for (index, prompt) in (0_u64..).zip(&prompts) {
-                let words = content.scale.words(content.asked(index).prompt_tokens);
+                let words = content
+                    .scale
+                    .words(content.asked(index).prompt_tokens.unwrap());
                 assert_eq!(prompt.split(' ').count(), words);
                 for (other_index, other) in (0_u64..).zip(&prompts) {
                     let wanted = match (index == other_index, index % 3 == other_index % 3) {
@@ -369,9 +417,38 @@ mod tests {
             for (index, max_tokens) in [(0, 5), (1, 6), (2, 7)] {
                 let asked = content.asked(index);
                 assert_eq!(asked.max_tokens, max_tokens);
-                let wanted = content.scale.words(asked.prompt_tokens);
+                let wanted = content.scale.words(asked.prompt_tokens.unwrap());
                 assert_eq!(words(usize::try_from(index).unwrap()), wanted);
             }
         }
+    }
+
+    #[test]
+    fn texts_of_a_file_come_in_an_order_of_the_seed_and_come_round() {
+        let order = |seed: u64, pool: &str| {
+            let mut plan = ClientPlan::of(&format!("total_requests: 1, seed: {seed}"), pool);
+            plan.workload.dataset = Some(Dataset {
+                kind: DatasetKind::Prompts,
+                file: "p.txt".into(),
+                own_lengths: true,
+            });
+            let material = Material::of(&plan, "a\nb\nc\nd\ne\nf\n").expect("prompts");
+            let content = Content::new(&plan, material, "m");
+            let said = |index| match &content.text(index).expect("a text").said {
+                Said::Prompt(prompt) => prompt.clone(),
+                Said::Messages(_) => String::new(),
+            };
+            (0..12).map(said).collect::<Vec<_>>()
+        };
+        let first = order(1, "");
+        assert_eq!(first[..6], first[6..]);
+        let mut sorted = first[..6].to_vec();
+        sorted.sort();
+        assert_eq!(sorted, ["a", "b", "c", "d", "e", "f"]);
+        assert_eq!(order(1, ""), first);
+        assert!((2..9).any(|seed| order(seed, "") != first));
+        let pooled = order(1, "num_prompts: 2");
+        assert_eq!(pooled[..2], pooled[2..4]);
+        assert_eq!(pooled[..2], first[..2]);
     }
 }

@@ -9,7 +9,7 @@ use crate::recipe::ClientPlan;
 const HASHED: usize = 1000;
 
 /// Where a plan has paths of files.
-const PATHS: [&str; 1] = ["/load/arrival/trace/file"];
+const PATHS: [&str; 2] = ["/load/arrival/trace/file", "/workload/dataset/file"];
 
 /// SHA-256, in hex, over all that a load asks of an engine: plan, the first requests and arrivals.
 pub fn stimulus(plan: &ClientPlan, content: &Content) -> String {
@@ -31,9 +31,10 @@ pub fn stimulus(plan: &ClientPlan, content: &Content) -> String {
         }
     }
     hash.update(fields.to_string());
+    // whatever its name is there
+    let anyone = content.clone().for_model("");
     for index in 0..HASHED as u64 {
-        hash.update(content.asked(index).max_tokens.to_be_bytes());
-        hash.update(content.prompt(index));
+        hash.update(anyone.body(index));
     }
     if let Some(schedule) = content.schedule() {
         for at in schedule.times().take(HASHED) {

@@ -6,12 +6,14 @@ use std::{
 };
 
 use super::{
+    file,
     length::length,
     load_model::{ends_itself, is_open, load_model},
     resources, text, texts, whole,
 };
 use crate::recipe::{
-    Api, ClientPlan, SharedPart, SharedPrefix, Slo, Workload, fault::Findings, load::Node,
+    Api, ClientPlan, Dataset, DatasetKind, SharedPart, SharedPrefix, Slo, Workload,
+    fault::Findings, load::Node,
 };
 
 const LIMIT_OF_A_REQUEST: Duration = Duration::from_mins(2);
@@ -49,6 +51,7 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
         total_requests,
         workload: Workload {
             model_name: text(root, "dataset.params.model_name"),
+            dataset: dataset(root, folder, findings),
             prompt_length: length(root, "dataset.params.prompt_length", findings),
             max_tokens: length(root, "dataset.params.max_tokens", findings),
             shared_prefix: shared_prefix(root, findings),
@@ -111,5 +114,52 @@ fn shared_prefix(root: &Node, findings: &mut Findings) -> Option<SharedPrefix> {
     Some(SharedPrefix {
         groups: whole(node, "groups")?,
         part,
+    })
+}
+
+/// Keys that mean nothing where prompts come from a file.
+const MADE_UP: [&str; 2] = ["prompt_length", "shared_prefix"];
+
+fn dataset(root: &Node, folder: &Path, findings: &mut Findings) -> Option<Dataset> {
+    let kind = match text(root, "dataset.type").as_deref() {
+        Some("prompts") => DatasetKind::Prompts,
+        Some("jsonl") => DatasetKind::Jsonl,
+        Some("sharegpt") => DatasetKind::ShareGpt,
+        _ => {
+            if let Some(file) = root.find("dataset.file") {
+                findings.fault(
+                    file.at,
+                    "\"file\" wants the type of the dataset: prompts, jsonl or sharegpt",
+                );
+            }
+            return None;
+        }
+    };
+    let node = root.find("dataset")?;
+    for key in MADE_UP {
+        if let Some(given) = node.find(&format!("params.{key}")) {
+            findings.fault(
+                given.at,
+                format!("{key:?} means nothing for prompts of a file, which are sent as they are: take it out"),
+            );
+        }
+    }
+    if let Some(trace) = root.find("workload.arrival.file") {
+        findings.fault(
+            trace.at,
+            "a trace tells lengths, a file of prompts has its own: use one of them",
+        );
+    }
+    let Some(file) = file(node, "file", folder) else {
+        findings.fault(
+            node.at,
+            "\"dataset\" lacks the key \"file\": where the prompts are",
+        );
+        return None;
+    };
+    Some(Dataset {
+        kind,
+        file,
+        own_lengths: kind == DatasetKind::Jsonl || node.find("params.max_tokens").is_none(),
     })
 }

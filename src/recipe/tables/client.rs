@@ -300,20 +300,24 @@ static DATASET: &[Field] = &[
     Field::new(
         "type",
         Type::Choice {
-            now: &["synthetic"],
+            now: &["synthetic", "prompts", "jsonl", "sharegpt"],
             later: &[
-                "sharegpt",
                 "file",
-                "jsonl",
                 "custom",
                 "random",
                 "huggingface",
                 "trace",
             ],
         },
-        "where prompts come from",
+        "synthetic: made up; prompts: a file, one a line; jsonl: a file of objects with prompt or messages, and perhaps max_tokens; sharegpt: the first questions of a file of conversations",
     )
     .default("synthetic"),
+    Field::new(
+        "file",
+        Type::Text,
+        "file of the prompts, sent in an order of the seed; from the recipe's folder",
+    )
+    .expanded(),
     Field::new("params", Type::Map(PARAMS), "what requests hold"),
 ];
 

@@ -238,6 +238,7 @@ impl Bench<'_> {
         facts.look_again(context).await;
         facts.cpu_seconds = outcome::cpu_seconds() - cpu;
         let tally = load.tally();
+        facts.tell_what_came_again(tally.whole().requests);
         facts.counted = service.counted(context, counters, tally.whole()).await;
         let elapsed = start.elapsed();
         let results = outcome::assemble(&facts, plan, &tally, elapsed)?;

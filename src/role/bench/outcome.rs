@@ -116,6 +116,22 @@ impl Facts {
         }
     }
 
+    /// Says so when the prompts of a file did not suffice: a prefix cache knows those that come again.
+    pub(super) fn tell_what_came_again(&self, sent: u64) {
+        let held = self
+            .content
+            .material()
+            .facts()
+            .map_or(0, |file| file.requests as u64);
+        if held > 0 && sent > held {
+            tracing::warn!(
+                held,
+                sent,
+                "The file holds fewer requests than were sent: its prompts came again, which a prefix cache answers faster"
+            );
+        }
+    }
+
     /// Looks once more what is left of the monitors and engines that were there at the start. A monitor that was started
     /// again has another name: what happened between the two, nobody saw. One that the stack started and that was gone by
     /// then is lost, too. An engine has the same name, and another time.
@@ -294,7 +310,9 @@ fn asked(content: &Content, offered: u64, in_window: u64) -> Vec<(String, Metric
     let (mut input, mut output) = (Distribution::new(), Distribution::new());
     for index in offered.saturating_sub(in_window)..offered {
         let asked = content.asked(index);
-        input.record_count(asked.prompt_tokens.into());
+        if let Some(tokens) = asked.prompt_tokens {
+            input.record_count(tokens.into());
+        }
         output.record_count(asked.max_tokens.into());
     }
     [("input", input), ("output", output)]
@@ -358,6 +376,7 @@ pub(super) fn assemble(
     workload["calibration"] = serde_json::json!(facts.probes);
     if let Some(file) = facts.content.material().facts() {
         workload["file"] = serde_json::to_value(file).map_err(bug)?;
+        workload["file"]["sent"] = whole.requests.into();
     }
     Ok(Results {
         total_requests: counts.total,
