@@ -1,4 +1,4 @@
-//! What a load takes from a file: nothing, a [`trace`](super::trace), or [`texts`](super::texts).
+//! What a load takes from a file: nothing, a [`trace`], or [`texts`].
 //!
 //! Pure: text in, requests out. The file itself is read by whoever may ([`crate::library`]); its checksum goes into the
 //! stimulus, its path does not: the same file elsewhere asks the same.
