@@ -50,6 +50,7 @@ const MAP: &[(&str, usize)] = &[
     ("engine", 3),
     ("load::dispatch", 3),
     ("load::worker", 3),
+    ("load::engine_tests", 3),
     ("launch", 3),
     ("report", 3),
     ("role", 4),
