@@ -322,7 +322,10 @@ impl Engine {
                     json!({"id": self.flags.model, "object": "model", "owned_by": "scripted"});
                 as_json(StatusCode::OK, &json!({"object": "list", "data": [model]}))
             }
-            (Method::POST, "/tokenize" | "/v1/completions" | "/v1/chat/completions") => {
+            (
+                Method::POST,
+                "/tokenize" | "/v1/completions" | "/v1/chat/completions" | "/v1/embeddings",
+            ) => {
                 let headers: serde_json::Map<String, Value> = request
                     .headers()
                     .iter()
@@ -353,6 +356,19 @@ impl Engine {
                 if path == "/tokenize" {
                     let tokens: Vec<u64> = (0..words(body.get("content"))).collect();
                     return as_json(StatusCode::OK, &json!({"tokens": tokens}));
+                }
+                if path == "/v1/embeddings" {
+                    self.requests.fetch_add(1, Ordering::SeqCst);
+                    self.wait_until(Instant::now() + milliseconds(self.flags.ttft_ms))
+                        .await;
+                    let tokens = words(body.get("input"));
+                    return as_json(
+                        StatusCode::OK,
+                        &json!({
+                            "object": "list", "data": [{"index": 0, "embedding": [0.5, -0.5]}],
+                            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+                        }),
+                    );
                 }
                 self.generate(path == "/v1/chat/completions", &body).await
             }

@@ -10,7 +10,7 @@ use serde::{
     Deserialize, Serialize,
     de::{self, Deserializer, IgnoredAny},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::recipe::Api;
 
@@ -36,6 +36,8 @@ pub struct RequestSpec<'a> {
     pub ignore_eos: bool,
     /// Answer token by token.
     pub stream: bool,
+    /// Further fields.
+    pub extra: &'a Map<String, Value>,
 }
 
 /// What a request says.
@@ -52,13 +54,22 @@ pub fn path(api: Api) -> &'static str {
     match api {
         Api::Completions => "/v1/completions",
         Api::Chat => "/v1/chat/completions",
+        Api::Embeddings => "/v1/embeddings",
     }
 }
 
 /// The body of a request.
 pub fn body(spec: &RequestSpec<'_>) -> Vec<u8> {
+    if let (Api::Embeddings, Input::Prompt(input)) = (spec.api, spec.input) {
+        return serde_json::to_vec(&EmbeddingsBody {
+            model: spec.model,
+            input,
+            extra: spec.extra,
+        })
+        .expect("text and numbers always serialize");
+    }
     let (prompt, messages) = match (spec.api, spec.input) {
-        (Api::Completions, Input::Prompt(prompt)) => (Some(prompt), None),
+        (Api::Completions | Api::Embeddings, Input::Prompt(prompt)) => (Some(prompt), None),
         (Api::Chat, Input::Prompt(content)) => {
             let role = "user";
             (None, Some(Messages::One([Message { role, content }])))
@@ -77,6 +88,7 @@ pub fn body(spec: &RequestSpec<'_>) -> Vec<u8> {
         stream_options: spec.stream.then_some(StreamOptions {
             include_usage: true,
         }),
+        extra: spec.extra,
     })
     .expect("text and numbers always serialize")
 }
@@ -98,6 +110,16 @@ struct Body<'a> {
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_options: Option<StreamOptions>,
+    #[serde(flatten)]
+    extra: &'a Map<String, Value>,
+}
+
+#[derive(Serialize)]
+struct EmbeddingsBody<'a> {
+    model: &'a str,
+    input: &'a str,
+    #[serde(flatten)]
+    extra: &'a Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -175,9 +197,10 @@ fn read(api: Api, json: &[u8]) -> Result<Event, serde_json::Error> {
         }),
         ..Event::default()
     };
+    event.content = wire.data.is_some_and(|data| !data.is_empty());
     for choice in wire.choices.unwrap_or_default() {
         event.content |= match api {
-            Api::Completions => choice.text.0,
+            Api::Completions | Api::Embeddings => choice.text.0,
             Api::Chat => [choice.delta, choice.message]
                 .into_iter()
                 .flatten()
@@ -191,6 +214,8 @@ fn read(api: Api, json: &[u8]) -> Result<Event, serde_json::Error> {
 #[derive(Deserialize)]
 struct Wire {
     choices: Option<Vec<Choice>>,
+    /// Embeddings.
+    data: Option<Vec<IgnoredAny>>,
     usage: Option<WireUsage>,
     error: Option<Value>,
 }
@@ -477,6 +502,7 @@ mod tests {
             top_p: None,
             ignore_eos: true,
             stream: true,
+            extra: &Map::new(),
         };
         let text = |spec: &RequestSpec<'_>| String::from_utf8(body(spec)).expect("UTF-8");
         insta::assert_snapshot!(text(&spec), @r#"{"model":"m","messages":[{"role":"user","content":"say \"a\""}],"max_tokens":8,"temperature":0.0,"ignore_eos":true,"stream":true,"stream_options":{"include_usage":true}}"#);
@@ -486,5 +512,11 @@ mod tests {
         spec.temperature = None;
         spec.top_p = Some(0.5);
         insta::assert_snapshot!(text(&spec), @r#"{"model":"m","prompt":"say \"a\"","max_tokens":8,"top_p":0.5,"stream":false}"#);
+        let extra = serde_json::from_str(r#"{"min_tokens": 5, "logit_bias": {"7": -1.5}}"#);
+        let extra = extra.expect("fields");
+        spec.extra = &extra;
+        insta::assert_snapshot!(text(&spec), @r#"{"model":"m","prompt":"say \"a\"","max_tokens":8,"top_p":0.5,"stream":false,"min_tokens":5,"logit_bias":{"7":-1.5}}"#);
+        spec.api = Api::Embeddings;
+        insta::assert_snapshot!(text(&spec), @r#"{"model":"m","input":"say \"a\"","min_tokens":5,"logit_bias":{"7":-1.5}}"#);
     }
 }

@@ -14,6 +14,7 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -44,6 +45,8 @@ pub struct Target<C: Connect> {
     pub path: String,
     /// The bearer.
     pub key: Option<String>,
+    /// Further headers, each after the end of a line.
+    pub headers: Arc<str>,
 }
 
 impl<C: Connect> Target<C> {
@@ -54,6 +57,7 @@ impl<C: Connect> Target<C> {
             pool: self.pool.fork(),
             path: self.path.clone(),
             key: self.key.clone(),
+            headers: Arc::clone(&self.headers),
         }
     }
 
@@ -85,6 +89,7 @@ impl<C: Connect> Target<C> {
             add("\r\nauthorization: Bearer ");
             add(key);
         }
+        add(&self.headers);
         add("\r\ncontent-length: ");
         add(&call.body.len().to_string());
         add("\r\n\r\n");

@@ -120,6 +120,7 @@ impl Server {
             pool: Pool::new(self.clone(), "engine:1"),
             path: "/v1/chat/completions".to_owned(),
             key: key.map(ToOwned::to_owned),
+            headers: "\r\nx-tenant: a b".into(),
         }
     }
 
@@ -375,6 +376,7 @@ async fn a_request_is_written_as_it_should_be() {
     content-type: application/json
     accept: text/event-stream
     authorization: Bearer secret
+    x-tenant: a b
     content-length: 15
 
     {"stream":true}

@@ -46,6 +46,7 @@ fn plan(load: LoadModel) -> ClientPlan {
         service_name: "s".to_owned(),
         api: Api::Completions,
         timeout: seconds(60),
+        headers: std::collections::BTreeMap::new(),
         load,
         duration: Some(seconds(20)),
         warmup: Duration::ZERO,
@@ -61,6 +62,7 @@ fn plan(load: LoadModel) -> ClientPlan {
             top_p: None,
             ignore_eos: false,
             stream: true,
+            extra_body: serde_json::Map::new(),
             seed: 1,
         },
         slo: Slo::default(),
@@ -95,6 +97,7 @@ fn target(engine: &Arc<Engine>) -> Target<Pipes> {
         pool: Pool::new(Pipes(Arc::clone(engine)), "engine:1"),
         path: "/v1/completions".to_owned(),
         key: None,
+        headers: "".into(),
     }
 }
 

@@ -113,6 +113,7 @@ impl Checker<'_> {
                 }
                 false
             }
+            Type::AnyMap => matches!(node.value, Value::Map(_)),
             Type::One(what) => match node.as_u64() {
                 Some(1) => true,
                 Some(2..) => {

@@ -1,8 +1,8 @@
 //! The plan of a client: when requests are sent, what they hold, and which limits a good one keeps.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::Resources;
 
@@ -14,6 +14,24 @@ pub enum Api {
     Completions,
     /// `/v1/chat/completions`.
     Chat,
+    /// `/v1/embeddings`: one answer, no stream.
+    Embeddings,
+}
+
+/// A text that is handed on and shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(pub String);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Serialize for Hidden {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
+    }
 }
 
 /// When requests are sent.
@@ -199,6 +217,9 @@ pub struct Workload {
     pub ignore_eos: bool,
     /// Streamed answers?
     pub stream: bool,
+    /// Further fields of a request's body.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub extra_body: serde_json::Map<String, serde_json::Value>,
     /// Seed of prompts and arrivals.
     pub seed: u64,
 }
@@ -225,6 +246,8 @@ pub struct ClientPlan {
     pub api: Api,
     /// Limit of one request.
     pub timeout: Duration,
+    /// Further headers of a request.
+    pub headers: BTreeMap<String, Hidden>,
     /// When requests are sent.
     pub load: LoadModel,
     /// Measured window; until the given number of requests where `None`.

@@ -76,6 +76,7 @@ fn of_type(kind: &Type) -> Value {
         Type::TextMap => {
             json!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "null"]}})
         }
+        Type::AnyMap => json!({"type": "object"}),
         Type::DurationMap => {
             json!({"type": "object", "additionalProperties": {"type": ["number", "string"]}})
         }

@@ -101,6 +101,7 @@ impl EngineKind {
 /// A recipe resolved: nothing left open but what only the node knows (`{port}`, `{host}` …).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "a process has a few plans")]
 pub enum Plan {
     /// Of a server recipe.
     Server(ServerPlan),

@@ -56,6 +56,8 @@ pub enum Type {
     Arguments,
     /// A mapping of any names to text.
     TextMap,
+    /// A mapping of any names to anything.
+    AnyMap,
     /// A mapping of any names to durations.
     DurationMap,
     /// A mapping of known keys.
@@ -164,6 +166,7 @@ impl Type {
             Self::List(item) => format!("a list, each {}", item.wanted()),
             Self::Arguments => "a list of words".to_owned(),
             Self::TextMap => "a mapping of names to text".to_owned(),
+            Self::AnyMap => "a mapping of names to anything".to_owned(),
             Self::DurationMap => "a mapping of names to durations".to_owned(),
             Self::Map(_) => "a mapping".to_owned(),
             Self::Or(plain, fields) => {
@@ -213,7 +216,7 @@ pub fn knows(kind: Kind, path: &str) -> bool {
         }
         match kind {
             Type::Map(inner) | Type::Or(_, inner) => fields = inner,
-            Type::TextMap | Type::Arguments => return true,
+            Type::TextMap | Type::AnyMap | Type::Arguments => return true,
             _ => return segments.peek().is_none(),
         }
     }

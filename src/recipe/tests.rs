@@ -224,7 +224,7 @@ fn what_this_version_cannot_do_is_refused_by_name() {
 name: c
 service_name: s
 workload:
-  api: embeddings
+  api: rerank
   duration_seconds: 10
   requests_per_second: 5
   search: {until: slo}
@@ -232,7 +232,7 @@ workload:
 dataset: {type: huggingface}
 "
     ), @r##"
-recipes/x.yaml:4:8: this version cannot do "embeddings" for "workload.api"; it knows completions, chat
+recipes/x.yaml:4:8: this version cannot do "rerank" for "workload.api"; it knows completions, chat, embeddings
 recipes/x.yaml:7:3: this version cannot do "search" (search for the highest load that keeps the limits)
 recipes/x.yaml:8:3: this version cannot do "sweep" (several loads, one after another)
 recipes/x.yaml:9:17: this version cannot do "huggingface" for "dataset.type"; it knows synthetic, prompts, jsonl, sharegpt
@@ -360,7 +360,7 @@ workload: {pattern: closed-loop, duration_seconds: 60}
 recipes/x.yaml:3:3: `target.service` is an older form; write `service_name: ollama-llm`
 recipes/x.yaml:4:3: `target.endpoint` is an older form; write `workload: {api: chat}`
 recipes/x.yaml:4:3: the address in `target.endpoint` is not used: the service is found by its name; to go around that: aif bench RECIPE --url http://node1:8000/v1/chat/completions
-recipes/x.yaml:6:1: `headers` is an older form; take it out, aif sets what the API wants
+recipes/x.yaml:6:11: aif sets the header "Content-Type" itself; take it out
 recipes/x.yaml:7:1: `payload` is an older form; write `dataset: {type: synthetic, params: {model_name: tiny, max_tokens: 16, prompt_length: 9}}`
 recipes/x.yaml:10:3: the text is not sent: prompts are synthetic, of about its length (9 tokens)
 "##);
@@ -373,11 +373,7 @@ recipes/x.yaml:10:3: the text is not sent: prompts are synthetic, of about its l
     assert_eq!(plan.workload.model_name.as_deref(), Some("tiny"));
     insta::assert_snapshot!(faults(
         "name: x-client\ntarget: {endpoint: /api/generate}\nheaders: {X-Mine: 1}\npayload: {n: 2}\nworkload: {duration_seconds: 1}\n"
-    ), @r##"
-recipes/x.yaml:2:20: this version cannot send to "/api/generate"; it knows `workload: {api: completions}` and `{api: chat}`
-recipes/x.yaml:3:11: this version cannot send the header "X-Mine"
-recipes/x.yaml:4:11: this version cannot send "n" in a request
-"##);
+    ), @r##"recipes/x.yaml:2:20: this version cannot send to "/api/generate"; it knows `workload: {api: completions}`, `{api: chat}` and `{api: embeddings}`"##);
 }
 
 #[test]
@@ -668,6 +664,48 @@ recipes/x.yaml:4:66: "shared_prefix" means nothing for prompts of a file, which 
 "##);
     insta::assert_snapshot!(wrong("file: s.json"), @r##"recipes/x.yaml:4:17: "file" wants the type of the dataset: prompts, jsonl or sharegpt"##);
     insta::assert_snapshot!(faults("name: c\nservice_name: s\nworkload: {arrival: {process: trace, file: t}}\ndataset: {type: prompts, file: p}\n"), @r##"recipes/x.yaml:3:44: a trace tells lengths, a file of prompts has its own: use one of them"##);
+}
+
+#[test]
+fn further_fields_and_headers_are_planned_and_values_of_headers_are_hidden() {
+    let text = "\
+name: c
+service_name: s
+target: {headers: {X-Tenant: blue, X-Api-Key: '${CONTAINER_DIR}'}}
+workload: {total_requests: 1}
+dataset: {params: {extra_body: {min_tokens: 5, bias: [1.5, '7', true, null], user: '${CONTAINER_DIR}'}}}
+";
+    let plan = client(read(text).unwrap());
+    assert_eq!(plan.headers["x-api-key"].0, "/images");
+    let shown = serde_json::to_string(&plan).unwrap();
+    assert!(
+        shown.contains(r#""headers":{"x-api-key":"***","x-tenant":"***"}"#),
+        "{shown}"
+    );
+    assert!(!format!("{plan:?}").contains("blue"));
+    assert_eq!(
+        serde_json::to_string(&plan.workload.extra_body).unwrap(),
+        r#"{"min_tokens":5,"bias":[1.5,"7",true,null],"user":"/images"}"#
+    );
+    let wrong = |text: &str| {
+        faults(&format!(
+            "name: c\nservice_name: s\nworkload: {{total_requests: 1}}\n{text}"
+        ))
+    };
+    insta::assert_snapshot!(wrong("target: {headers: {X-Api-Key: abc, Host: a, Authorization: '${CONTAINER_DIR}', 'a b': c, X-A: \"a\\nb\"}}\n"), @r##"
+recipes/x.yaml:4:31: the value of "X-Api-Key" looks like a secret: export it as a variable, and write '${VARIABLE}'
+recipes/x.yaml:4:36: aif sets the header "Host" itself
+recipes/x.yaml:4:80: "a b" is no name of a header
+recipes/x.yaml:4:95: the value of "X-A" wants plain text on one line
+"##);
+    insta::assert_snapshot!(wrong("dataset: {params: {extra_body: {model: m, stream: false}}}\n"), @r##"
+recipes/x.yaml:4:33: aif writes "model" itself, by "dataset.params.model_name": give it there
+recipes/x.yaml:4:43: aif writes "stream" itself, by "workload.stream": give it there
+"##);
+    insta::assert_snapshot!(faults("name: c\nservice_name: s\nworkload: {total_requests: 1, api: embeddings, stream: true}\ndataset: {params: {max_tokens: 5}}\n"), @r##"
+recipes/x.yaml:3:56: "workload.stream" means nothing for embeddings, which generate no text: take it out
+recipes/x.yaml:4:32: "dataset.params.max_tokens" means nothing for embeddings, which generate no text: take it out
+"##);
 }
 
 proptest! {

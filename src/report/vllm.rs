@@ -41,8 +41,11 @@ pub fn render(results: &Results, tally: &Tally, window: Window) -> Value {
     let model = results.target.model.clone().unwrap_or_default();
     let asked = load["requests_per_second"].as_f64();
     let asked = asked.or(results.generator.requested_rate);
-    let chat = results.workload["api"].as_str() != Some("completions");
-    let backend = if chat { "openai-chat" } else { "openai" };
+    let backend = match results.workload["api"].as_str() {
+        Some("completions") => "openai",
+        Some("embeddings") => "openai-embeddings",
+        _ => "openai-chat",
+    };
     let most = [&load["concurrent_users"], &load["max_in_flight"]];
 
     let mut object = json!({

@@ -484,6 +484,68 @@ fn prompts_come_from_files_of_each_form() {
 }
 
 #[test]
+fn further_fields_and_headers_are_sent_and_kept_quiet() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--ttft-ms", "20", "--gap-ms", "1"]);
+    let text = "\
+name: more
+service_name: s
+target: {headers: {X-Tenant: blue-team, X-Session: '${MY_SESSION}'}}
+workload: {concurrent_users: 1, total_requests: 2}
+dataset: {params: {prompt_length: 16, max_tokens: 2, extra_body: {min_tokens: 2, bias: {'7': -1.5}}}}
+";
+    lab.file("more.yaml", text);
+    let url = engine.url();
+    let mut command = lab.aif(&["bench", "more.yaml", "--url", &url, "--out", "out"]);
+    let ended = command
+        .env("MY_SESSION", "sesame-7")
+        .env("AIF_LOG", "debug")
+        .output();
+    let ended = ended.expect("aif starts");
+    assert!(
+        ended.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ended.stderr)
+    );
+    let asked = engine.asked();
+    assert_eq!(asked.len(), 2);
+    for asked in asked {
+        assert_eq!(asked["headers"]["x-tenant"], "blue-team");
+        assert_eq!(asked["headers"]["x-session"], "sesame-7");
+        assert_eq!(asked["body"]["min_tokens"], 2);
+        assert_eq!(asked["body"]["bias"]["7"], -1.5);
+    }
+    let log = String::from_utf8_lossy(&ended.stderr).into_owned();
+    let manifest = lab.json("manifest.json").to_string();
+    for told in [&log, &manifest, &results(&lab).to_string()] {
+        assert!(!told.contains("sesame-7"), "{told}");
+    }
+}
+
+#[test]
+fn embeddings_have_one_latency_and_no_answer_of_tokens() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--ttft-ms", "100"]);
+    let recipe = recipe(
+        &lab,
+        "api: embeddings, concurrent_users: 2, total_requests: 10",
+        "model_name: m, prompt_length: 32",
+    );
+    bench(&lab, &engine, &[&recipe]).assert_exit(0);
+    let results = results(&lab);
+    assert_eq!(results["successes"], 10);
+    assert_near(
+        "latency",
+        number(&results, "/metrics/request_latency/p50"),
+        100.0,
+        10.0,
+    );
+    assert_eq!(results["metrics"]["input_sequence_length"]["avg"], 32.0);
+    assert_eq!(results["metrics"]["output_sequence_length"]["max"], 0.0);
+    assert!(results["metrics"].get("inter_token_latency").is_none());
+}
+
+#[test]
 fn an_invalid_result_is_a_failure_unless_it_is_allowed() {
     let lab = Lab::new();
     let engine = Engine::start(&["--latency-ms", "500", "--gap-ms", "0"]);

@@ -270,6 +270,7 @@ impl Content {
             top_p: self.workload.top_p,
             ignore_eos: self.workload.ignore_eos,
             stream: self.workload.stream,
+            extra: &self.workload.extra_body,
         })
     }
 }

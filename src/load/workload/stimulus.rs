@@ -17,6 +17,7 @@ pub fn stimulus(plan: &ClientPlan, content: &Content) -> String {
     let mut fields = serde_json::json!({
         "api": plan.api,
         "timeout": plan.timeout,
+        "headers": plan.headers.keys().collect::<Vec<_>>(),
         "load": plan.load,
         "duration": plan.duration,
         "warmup": plan.warmup,

@@ -21,15 +21,10 @@ pub(super) fn client(root: &mut Node, findings: &mut Findings) {
     if let Some((key, node)) = take_inner(root, "target", "endpoint") {
         endpoint(root, &key, &node, findings);
     }
-    for (outer, name) in [("", "headers"), ("target", "headers")] {
-        let taken = if outer.is_empty() {
-            root.take(name)
-        } else {
-            take_inner(root, outer, name)
-        };
-        if let Some((key, node)) = taken {
-            headers(&key, &node, findings);
-        }
+    if let Some((key, node)) = root.take("headers") {
+        headers(root, &key, node, findings);
+    } else if let Some((key, node)) = take_inner(root, "target", "headers") {
+        headers(root, &key, node, findings);
     }
     if let Some((key, node)) = root.take("payload") {
         payload(root, &key, &node, findings);
@@ -49,10 +44,11 @@ fn endpoint(root: &mut Node, key: &Key, node: &Node, findings: &mut Findings) {
         "" | "/v1" => None,
         "/v1/completions" => Some("completions"),
         "/v1/chat/completions" => Some("chat"),
+        "/v1/embeddings" => Some("embeddings"),
         other => {
             findings.fault(
                 node.at,
-                format!("this version cannot send to {other:?}; it knows `workload: {{api: completions}}` and `{{api: chat}}`"),
+                format!("this version cannot send to {other:?}; it knows `workload: {{api: completions}}`, `{{api: chat}}` and `{{api: embeddings}}`"),
             );
             return;
         }
@@ -72,24 +68,35 @@ fn endpoint(root: &mut Node, key: &Key, node: &Node, findings: &mut Findings) {
     }
 }
 
-fn headers(key: &Key, node: &Node, findings: &mut Findings) {
-    for (name, _) in node.entries() {
+/// Headers of a request by hand: those that aif sets itself are left out, others are sent.
+fn headers(root: &mut Node, key: &Key, node: Node, findings: &mut Findings) {
+    let Value::Map(entries) = node.value else {
+        root.put("target.headers", key.at, node);
+        return;
+    };
+    let mut others = Vec::new();
+    for (name, value) in entries {
         match name.name.to_ascii_lowercase().as_str() {
-            "content-type" | "accept" => {}
+            "content-type" | "accept" => {
+                findings.warn(
+                    name.at,
+                    format!("aif sets the header {:?} itself; take it out", name.name),
+                );
+            }
             "authorization" => findings.warn(
                 name.at,
                 "the header is not used: an instance's key is found with its record",
             ),
-            _ => findings.fault(
-                name.at,
-                format!("this version cannot send the header {:?}", name.name),
-            ),
+            _ => others.push((name, value)),
         }
     }
-    findings.warn(
-        key.at,
-        "`headers` is an older form; take it out, aif sets what the API wants",
-    );
+    if !others.is_empty() {
+        let node = Node {
+            at: node.at,
+            value: Value::Map(others),
+        };
+        root.put("target.headers", key.at, node);
+    }
 }
 
 fn payload(root: &mut Node, key: &Key, node: &Node, findings: &mut Findings) {
@@ -121,9 +128,11 @@ fn payload(root: &mut Node, key: &Key, node: &Node, findings: &mut Findings) {
                 continue;
             }
             other => {
-                findings.fault(
-                    name.at,
-                    format!("this version cannot send {other:?} in a request"),
+                shown.push(format!("extra_body: {{{other}: …}}"));
+                put_new(
+                    root,
+                    &format!("dataset.params.extra_body.{other}"),
+                    value.clone(),
                 );
                 continue;
             }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    file,
+    extras, file,
     length::length,
     load_model::{ends_itself, is_open, load_model},
     resources, text, texts, whole,
@@ -23,6 +23,7 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
     let duration = |path: &str| root.find(path).and_then(Node::as_duration);
     let number = |path: &str| root.find(path).and_then(Node::as_f64);
     let flag = |path: &str| root.find(path).and_then(Node::as_bool);
+    let is_embeddings = text(root, "workload.api").as_deref() == Some("embeddings");
     let load = load_model(workload, folder, findings);
     let measured = duration("workload.duration_seconds");
     let total_requests = whole(root, "workload.total_requests");
@@ -42,8 +43,13 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
         service_name: text(root, "service_name")?,
         api: match text(root, "workload.api").as_deref() {
             Some("chat") => Api::Chat,
+            Some("embeddings") => {
+                without_answers(root, findings);
+                Api::Embeddings
+            }
             _ => Api::Completions,
         },
+        headers: extras::headers(root, findings),
         timeout: duration("target.timeout_seconds").unwrap_or(LIMIT_OF_A_REQUEST),
         load: load?,
         duration: measured,
@@ -59,7 +65,8 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
             temperature: number("dataset.params.temperature"),
             top_p: number("dataset.params.top_p"),
             ignore_eos: flag("dataset.params.ignore_eos").unwrap_or(false),
-            stream: flag("workload.stream").unwrap_or(true),
+            stream: flag("workload.stream").unwrap_or(!is_embeddings),
+            extra_body: extras::extra_body(root, findings),
             seed: whole(root, "workload.seed").unwrap_or(0),
         },
         slo: Slo {
@@ -162,4 +169,22 @@ fn dataset(root: &Node, folder: &Path, findings: &mut Findings) -> Option<Datase
         file,
         own_lengths: kind == DatasetKind::Jsonl || node.find("params.max_tokens").is_none(),
     })
+}
+
+/// Keys that mean nothing where no text is generated.
+const OF_ANSWERS: [&str; 4] = ["max_tokens", "temperature", "top_p", "ignore_eos"];
+
+fn without_answers(root: &Node, findings: &mut Findings) {
+    let params = OF_ANSWERS.iter().map(|key| format!("dataset.params.{key}"));
+    let streams = root.find("workload.stream").and_then(Node::as_bool) == Some(true);
+    for path in params.chain(streams.then(|| "workload.stream".to_owned())) {
+        if let Some(node) = root.find(&path) {
+            findings.fault(
+                node.at,
+                format!(
+                    "{path:?} means nothing for embeddings, which generate no text: take it out"
+                ),
+            );
+        }
+    }
 }

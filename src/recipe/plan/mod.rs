@@ -4,6 +4,7 @@
 //! expanded → plan. Each step notes its faults and the next goes on with what there is, so that one reading tells all.
 
 mod client;
+mod extras;
 mod length;
 mod load_model;
 mod monitor;
@@ -70,6 +71,7 @@ fn build(source: &Source<'_>, variables: &Variables, findings: &mut Findings) ->
     legacy::modernize(&mut root, kind, findings);
     let table = tables::fields(kind);
     check(&root, table, findings);
+    extras::written_secrets(&root, findings);
     // A script is its author's: what looks like a variable in it, or in the variables given to it, is the shell's.
     let skip: &[&str] = if root.find("service.command").is_some() {
         &["service.env"]

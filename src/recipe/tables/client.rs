@@ -29,6 +29,12 @@ static TARGET: &[Field] = &[
     )
     .default("http"),
     Field::new("timeout_seconds", SPAN, "limit of one request").default("120"),
+    Field::new(
+        "headers",
+        Type::TextMap,
+        "further headers of a request; secrets from variables alone",
+    )
+    .expanded(),
 ];
 
 static ARRIVAL: &[Field] = &[
@@ -81,15 +87,8 @@ static WORKLOAD: &[Field] = &[
     Field::new(
         "api",
         Type::Choice {
-            now: &["completions", "chat"],
-            later: &[
-                "embeddings",
-                "rerank",
-                "responses",
-                "ollama",
-                "chroma",
-                "tgi",
-            ],
+            now: &["completions", "chat", "embeddings"],
+            later: &["rerank", "responses", "ollama", "chroma", "tgi"],
         },
         "API that requests go to",
     )
@@ -294,6 +293,12 @@ static PARAMS: &[Field] = &[
         "generate max_tokens whatever the model says",
     )
     .default("false"),
+    Field::new(
+        "extra_body",
+        Type::AnyMap,
+        "further fields of a request's body, such as {min_tokens: 5}",
+    )
+    .expanded(),
 ];
 
 static DATASET: &[Field] = &[

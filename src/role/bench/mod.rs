@@ -183,7 +183,7 @@ impl Bench<'_> {
         let service = Service::find(config, context).await?;
         tracing::info!(service = plan.service_name, instances = ?service.facts.instances, model = service.model, "Found the service");
         let content = Content::new(plan, config.material.clone(), &service.model);
-        let targets = service.targets(plan.api);
+        let targets = service.targets(plan);
         let calibration = calibrate::run(&targets[0], &content, plan, &context.shutdown).await?;
         let content = content.with_scale(calibration.scale);
 

@@ -1,6 +1,6 @@
 //! What is loaded: instances from the registry, or one address; their model, keys and counters.
 
-use std::{net::ToSocketAddrs as _, time::Duration};
+use std::{net::ToSocketAddrs as _, sync::Arc, time::Duration};
 
 use super::Config;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         connection::{Pool, Tcp},
         exchange::Target,
     },
-    recipe::{Api, EngineKind},
+    recipe::{ClientPlan, EngineKind, client::Hidden},
     registry::{Record, Scope, Store, lookup},
     role::Context,
     stats::{
@@ -171,7 +171,12 @@ impl Service {
     }
 
     /// Targets of the load.
-    pub(super) fn targets(&self, api: Api) -> Vec<Target<Tcp>> {
+    pub(super) fn targets(&self, plan: &ClientPlan) -> Vec<Target<Tcp>> {
+        let headers = plan.headers.iter();
+        let headers: Vec<String> = headers
+            .map(|(name, Hidden(value))| format!("\r\n{name}: {value}"))
+            .collect();
+        let headers: Arc<str> = headers.concat().into();
         let target = |instance: &Instance| {
             let rest = instance
                 .url
@@ -180,8 +185,9 @@ impl Service {
             let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             Target {
                 pool: Pool::new(Tcp::default(), authority),
-                path: format!("{prefix}{}", openai::path(api)),
+                path: format!("{prefix}{}", openai::path(plan.api)),
                 key: instance.key.clone(),
+                headers: Arc::clone(&headers),
             }
         };
         self.instances.iter().map(target).collect()
