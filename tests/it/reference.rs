@@ -51,6 +51,21 @@ fn the_readme_has_every_variable() {
     );
 }
 
+#[test]
+fn every_shipped_recipe_checks_with_the_files_that_it_names() {
+    let lab = Lab::new();
+    let mut command = lab.aif(&["recipes", "check"]);
+    let home = env!("CARGO_MANIFEST_DIR");
+    let checked = command
+        .env("AIF_HOME", home)
+        .env("CONTAINER_DIR", "/images")
+        .output();
+    let checked = checked.expect("aif starts");
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.success(), "{said}");
+    assert!(said.contains("llamacpp-trace.yaml: ok"), "{said}");
+}
+
 /// The README has a table of just these rows.
 fn has_rows(head: &str, rows: impl Iterator<Item = String>) {
     let table: Vec<String> = [head.to_owned(), "|---|---|".to_owned()]
