@@ -13,6 +13,7 @@
 
 mod calibrate;
 mod exporter;
+mod measure;
 mod outcome;
 mod service;
 mod sight;
@@ -22,19 +23,13 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use self::{
-    exporter::Exporter,
-    outcome::{Facts, Place},
-    service::Service,
-    watch::Ending,
-};
+use self::{exporter::Exporter, outcome::Place, service::Service, watch::Ending};
 use crate::{
     clock,
     exit::{Exit, Failure, OrExit as _},
-    launch::cpus,
     load::{
         connection::Tcp,
-        dispatch::{Control, Load},
+        dispatch::Load,
         workload::{Content, Material},
     },
     process::address::listening_address,
@@ -44,7 +39,7 @@ use crate::{
     role::{Context, StepNote},
     run::RecipeEntry,
     shutdown::Cause,
-    stats::results::{Completeness, Verdict},
+    stats::results::Verdict,
     telemetry::agent::{self, Agent, Serving},
     terminal,
 };
@@ -177,78 +172,25 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// Finds the service, loads it, writes the results.
     async fn run(&self, place: Place) -> anyhow::Result<Exit> {
-        let (config, context, publication) = (self.config, self.context, self.publication);
+        let (config, context) = (self.config, self.context);
         let folder = self.folder.as_path();
         let plan = &config.plan;
         let service = Service::find(config, context).await?;
         tracing::info!(service = plan.service_name, instances = ?service.facts.instances, model = service.model, "Found the service");
         let content = Content::new(plan, config.material.clone(), &service.model);
-        let targets = service.targets(plan);
-        let calibration = calibrate::run(&targets[0], &content, plan, &context.shutdown).await?;
+        let calibration =
+            calibrate::run(&service.targets(plan)[0], &content, plan, &context.shutdown).await?;
         let content = content.with_scale(calibration.scale);
-
-        let mut facts = Facts::new(config, context, &service, &calibration, content.clone());
-
-        let control = Control {
-            until: service.ends_in(END_SLACK),
-            ..Control::default()
-        };
-        let counters = service.counters(context).await;
-        let cpu = outcome::cpu_seconds();
         self.announce()?;
-        let load: Arc<RealLoad> = Arc::new(Load::new(
-            plan,
-            targets,
-            content,
-            control.clone(),
-            Arc::clone(&self.exporter),
-        ));
-        facts.workers = load.workers(cpus::allowed().len().min(WORKERS));
-
-        let start = Instant::now();
-        // what the stamps of the trace count from
-        tracing::trace!(target: "aif::load", monotonic_ns = clock::monotonic_nanoseconds(), "The load starts");
-        let running = context.shutdown.tasks.spawn({
-            let load = Arc::clone(&load);
-            let workers = facts.workers;
-            async move { load.run_on(workers, start).await }
-        });
-        let beside = watch::Beside {
-            config,
-            context,
-            service: &service,
-            folder,
-            publication,
-            load: &load,
-            control: &control,
-            facts: &facts,
-            start,
-        };
-        let mut ending = beside.until_end(running).await?;
-        if ending == Ending::Planned && control.until.is_some_and(|until| start.elapsed() >= until)
-        {
-            ending = Ending::OutOfTime;
-        }
-        facts.completeness = match ending {
-            Ending::Planned => Completeness::Complete,
-            _ => Completeness::Interrupted,
-        };
-        // who is gone counts no more
-        let counters = counters.filter(|_| !matches!(ending, Ending::Lost { .. }));
-        facts.look_again(context).await;
-        facts.cpu_seconds = outcome::cpu_seconds() - cpu;
-        let tally = load.tally();
-        facts.tell_what_came_again(tally.whole().requests);
-        facts.counted = service.counted(context, counters, tally.whole()).await;
-        let elapsed = start.elapsed();
-        let results = outcome::assemble(&facts, plan, &tally, elapsed)?;
-        let written = place.write(&results, plan, &tally, elapsed);
+        let measured = self.measure(&service, &calibration, content).await?;
+        let results = &measured.results;
+        let written = place.write(results, plan, &measured.tally, measured.elapsed);
         self.state(|record| record.state = State::Done)?;
         // told in any case: what cannot be written into files is still to be read in the log
         let told = if config.json {
-            terminal::json(&results)
+            terminal::json(results)
         } else {
-            terminal::line(Headline::of(&context.run.id, &plan.name, Some(&results)))
+            terminal::line(Headline::of(&context.run.id, &plan.name, Some(results)))
         };
         written?;
         told?;
@@ -256,7 +198,7 @@ impl Bench<'_> {
             "results",
             folder.join("results.json").display().to_string().into(),
         )]);
-        self.exit(ending, results.validity.verdict)
+        self.exit(measured.ending, results.validity.verdict)
     }
 
     /// Says in registry and step file that the load begins.

@@ -1,0 +1,111 @@
+//! One load of the service, from its first request to its result: what a bench does once, or level by level.
+//!
+//! What can fail: the load itself (a fault of this program). A service that is lost, or an end that came early, is told in
+//! [`Measured::ending`], with the result of what was seen until then.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Bench, END_SLACK, RealLoad, WORKERS,
+    calibrate::Calibration,
+    outcome::{self, Facts},
+    service::Service,
+    watch::{self, Ending},
+};
+use crate::{
+    clock,
+    launch::cpus,
+    load::{
+        dispatch::{Control, Load},
+        workload::Content,
+    },
+    stats::{
+        results::{Completeness, Results},
+        tally::Tally,
+    },
+};
+
+/// What came of one load.
+pub(super) struct Measured {
+    /// The result.
+    pub(super) results: Results,
+    /// What it was made of.
+    pub(super) tally: Tally,
+    /// How long the load took, its drain included.
+    pub(super) elapsed: Duration,
+    /// Why it ended.
+    pub(super) ending: Ending,
+}
+
+impl Bench<'_> {
+    /// Loads the service by the plan, once.
+    pub(super) async fn measure(
+        &self,
+        service: &Service,
+        calibration: &Calibration,
+        content: Content,
+    ) -> anyhow::Result<Measured> {
+        let (config, context) = (self.config, self.context);
+        let plan = &config.plan;
+        let mut facts = Facts::new(config, context, service, calibration, content.clone());
+        let control = Control {
+            until: service.ends_in(END_SLACK),
+            ..Control::default()
+        };
+        let counters = service.counters(context).await;
+        let cpu = outcome::cpu_seconds();
+        let load: Arc<RealLoad> = Arc::new(Load::new(
+            plan,
+            service.targets(plan),
+            content,
+            control.clone(),
+            Arc::clone(&self.exporter),
+        ));
+        facts.workers = load.workers(cpus::allowed().len().min(WORKERS));
+
+        let start = Instant::now();
+        // what the stamps of the trace count from
+        tracing::trace!(target: "aif::load", monotonic_ns = clock::monotonic_nanoseconds(), "The load starts");
+        let running = context.shutdown.tasks.spawn({
+            let load = Arc::clone(&load);
+            let workers = facts.workers;
+            async move { load.run_on(workers, start).await }
+        });
+        let beside = watch::Beside {
+            config,
+            context,
+            service,
+            folder: &self.folder,
+            publication: self.publication,
+            load: &load,
+            control: &control,
+            facts: &facts,
+            start,
+        };
+        let mut ending = beside.until_end(running).await?;
+        if ending == Ending::Planned && control.until.is_some_and(|until| start.elapsed() >= until)
+        {
+            ending = Ending::OutOfTime;
+        }
+        facts.completeness = match ending {
+            Ending::Planned => Completeness::Complete,
+            _ => Completeness::Interrupted,
+        };
+        // who is gone counts no more
+        let counters = counters.filter(|_| !matches!(ending, Ending::Lost { .. }));
+        facts.look_again(context).await;
+        facts.cpu_seconds = outcome::cpu_seconds() - cpu;
+        let tally = load.tally();
+        facts.tell_what_came_again(tally.whole().requests);
+        facts.counted = service.counted(context, counters, tally.whole()).await;
+        let elapsed = start.elapsed();
+        Ok(Measured {
+            results: outcome::assemble(&facts, plan, &tally, elapsed)?,
+            tally,
+            elapsed,
+            ending,
+        })
+    }
+}
