@@ -88,6 +88,8 @@ impl<S: AsyncRead + Unpin> Connection<S> {
 pub struct Pool<C: Connect> {
     connector: C,
     authority: String,
+    /// Does a connection carry more than one request?
+    keep_alive: bool,
     idle: Mutex<Vec<Connection<C::Stream>>>,
 }
 
@@ -97,14 +99,26 @@ impl<C: Connect> Pool<C> {
         Self {
             connector,
             authority: authority.to_owned(),
+            keep_alive: true,
             idle: Mutex::new(Vec::new()),
         }
+    }
+
+    /// The same; where not, every request has a connection of its own.
+    #[must_use]
+    pub fn keep_alive(self, keep_alive: bool) -> Self {
+        Self { keep_alive, ..self }
+    }
+
+    /// Does a connection carry more than one request?
+    pub fn is_kept_alive(&self) -> bool {
+        self.keep_alive
     }
 
     /// A pool of the same target, without connections.
     #[must_use]
     pub fn fork(&self) -> Self {
-        Self::new(self.connector.clone(), &self.authority)
+        Self::new(self.connector.clone(), &self.authority).keep_alive(self.keep_alive)
     }
 
     /// The target's `host:port`.
@@ -130,6 +144,9 @@ impl<C: Connect> Pool<C> {
 
     /// Gives a connection back.
     pub(super) fn give(&self, mut connection: Connection<C::Stream>) {
+        if !self.keep_alive {
+            return;
+        }
         connection.used = true;
         self.idle
             .lock()

@@ -60,7 +60,7 @@ pub struct Control {
 /// A load.
 pub struct Load<C: Connect, O> {
     pub(super) targets: Vec<Target<C>>,
-    content: Content,
+    pub(super) content: Content,
     pub(super) phases: Phases,
     pub(super) model: LoadModel,
     pub(super) total: Option<u64>,

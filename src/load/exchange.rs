@@ -89,6 +89,9 @@ impl<C: Connect> Target<C> {
             add("\r\nauthorization: Bearer ");
             add(key);
         }
+        if !self.pool.is_kept_alive() {
+            add("\r\nconnection: close");
+        }
         add(&self.headers);
         add("\r\ncontent-length: ");
         add(&call.body.len().to_string());

@@ -25,7 +25,7 @@ use super::{
     workload::{Content, Material},
 };
 use crate::{
-    recipe::{Api, Arrival, ClientPlan, Length, LoadModel, Resources, Slo, Workload},
+    recipe::{Api, Arrival, ClientPlan, Length, LoadModel, Resources, Slo, ThinkTime, Workload},
     stats::{
         summary::{Counts, Window},
         tally::Tally,
@@ -47,6 +47,7 @@ fn plan(load: LoadModel) -> ClientPlan {
         api: Api::Completions,
         timeout: seconds(60),
         headers: std::collections::BTreeMap::new(),
+        keep_alive: true,
         load,
         duration: Some(seconds(20)),
         warmup: Duration::ZERO,
@@ -75,7 +76,7 @@ fn plan(load: LoadModel) -> ClientPlan {
 fn users(concurrent_users: u32) -> ClientPlan {
     plan(LoadModel::ClosedLoop {
         concurrent_users,
-        think_time: Duration::ZERO,
+        think_time: ThinkTime::Fixed(Duration::ZERO),
         requests_per_user: None,
     })
 }
@@ -163,9 +164,11 @@ async fn run(plan: &ClientPlan, engine: Engine) -> Ended {
 
 async fn run_with(plan: &ClientPlan, engine: Engine, control: Control) -> Ended {
     let engine = Arc::new(engine);
+    let mut target = target(&engine);
+    target.pool = target.pool.keep_alive(plan.keep_alive);
     let load = Arc::new(Load::new(
         plan,
-        vec![target(&engine)],
+        vec![target],
         content(plan),
         control,
         Keep::default(),
@@ -293,7 +296,7 @@ async fn think_time_lies_between_an_answer_and_the_next_request() {
     let mut plan = users(2);
     plan.load = LoadModel::ClosedLoop {
         concurrent_users: 2,
-        think_time: milliseconds(400),
+        think_time: ThinkTime::Fixed(milliseconds(400)),
         requests_per_user: None,
     };
     let ended = run(&plan, Engine::new(100)).await;
@@ -307,11 +310,46 @@ async fn think_time_lies_between_an_answer_and_the_next_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drawn_pause_is_each_users_own_and_a_seed_repeats_it() {
+    let mut plan = users(20);
+    plan.duration = Some(seconds(200));
+    plan.load = LoadModel::ClosedLoop {
+        concurrent_users: 20,
+        think_time: ThinkTime::Exponential(milliseconds(400)),
+        requests_per_user: None,
+    };
+    let times = |ended: &Ended| {
+        let mut times: Vec<_> = ended.samples.iter().map(|s| s.intended).collect();
+        times.sort_unstable();
+        times
+    };
+    let ended = run(&plan, Engine::new(100)).await;
+    // 8,000 of mean 500 ms, of which the pause deviates by 400
+    assert_near(ended.samples.len() as f64, 8000.0, 3.0);
+    let mut second: Vec<_> = times(&ended)[20..40].to_vec();
+    second.dedup();
+    assert!(second.len() > 10, "users return one by one: {second:?}");
+    assert_eq!(times(&ended), times(&run(&plan, Engine::new(100)).await));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_for_each_request_where_that_is_asked() {
+    let mut plan = users(3);
+    plan.keep_alive = false;
+    let ended = run(&plan, Engine::new(100)).await;
+    assert_eq!(
+        ended.engine.connections.load(Ordering::SeqCst),
+        ended.engine.seen()
+    );
+    assert!(ended.samples.iter().all(|sample| sample.connect.is_some()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pause_does_not_outlast_the_window() {
     let mut plan = users(1);
     plan.load = LoadModel::ClosedLoop {
         concurrent_users: 1,
-        think_time: seconds(3600),
+        think_time: ThinkTime::Fixed(seconds(3600)),
         requests_per_user: None,
     };
     let ended = run(&plan, Engine::new(100)).await;
@@ -323,7 +361,7 @@ async fn a_pause_does_not_outlast_the_window() {
 async fn each_limit_holds() {
     let per_user = |limit| LoadModel::ClosedLoop {
         concurrent_users: 3,
-        think_time: Duration::ZERO,
+        think_time: ThinkTime::Fixed(Duration::ZERO),
         requests_per_user: Some(limit),
     };
     let mut each = plan(per_user(5));
@@ -472,7 +510,7 @@ async fn a_request_is_sent_twice_at_the_most() {
     // four connections are idle, then the engine closes whatever it is asked
     plan.load = LoadModel::ClosedLoop {
         concurrent_users: 4,
-        think_time: Duration::ZERO,
+        think_time: ThinkTime::Fixed(Duration::ZERO),
         requests_per_user: Some(1),
     };
     plan.duration = None;
@@ -564,7 +602,7 @@ async fn a_number_of_requests_counts_measured_ones_alone() {
     each.total_requests = None;
     each.load = LoadModel::ClosedLoop {
         concurrent_users: 2,
-        think_time: Duration::ZERO,
+        think_time: ThinkTime::Fixed(Duration::ZERO),
         requests_per_user: Some(10),
     };
     let ended = run(&each, Engine::new(100)).await;

@@ -22,8 +22,12 @@ use super::{
     pace::Pace,
     sample::{Outcome, Sample},
     trace::Trace,
+    workload::length,
 };
-use crate::{recipe::LoadModel, stats::tally::Tally};
+use crate::{
+    recipe::{LoadModel, ThinkTime},
+    stats::tally::Tally,
+};
 
 /// Pause of a user who was refused the connection.
 pub const REFUSED: Duration = Duration::from_millis(100);
@@ -76,9 +80,11 @@ impl<C: Connect, O: Observer> Worker<C, O> {
                 think_time,
                 requests_per_user,
             } => {
-                for _ in (0..u64::from(concurrent_users)).filter(|user| share.holds(*user)) {
+                for user in (0..u64::from(concurrent_users)).filter(|user| share.holds(*user)) {
                     let worker = Arc::clone(&self);
-                    tasks.spawn(async move { worker.user(think_time, requests_per_user).await });
+                    tasks.spawn(
+                        async move { worker.user(user, think_time, requests_per_user).await },
+                    );
                 }
             }
             LoadModel::OpenLoop { max_in_flight, .. } => {
@@ -94,8 +100,9 @@ impl<C: Connect, O: Observer> Worker<C, O> {
     }
 
     /// One user: a request, its answer, a pause, and again.
-    async fn user(&self, think_time: Duration, limit: Option<u64>) {
+    async fn user(&self, user: u64, think_time: ThinkTime, limit: Option<u64>) {
         let load = &*self.load;
+        let mut random = load.content.pauses(user);
         let mut own = 0;
         while !load.control.drain.is_cancelled() && limit.is_none_or(|limit| own < limit) {
             let intended = self.start.elapsed();
@@ -106,11 +113,10 @@ impl<C: Connect, O: Observer> Worker<C, O> {
             load.in_flight.fetch_add(1, Ordering::Relaxed);
             let refused = self.carry(load.call(index, intended)).await;
             own += u64::from(intended >= load.phases.warmup);
-            let pause = if refused {
-                think_time.max(REFUSED)
-            } else {
-                think_time
-            };
+            let mut pause = length::pause(&think_time, &mut random);
+            if refused {
+                pause = pause.max(REFUSED);
+            }
             if !pause.is_zero() {
                 let next = self.start.elapsed().saturating_add(pause);
                 // whoever thinks longer than the load lasts does not hold it up

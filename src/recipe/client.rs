@@ -43,7 +43,7 @@ pub enum LoadModel {
         /// Users at once.
         concurrent_users: u32,
         /// Pause of a user between an answer and the next request.
-        think_time: Duration,
+        think_time: ThinkTime,
         /// Requests of each user; without limit where `None`.
         requests_per_user: Option<u64>,
     },
@@ -56,6 +56,19 @@ pub enum LoadModel {
         /// Requests in flight at the most; what is over is dropped and counted.
         max_in_flight: Option<u32>,
     },
+}
+
+/// A pause of users: the same each time, or drawn for each.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ThinkTime {
+    /// As that of users who do not know of each other, with this mean.
+    Exponential(Duration),
+    /// In milliseconds.
+    Drawn(Length),
+    /// The same each time.
+    #[serde(untagged)]
+    Fixed(Duration),
 }
 
 /// An arrival process.
@@ -248,6 +261,8 @@ pub struct ClientPlan {
     pub timeout: Duration,
     /// Further headers of a request.
     pub headers: BTreeMap<String, Hidden>,
+    /// Is a connection kept for the next request?
+    pub keep_alive: bool,
     /// When requests are sent.
     pub load: LoadModel,
     /// Measured window; until the given number of requests where `None`.

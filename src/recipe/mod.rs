@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::client::{
     Api, Arrival, ClientPlan, Dataset, DatasetKind, Gaps, Length, LoadModel, SharedPart,
-    SharedPrefix, Slo, Workload,
+    SharedPrefix, Slo, ThinkTime, Workload,
 };
 
 /// The three kinds of recipe.

@@ -97,7 +97,7 @@ fn the_original_client_and_monitor_plan_unchanged() {
         plan.load,
         LoadModel::ClosedLoop {
             concurrent_users: 3,
-            think_time: Duration::from_millis(500),
+            think_time: ThinkTime::Fixed(Duration::from_millis(500)),
             requests_per_user: Some(100),
         }
     );
@@ -122,6 +122,35 @@ fn the_original_client_and_monitor_plan_unchanged() {
     assert_eq!(plan.scrape_interval, Some(Duration::from_secs(15)));
     assert_eq!(plan.resources.partition.as_deref(), Some("cpu"));
     assert_eq!(plan.targets[0].metrics_path, "/metrics");
+}
+
+#[test]
+fn users_think_by_a_distribution() {
+    let think = |think: &str| {
+        read(&format!(
+            "name: c\nservice_name: s\nworkload: {{concurrent_users: 2, duration_seconds: 5, think_time_ms: {think}}}\n"
+        ))
+    };
+    for (written, meant) in [
+        ("0.5", ThinkTime::Fixed(Duration::from_micros(500))),
+        (
+            "{exponential: 300}",
+            ThinkTime::Exponential(Duration::from_millis(300)),
+        ),
+        (
+            "{uniform: [100, 900]}",
+            ThinkTime::Drawn(Length::Uniform { min: 100, max: 900 }),
+        ),
+    ] {
+        let LoadModel::ClosedLoop { think_time, .. } = client(think(written).unwrap()).load else {
+            panic!("no closed loop")
+        };
+        assert_eq!(think_time, meant, "{written}");
+    }
+    let fault = |written: &str| think(written).unwrap_err().to_string();
+    insta::assert_snapshot!(fault("{exponential: 300, uniform: [1, 2]}"), @r#"recipes/x.yaml:3:69: "think_time_ms" wants one distribution: exponential, uniform, normal or lognormal"#);
+    insta::assert_snapshot!(fault("{exponential: 0}"), @r#"recipes/x.yaml:3:83: "workload.think_time_ms.exponential" wants a number above 0 to 1000000000, found the number 0"#);
+    assert!(fault("{pareto: 3}").contains("unknown key \"pareto\""));
 }
 
 #[test]
@@ -187,7 +216,7 @@ banana: 1
 recipes/x.yaml:2:15: "service_name" wants a name of letters, digits, `.`, `_` and `-`, at most 64 characters, found the text "s p"
 recipes/x.yaml:4:3: unknown key "concurent_users"; did you mean "concurrent_users"?
 recipes/x.yaml:5:21: "workload.duration_seconds" wants a duration above 0 such as 90, 500ms, 20m or 04:00:00, found the text "soon"
-recipes/x.yaml:6:18: "workload.think_time_ms" wants a number from 0 to 1000000000, found the number -1
+recipes/x.yaml:6:18: "workload.think_time_ms" wants a number from 0 to 1000000000, or a mapping of exponential, uniform, normal, lognormal, found the number -1
 recipes/x.yaml:7:9: "workload.seed" wants a whole number of 0 or more, found the number 1.5
 recipes/x.yaml:8:11: "workload.stream" wants true or false, found the text "perhaps"
 recipes/x.yaml:9:12: "workload.pattern" wants one of closed-loop, open-loop, found the text "closed"; did you mean "closed-loop"?

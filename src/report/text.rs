@@ -139,6 +139,17 @@ pub fn load(load: &serde_json::Value) -> String {
             if let Some(think) = think {
                 let _ = write!(text, ", {} think time", units::human_duration(think));
             }
+            let drawn = ["exponential", "drawn"].map(|kind| load["think_time"].get(kind));
+            if let Some(mean) = drawn[0].and_then(duration) {
+                let _ = write!(
+                    text,
+                    ", exponential think time of mean {}",
+                    units::human_duration(mean)
+                );
+            } else if let Some(serde_json::Value::Object(kinds)) = drawn[1] {
+                let kind = kinds.keys().map(String::as_str).collect::<String>();
+                let _ = write!(text, ", {kind} think time");
+            }
             if let Some(requests) = load["requests_per_user"].as_u64() {
                 let _ = write!(text, ", at most {requests} requests each");
             }
@@ -283,6 +294,17 @@ mod tests {
         assert_eq!(
             load(&closed),
             "closed loop, 3 users, 500 ms think time, at most 100 requests each"
+        );
+        let thinking = |think: serde_json::Value| {
+            load(&json!({"pattern": "closed-loop", "concurrent_users": 3, "think_time": think}))
+        };
+        assert_eq!(
+            thinking(json!({"exponential": {"secs": 2, "nanos": 0}})),
+            "closed loop, 3 users, exponential think time of mean 2.0 s"
+        );
+        assert_eq!(
+            thinking(json!({"drawn": {"uniform": {"min": 1, "max": 5}}})),
+            "closed loop, 3 users, uniform think time"
         );
         let open = json!({"pattern": "open-loop", "requests_per_second": 2.5, "arrival": "poisson", "max_in_flight": null});
         assert_eq!(load(&open), "open loop, 2.5 requests/s, poisson arrivals");

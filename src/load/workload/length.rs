@@ -1,11 +1,13 @@
-//! Each request's own length, by its number and a seed.
+//! Each request's own length, by its number and a seed; and each pause of a user.
 //!
 //! A draw outside of the bounds is made again: moved to the bound, many would have that one length. Pure.
 
-use rand::Rng;
-use rand_distr::{Distribution as _, LogNormal, Normal};
+use std::time::Duration;
 
-use crate::recipe::Length;
+use rand::Rng;
+use rand_distr::{Distribution as _, Exp1, LogNormal, Normal};
+
+use crate::recipe::{Length, ThinkTime};
 
 /// Draws before the nearest bound is taken.
 const DRAWS: usize = 100;
@@ -33,6 +35,18 @@ pub fn draw(length: &Length, random: &mut impl Rng) -> u32 {
             Ok(lognormal) => within(min, max, median, || lognormal.sample(random)),
             Err(_) => nearest(median, min, max),
         },
+    }
+}
+
+/// One pause.
+pub fn pause(think_time: &ThinkTime, random: &mut impl Rng) -> Duration {
+    match think_time {
+        ThinkTime::Fixed(pause) => *pause,
+        ThinkTime::Exponential(mean) => {
+            let drawn: f64 = random.sample(Exp1);
+            mean.mul_f64(drawn)
+        }
+        ThinkTime::Drawn(length) => Duration::from_millis(draw(length, random).into()),
     }
 }
 

@@ -33,6 +33,8 @@ use crate::{
 const LENGTHS: u64 = 0x6c65_6e67_7468_7300;
 /// Sets the order of texts apart from other draws.
 const ORDER: u64 = 0x6f72_6465_7200_0000;
+/// Sets the pauses of users apart from other draws.
+const PAUSES: u64 = 0x7061_7573_6573_0000;
 /// Tokens of a prompt that is tried where none will be made.
 const SOME_LENGTH: u32 = 64;
 /// Requests by whose lengths the scale is sought.
@@ -117,6 +119,13 @@ impl Content {
     /// Are answers streamed?
     pub const fn streams(&self) -> bool {
         self.workload.stream
+    }
+
+    /// What a user draws pauses from.
+    pub fn pauses(&self, user: u64) -> ChaCha12Rng {
+        let mut random = ChaCha12Rng::seed_from_u64(self.workload.seed ^ PAUSES);
+        random.set_stream(user);
+        random
     }
 
     /// When requests are sent; `None` for a closed loop.

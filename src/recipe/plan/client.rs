@@ -50,6 +50,7 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
             _ => Api::Completions,
         },
         headers: extras::headers(root, findings),
+        keep_alive: flag("target.keep_alive").unwrap_or(true),
         timeout: duration("target.timeout_seconds").unwrap_or(LIMIT_OF_A_REQUEST),
         load: load?,
         duration: measured,

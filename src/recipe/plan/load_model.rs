@@ -6,11 +6,11 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{file, text, whole};
+use super::{file, length::length, text, whole};
 use crate::recipe::{
-    Arrival, Gaps, LoadModel,
+    Arrival, Gaps, LoadModel, ThinkTime,
     fault::{Findings, Position},
-    load::Node,
+    load::{Node, Value},
 };
 
 /// Is it an open loop? By its pattern, else by what only an open loop has.
@@ -73,11 +73,9 @@ pub(super) fn load_model(
     let open = is_open(workload);
     foreign_keys(workload, open, findings);
     if !open {
-        let pause = workload.get("think_time_ms").and_then(Node::as_f64);
         return Some(LoadModel::ClosedLoop {
             concurrent_users: whole(workload, "concurrent_users").unwrap_or(1),
-            think_time: Duration::try_from_secs_f64(pause.unwrap_or(0.0) / 1000.0)
-                .unwrap_or_default(),
+            think_time: think_time(workload, findings),
             requests_per_user: whole(workload, "requests_per_user"),
         });
     }
@@ -106,6 +104,34 @@ pub(super) fn load_model(
         arrival,
         max_in_flight: whole(workload, "max_in_flight"),
     })
+}
+
+/// The pause of users.
+fn think_time(workload: &Node, findings: &mut Findings) -> ThinkTime {
+    let path = "think_time_ms";
+    let milliseconds = |node: &Node| {
+        let pause = node.as_f64().unwrap_or(0.0) / 1000.0;
+        Duration::try_from_secs_f64(pause).unwrap_or_default()
+    };
+    let Some(node) = workload.get(path) else {
+        return ThinkTime::Fixed(Duration::ZERO);
+    };
+    let Value::Map(_) = node.value else {
+        return ThinkTime::Fixed(milliseconds(node));
+    };
+    match (node.get("exponential"), node.entries().len()) {
+        (Some(mean), 1) => ThinkTime::Exponential(milliseconds(mean)),
+        (None, 1) => ThinkTime::Drawn(length(workload, path, findings)),
+        _ => {
+            findings.fault(
+                node.at,
+                format!(
+                    "{path:?} wants one distribution: exponential, uniform, normal or lognormal"
+                ),
+            );
+            ThinkTime::Fixed(Duration::ZERO)
+        }
+    }
 }
 
 /// Keys of `arrival` by the process that has a use for them.

@@ -35,6 +35,12 @@ static TARGET: &[Field] = &[
         "further headers of a request; secrets from variables alone",
     )
     .expanded(),
+    Field::new(
+        "keep_alive",
+        Type::Bool,
+        "keep connections for further requests? false: a connection for each",
+    )
+    .default("true"),
 ];
 
 static ARRIVAL: &[Field] = &[
@@ -83,6 +89,24 @@ static ARRIVAL: &[Field] = &[
     .expanded(),
 ];
 
+const PAUSE: Type = Type::Number {
+    min: 0.0,
+    above: false,
+    max: 1e9,
+};
+
+/// Distributions of a pause in milliseconds: those of a length, and that of independent users.
+static PAUSES: &[Field] = &[
+    Field::new(
+        "exponential",
+        POSITIVE,
+        "mean of the exponential distribution",
+    ),
+    LENGTHS[0],
+    LENGTHS[1],
+    LENGTHS[2],
+];
+
 static WORKLOAD: &[Field] = &[
     Field::new(
         "api",
@@ -113,12 +137,8 @@ static WORKLOAD: &[Field] = &[
     .default("1"),
     Field::new(
         "think_time_ms",
-        Type::Number {
-            min: 0.0,
-            above: false,
-            max: 1e9,
-        },
-        "pause of a user between answer and next request (closed loop)",
+        Type::Or(&PAUSE, PAUSES),
+        "pause of a user between answer and next request, or its distribution (closed loop)",
     )
     .default("0"),
     Field::new(

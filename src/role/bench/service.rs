@@ -184,7 +184,7 @@ impl Service {
                 .unwrap_or(&instance.url);
             let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             Target {
-                pool: Pool::new(Tcp::default(), authority),
+                pool: Pool::new(Tcp::default(), authority).keep_alive(plan.keep_alive),
                 path: format!("{prefix}{}", openai::path(plan.api)),
                 key: instance.key.clone(),
                 headers: Arc::clone(&headers),
