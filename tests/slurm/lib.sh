@@ -7,10 +7,11 @@ PROJECT=$(dirname "$(dirname "$LIB")")
 # shellcheck source=sbatch/common.sh
 . "$PROJECT/sbatch/common.sh"
 
-LOGS=$PROJECT/target/slurm-tests
+LOGS=$PROJECT/target/slurm-tests        # what a case wants to look at
 USER_HOME=$(getent passwd "$CLUSTER_USER" | cut -d: -f6)
 T=$USER_HOME/aif-tests                  # the staged project: what AIF_HOME is for the jobs
-[ "$CLUSTER_NAME" = local ] || T+=-$CLUSTER_NAME   # suites on clusters side by side share the home
+# suites on clusters side by side share the home
+[ "$CLUSTER_NAME" = local ] || { T+=-$CLUSTER_NAME; LOGS+=/$CLUSTER_NAME; }
 REGISTRY=$T/registry
 NODES=(node1 node2 node3 node4)
 # what a user's recipe may be called is the recipes' business; the shipped ones are these
