@@ -29,13 +29,13 @@ case_failures_node() {
   again=$(submit -p all -w node2 jobs/llamacpp-stack.sh "${short[@]}")
   server=$(submit -p all -w node1 --no-requeue jobs/server.sh "$SERVER" --set service_name=lone)
   bench=$(submit -p all -w node4 jobs/bench.sh "$BENCH" --set service_name=lone "${LONG[@]}")
-  het=$(submit -p all -w node3 --no-requeue : -p all -w node4 jobs/llamacpp-hetjob.sh "${LONG[@]}")
+  het=$(submit -p all -w node3 --no-requeue : -p all -w node4 jobs/llamacpp-hetjob.sh "${LONG[@]}" --set workload.warmup_seconds=0)
   wait_until 20 "both jobs to be submitted" grep -q submitted "$out" "$again_out"
   lost=$(sed -n 's/^job \([0-9]*\) submitted: .*/\1/p' "$out")
   requeued=$(sed -n 's/^job \([0-9]*\) submitted: .*/\1/p' "$again_out")
   wait_for_bench "$again"; wait_for_bench "$requeued"; wait_for_bench "$het"
   wait_until 30 "the bench alone" jq -e .ready_at "$(lone_bench "$bench")/steps/bench-$BENCH.json"
-  wait_until 40 "a checkpoint of what will be lost" checkpoint "$lost"
+  for job in $lost $het; do wait_until 40 "a checkpoint of what job $job will lose" checkpoint "$job"; done
   keep_secrets
   assert_no_secret_in_arguments
 
