@@ -143,8 +143,10 @@ struct StreamOptions {
 /// What one event of a stream, or a whole answer, tells.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Event {
-    /// It carries text: content or reasoning that is not empty.
+    /// It carries content that is not empty and no reasoning.
     pub content: bool,
+    /// It carries reasoning that is not empty.
+    pub reasoning: bool,
     /// Why the answer ended, where it did.
     pub finish: Option<String>,
     /// Token counts, where told.
@@ -155,8 +157,15 @@ pub struct Event {
     pub done: bool,
 }
 
+impl Event {
+    /// Does it carry text of either kind?
+    pub const fn has_text(&self) -> bool {
+        self.content || self.reasoning
+    }
+}
+
 /// Token counts, as the engine counts them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Of the prompt, with the chat template's.
     pub prompt_tokens: u64,
@@ -164,6 +173,8 @@ pub struct Usage {
     pub completion_tokens: u64,
     /// Of the prompt, those found in the cache; `None` where the engine does not tell.
     pub cached_tokens: Option<u64>,
+    /// Of the answer, those of reasoning; `None` where the engine does not tell.
+    pub reasoning_tokens: Option<u64>,
 }
 
 /// Reads the data of one server-sent event. Bytes that are no UTF-8 are replaced, never refused.
@@ -188,24 +199,31 @@ pub fn answer(api: Api, body: &[u8]) -> Result<Event, serde_json::Error> {
 
 fn read(api: Api, json: &[u8]) -> Result<Event, serde_json::Error> {
     let wire: Wire = serde_json::from_slice(json)?;
+    let timed = wire.timings.and_then(|timings| timings.cache_n);
     let mut event = Event {
         error: wire.error.as_ref().map(message_of),
         usage: wire.usage.map(|usage| Usage {
             prompt_tokens: usage.prompt_tokens.unwrap_or(0),
             completion_tokens: usage.completion_tokens.unwrap_or(0),
-            cached_tokens: usage.prompt_tokens_details.and_then(|d| d.cached_tokens),
+            cached_tokens: (usage.prompt_tokens_details)
+                .and_then(|details| details.cached_tokens)
+                .or(timed),
+            reasoning_tokens: (usage.completion_tokens_details)
+                .and_then(|details| details.reasoning_tokens),
         }),
         ..Event::default()
     };
     event.content = wire.data.is_some_and(|data| !data.is_empty());
     for choice in wire.choices.unwrap_or_default() {
-        event.content |= match api {
-            Api::Completions | Api::Embeddings => choice.text.0,
-            Api::Chat => [choice.delta, choice.message]
-                .into_iter()
-                .flatten()
-                .any(|part| part.content.0 || part.reasoning.0 || part.reasoning_content.0),
-        };
+        match api {
+            Api::Completions | Api::Embeddings => event.content |= choice.text.0,
+            Api::Chat => {
+                for part in [choice.delta, choice.message].into_iter().flatten() {
+                    event.content |= part.content.0;
+                    event.reasoning |= part.reasoning.0 || part.reasoning_content.0;
+                }
+            }
+        }
         event.finish = event.finish.or(choice.finish_reason);
     }
     Ok(event)
@@ -217,7 +235,14 @@ struct Wire {
     /// Embeddings.
     data: Option<Vec<IgnoredAny>>,
     usage: Option<WireUsage>,
+    /// llama.cpp's own account.
+    timings: Option<Timings>,
     error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Timings {
+    cache_n: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -246,12 +271,18 @@ struct Part {
 struct WireUsage {
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
-    prompt_tokens_details: Option<Details>,
+    prompt_tokens_details: Option<PromptDetails>,
+    completion_tokens_details: Option<CompletionDetails>,
 }
 
 #[derive(Deserialize)]
-struct Details {
+struct PromptDetails {
     cached_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct CompletionDetails {
+    reasoning_tokens: Option<u64>,
 }
 
 /// Is there a text that is not empty? Reads a text without keeping it.
@@ -387,6 +418,7 @@ mod tests {
                 prompt_tokens,
                 completion_tokens,
                 cached_tokens,
+                reasoning_tokens: None,
             };
             assert_eq!(told, [usage], "{name}");
             let count = events.iter().filter(|event| event.content).count();
@@ -414,6 +446,7 @@ mod tests {
                     prompt_tokens,
                     completion_tokens,
                     cached_tokens,
+                    reasoning_tokens: None,
                 }),
                 ..Event::default()
             };
@@ -433,25 +466,44 @@ mod tests {
     }
 
     #[test]
-    fn reasoning_is_content_and_errors_come_in_streams_too() {
+    fn reasoning_is_told_apart_and_errors_come_in_streams_too() {
         let table = [
+            // (event, content, reasoning)
             (
                 r#"{"choices":[{"delta":{"reasoning_content":"so"}}]}"#,
+                false,
                 true,
             ),
             (
                 r#"{"choices":[{"delta":{"reasoning":"so","content":null}}]}"#,
+                false,
+                true,
+            ),
+            (
+                r#"{"choices":[{"delta":{"reasoning":"","content":"so"}}]}"#,
+                true,
+                false,
+            ),
+            (
+                r#"{"choices":[{"message":{"reasoning":"a","content":"b"}}]}"#,
+                true,
                 true,
             ),
             (
                 r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#,
                 false,
+                false,
             ),
-            (r#"{"choices":[],"usage":null}"#, false),
+            (r#"{"choices":[],"usage":null}"#, false, false),
         ];
-        for (data, content) in table {
+        for (data, content, reasoning) in table {
             let found = event(Api::Chat, data.as_bytes()).expect("an event");
-            assert_eq!(found.content, content, "{data}");
+            assert_eq!(
+                (found.content, found.reasoning),
+                (content, reasoning),
+                "{data}"
+            );
+            assert_eq!(found.has_text(), content || reasoning);
         }
         let found = event(
             Api::Chat,
@@ -465,6 +517,39 @@ mod tests {
             b"{\"choices\":[{\"delta\":{\"content\":\"\xc3\"}}]}",
         );
         assert!(torn.expect("an event").content, "half a character");
+    }
+
+    #[test]
+    fn tokens_of_caches_and_of_reasoning_where_they_are_told() {
+        let table = [
+            (r#"{"usage":{"prompt_tokens":9}}"#, None, None),
+            (
+                r#"{"usage":{"prompt_tokens_details":{"cached_tokens":7},"completion_tokens_details":{"reasoning_tokens":3}}}"#,
+                Some(7),
+                Some(3),
+            ),
+            (
+                r#"{"usage":{"prompt_tokens_details":null},"timings":{"cache_n":5,"prompt_n":1}}"#,
+                Some(5),
+                None,
+            ),
+            (
+                r#"{"usage":{"prompt_tokens_details":{"cached_tokens":7}},"timings":{"cache_n":5}}"#,
+                Some(7),
+                None,
+            ),
+        ];
+        for (data, cached, reasoning) in table {
+            let usage = event(Api::Chat, data.as_bytes())
+                .expect("an event")
+                .usage
+                .expect("usage");
+            assert_eq!(
+                (usage.cached_tokens, usage.reasoning_tokens),
+                (cached, reasoning),
+                "{data}"
+            );
+        }
     }
 
     #[test]

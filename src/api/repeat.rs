@@ -5,8 +5,9 @@
 //! bytes around another text is known without being read: a comparison in place of a parser.
 //!
 //! It is never wrong, because nothing is guessed. A text begins behind `"key":"`, which no JSON string can hold, and ends
-//! at the next quote. That it alone makes the event one with content is proven by reading the event once more without
-//! it. And a text with a quote, a backslash or a control character is left to the parser, as is everything unlike.
+//! at the next quote. That it alone makes the event one with content, or one with reasoning, is proven by reading the
+//! event once more without it; where reasoning ends, the bytes around the text are others, and are learnt anew. And a
+//! text with a quote, a backslash or a control character is left to the parser, as is everything unlike.
 
 use std::ops::Range;
 
@@ -31,6 +32,8 @@ const TRIES: u32 = 3;
 pub struct Repeat {
     before: Vec<u8>,
     behind: Vec<u8>,
+    /// Is the text between them reasoning?
+    reasoning: bool,
     learnt: u32,
     known: u32,
 }
@@ -50,12 +53,12 @@ impl Repeat {
     pub fn event(&mut self, api: Api, data: &[u8]) -> Result<Event, serde_json::Error> {
         if self.knows(data) {
             self.known = self.known.saturating_add(1);
-            return Ok(of_text());
+            return Ok(of_text(self.reasoning));
         }
         let event = openai::event(api, data)?;
         // where no event is like another, learning must not cost more than it brings
-        if event == of_text() && self.learnt < TRIES.saturating_add(self.known) {
-            self.learn(api, data);
+        if event == of_text(event.reasoning) && self.learnt < TRIES.saturating_add(self.known) {
+            self.learn(api, data, event.reasoning);
         }
         Ok(event)
     }
@@ -74,7 +77,7 @@ impl Repeat {
                 .all(|byte| *byte >= b' ' && !matches!(byte, b'"' | b'\\'))
     }
 
-    fn learn(&mut self, api: Api, data: &[u8]) {
+    fn learn(&mut self, api: Api, data: &[u8], reasoning: bool) {
         self.learnt += 1;
         for text in texts(data) {
             let without = [&data[..text.start], &data[text.end..]].concat();
@@ -82,6 +85,7 @@ impl Repeat {
             if silent.is_ok_and(|event| event == Event::default()) {
                 self.before.clear();
                 self.behind.clear();
+                self.reasoning = reasoning;
                 self.before.extend_from_slice(&data[..text.start]);
                 self.behind.extend_from_slice(&data[text.end..]);
                 return;
@@ -90,10 +94,11 @@ impl Repeat {
     }
 }
 
-/// An event that has text, and nothing else to tell.
-fn of_text() -> Event {
+/// An event that has text of one kind, and nothing else to tell.
+fn of_text(reasoning: bool) -> Event {
     Event {
-        content: true,
+        content: !reasoning,
+        reasoning,
         ..Event::default()
     }
 }
@@ -114,7 +119,7 @@ mod tests {
     use super::*;
 
     /// Events as engines send them, with the texts in the place of `@`.
-    const FORMS: [(Api, &str); 7] = [
+    const FORMS: [(Api, &str); 8] = [
         (
             Api::Completions,
             r#"{"id":"cmpl-9","choices":[{"index":0,"text":"@","logprobs":null,"finish_reason":null}]}"#,
@@ -143,6 +148,10 @@ mod tests {
             Api::Chat,
             r#"{"error":{"message":"@"},"choices":[{"delta":{"content":"@"}}]}"#,
         ),
+        (
+            Api::Chat,
+            r#"{"choices":[{"delta":{"reasoning":"a","content":"@"}}]}"#,
+        ),
     ];
 
     #[test]
@@ -156,6 +165,27 @@ mod tests {
         }
         let elsewhere = form.replace("cmpl-9", "cmpl-8").replace('@', "a");
         assert!(!repeat.knows(elsewhere.as_bytes()), "another stream");
+    }
+
+    #[test]
+    fn reasoning_and_the_answer_behind_it_are_learnt_each() {
+        let mut repeat = Repeat::default();
+        let form = |key: &str, text: &str| {
+            format!(r#"{{"choices":[{{"delta":{{"{key}":"{text}"}},"finish_reason":null}}]}}"#)
+        };
+        for key in ["reasoning", "reasoning_content", "content"] {
+            for text in ["a", "b", "c"] {
+                let event = repeat
+                    .event(Api::Chat, form(key, text).as_bytes())
+                    .expect("an event");
+                assert_eq!(
+                    (event.reasoning, event.content),
+                    (key != "content", key == "content"),
+                    "{key}"
+                );
+            }
+        }
+        assert_eq!((repeat.learnt, repeat.known), (3, 6));
     }
 
     #[test]

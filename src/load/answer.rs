@@ -73,6 +73,11 @@ impl<'a> Answer<'a> {
         self.read_at
     }
 
+    /// Takes when the last byte of the request left.
+    pub(super) fn written(&mut self, at: Duration) {
+        self.sample.written = Some(at);
+    }
+
     /// Takes bytes that were read at this time.
     pub(super) fn take(&mut self, memory: &mut Memory, bytes: &[u8], at: Duration) {
         if self.read_at.is_none() {
@@ -94,14 +99,17 @@ impl<'a> Answer<'a> {
             }
         });
         self.fault = read.err();
+        if self.sample.status.is_none() {
+            self.sample.status = reader.head().map(|head| head.status);
+        }
     }
 
     /// Takes an event of the stream.
     fn read(&mut self, event: Result<openai::Event, serde_json::Error>, at: Duration) {
         match event {
             Ok(event) => {
-                if event.content {
-                    self.sample.chunks.push(Chunk { at });
+                if event.has_text() {
+                    self.came(&event, at);
                 }
                 self.count(event.usage);
                 self.finished |= event.finish.is_some();
@@ -114,10 +122,23 @@ impl<'a> Answer<'a> {
         }
     }
 
+    /// Text came.
+    fn came(&mut self, event: &openai::Event, at: Duration) {
+        self.sample.chunks.push(Chunk { at });
+        self.sample.reasons |= event.reasoning;
+        if event.content {
+            self.sample.first_output.get_or_insert(at);
+        }
+    }
+
     fn count(&mut self, usage: Option<openai::Usage>) {
         if let Some(usage) = usage {
             self.sample.prompt_tokens = Some(usage.prompt_tokens);
             self.sample.output_tokens = Some(usage.completion_tokens);
+            // told with the last count, also where each event has one
+            let (cached, reasoning) = (usage.cached_tokens, usage.reasoning_tokens);
+            self.sample.cached_tokens = cached.or(self.sample.cached_tokens);
+            self.sample.reasoning_tokens = reasoning.or(self.sample.reasoning_tokens);
         }
     }
 
@@ -175,10 +196,8 @@ impl<'a> Answer<'a> {
         if let Some(message) = answer.error {
             return error("answer_error", message);
         }
-        if answer.content {
-            self.sample
-                .chunks
-                .extend(self.read_at.map(|at| Chunk { at }));
+        if let Some(at) = self.read_at.filter(|_| answer.has_text()) {
+            self.came(&answer, at);
         }
         self.count(answer.usage);
         Outcome::Success

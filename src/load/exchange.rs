@@ -149,13 +149,19 @@ pub fn planned(call: &Call) -> Sample {
         index: call.index,
         intended: call.intended,
         sent: None,
+        written: None,
         connect: None,
         first_byte: None,
+        status: None,
         chunks: Vec::new(),
+        first_output: None,
+        reasons: false,
         end: call.intended,
         outcome: Outcome::Cancelled,
         prompt_tokens: None,
         output_tokens: None,
+        cached_tokens: None,
+        reasoning_tokens: None,
         dropped: false,
     }
 }
@@ -184,7 +190,7 @@ async fn carry<C: Connect>(
                 Err(outcome) => return outcome,
             },
         };
-        sample.sent = Some(limits.start.elapsed());
+        (sample.sent, sample.written) = (Some(limits.start.elapsed()), None);
         let mut talk = Talk::new(&mut connection, request, call.api, limits.start, sample);
         let outcome = talk.run(limits).await;
         let (unheard, reusable) = (talk.is_unheard(), talk.is_reusable());
@@ -316,7 +322,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
         while !self.unsent.is_empty() && self.unwritten.is_none() {
             match Pin::new(&mut self.connection.stream).poll_write(context, self.unsent) {
                 Poll::Ready(Ok(0)) => self.unwritten = Some(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(count)) => self.unsent = &self.unsent[count..],
+                Poll::Ready(Ok(count)) => {
+                    self.unsent = &self.unsent[count..];
+                    if self.unsent.is_empty() {
+                        self.answer.written(self.start.elapsed());
+                    }
+                }
                 Poll::Ready(Err(error)) => self.unwritten = Some(error),
                 Poll::Pending => return,
             }

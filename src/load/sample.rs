@@ -46,12 +46,20 @@ pub struct Sample {
     pub intended: Duration,
     /// When its first byte left.
     pub sent: Option<Duration>,
+    /// When its last byte left.
+    pub written: Option<Duration>,
     /// Time that a new connection took; `None` where one was reused.
     pub connect: Option<Duration>,
     /// When the first byte of the answer came.
     pub first_byte: Option<Duration>,
-    /// Chunks that carried content, in order. Without streaming: one, at the end.
+    /// The status of the answer.
+    pub status: Option<u16>,
+    /// Chunks that carried content or reasoning, in order. Without streaming: one, at the end.
     pub chunks: Vec<Chunk>,
+    /// When the first content came that is no reasoning.
+    pub first_output: Option<Duration>,
+    /// Did reasoning come, by a name of its own?
+    pub reasons: bool,
     /// When it ended, whatever way.
     pub end: Duration,
     /// How it ended.
@@ -60,6 +68,10 @@ pub struct Sample {
     pub prompt_tokens: Option<u64>,
     /// Output tokens, as the server's `usage` says.
     pub output_tokens: Option<u64>,
+    /// Of the prompt tokens, those that the server found in its cache; `None` where it does not tell.
+    pub cached_tokens: Option<u64>,
+    /// Of the output tokens, those of reasoning; `None` where the server does not tell.
+    pub reasoning_tokens: Option<u64>,
     /// Was it dropped at `max_in_flight`?
     pub dropped: bool,
 }

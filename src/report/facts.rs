@@ -25,16 +25,20 @@ pub(super) fn fact(name: &str, value: impl Into<String>) -> Fact {
 }
 
 /// Metrics in the order in which they are read; others follow by name.
-const METRIC_ORDER: [&str; 12] = [
+const METRIC_ORDER: [&str; 16] = [
     "time_to_first_token_scheduled",
     "time_to_first_token",
+    "time_to_first_output_token",
+    "time_to_second_token",
     "inter_token_latency",
     "inter_chunk_latency",
     "time_per_output_token",
+    "normalized_time_per_output_token",
     "request_latency_scheduled",
     "request_latency",
     "request_throughput",
     "output_token_throughput",
+    "output_token_throughput_per_user",
     "total_token_throughput",
     "goodput",
     "slo_attainment",
@@ -77,7 +81,14 @@ pub(super) fn target_facts(results: &Results) -> Vec<Fact> {
 pub(super) struct MetricRow {
     name: String,
     key: String,
-    cells: Vec<String>,
+    cells: Vec<Cell>,
+}
+
+/// A number as it is shown, and how sure it is.
+#[derive(Debug, Clone, Serialize)]
+struct Cell {
+    text: String,
+    interval: Option<String>,
 }
 
 pub(super) fn metric_rows(results: &Results) -> Vec<MetricRow> {
@@ -86,19 +97,32 @@ pub(super) fn metric_rows(results: &Results) -> Vec<MetricRow> {
             .count
             .map_or_else(|| text::NONE.to_owned(), |count| count.to_string());
         let numbers = [
-            Some(metric.avg),
-            metric.std,
-            metric.min,
-            metric.p50,
-            metric.p90,
-            metric.p95,
-            metric.p99,
-            metric.p999,
-            metric.max,
+            ("avg", Some(metric.avg)),
+            ("std", metric.std),
+            ("min", metric.min),
+            ("p50", metric.p50),
+            ("p90", metric.p90),
+            ("p95", metric.p95),
+            ("p99", metric.p99),
+            ("p99.9", metric.p999),
+            ("p99.99", metric.p9999),
+            ("max", metric.max),
         ];
+        let plain = |text| Cell {
+            text,
+            interval: None,
+        };
+        let number = |(name, value)| Cell {
+            text: text::optional(value),
+            interval: metric.intervals.get(name).map(|[low, high]| {
+                let (low, high) = (text::number(*low), text::number(*high));
+                format!("{low} to {high}, with 95 %")
+            }),
+        };
         let cells = [metric.unit.clone(), count]
+            .map(plain)
             .into_iter()
-            .chain(numbers.map(text::optional))
+            .chain(numbers.map(number))
             .collect();
         MetricRow {
             name: text::metric_name(key),
@@ -168,7 +192,7 @@ pub(super) fn generator_facts(generator: &Generator) -> Vec<Fact> {
             generator.dropped.to_string(),
         ),
         fact(
-            "lateness (sent − intended)",
+            "lateness (sent − intended, without connecting)",
             format!(
                 "p50 {} ms, p99 {} ms, largest {} ms",
                 text::number(generator.lateness_p50_ms),

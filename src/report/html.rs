@@ -21,8 +21,8 @@ use super::{
     text,
 };
 /// Percentiles and the rest, in the order of the table.
-const METRIC_HEAD: [&str; 11] = [
-    "unit", "count", "mean", "std", "min", "p50", "p90", "p95", "p99", "p99.9", "max",
+const METRIC_HEAD: [&str; 12] = [
+    "unit", "count", "mean", "std", "min", "p50", "p90", "p95", "p99", "p99.9", "p99.99", "max",
 ];
 
 /// The page.
@@ -104,7 +104,7 @@ fn bench_view(report: &Report, bench: &Bench, headline: &Headline) -> Value {
         .map(|figure| {
             context! {
                 name => figure.name, unit => figure.unit, rate => figure.is_rate(),
-                avg => text::optional(figure.avg), p50 => text::optional(figure.p50), p99 => text::optional(figure.p99),
+                avg => text::optional(figure.avg), p50 => text::optional(figure.p50), tail => figure.tail(),
             }
         })
         .collect();

@@ -65,13 +65,14 @@ fn of_bench(out: &mut String, headline: &Headline, results: &Results) {
     }
     let _ = writeln!(out, "{}\n", cell(&text::load(&results.load)));
     if !headline.figures.is_empty() {
-        out.push_str("| | mean | p50 | p99 | unit |\n|---|--:|--:|--:|---|\n");
+        out.push_str("| | mean | p50 | p99 | max | unit |\n|---|--:|--:|--:|--:|---|\n");
     }
     for figure in &headline.figures {
-        let [avg, p50, p99] = [figure.avg, figure.p50, figure.p99].map(text::optional);
+        let numbers = [figure.avg, figure.p50, figure.p99, figure.max];
+        let [avg, p50, p99, max] = numbers.map(text::optional);
         let _ = writeln!(
             out,
-            "| {} | {avg} | {p50} | {p99} | {} |",
+            "| {} | {avg} | {p50} | {p99} | {max} | {} |",
             cell(&figure.name),
             cell(&figure.unit)
         );

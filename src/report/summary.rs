@@ -50,14 +50,24 @@ pub struct Figure {
     pub avg: Option<f64>,
     /// Median.
     pub p50: Option<f64>,
-    /// 99th percentile.
+    /// 99th percentile, where the count bears it.
     pub p99: Option<f64>,
+    /// Largest.
+    pub max: Option<f64>,
 }
 
 impl Figure {
     /// Is it a rate, which has a mean and no distribution?
     pub fn is_rate(&self) -> bool {
         self.p50.is_none()
+    }
+
+    /// The far end, and which it is: of few requests, the largest.
+    pub fn tail(&self) -> (String, &'static str) {
+        match self.p99 {
+            Some(p99) => (text::number(p99), "p99"),
+            None => (text::optional(self.max), "max"),
+        }
     }
 }
 
@@ -86,6 +96,7 @@ fn figures(results: &Results) -> Vec<Figure> {
             avg,
             p50,
             p99,
+            max,
             ..
         }) = results.metrics.get(key)
         else {
@@ -103,6 +114,7 @@ fn figures(results: &Results) -> Vec<Figure> {
             avg: Some(*avg),
             p50: *p50,
             p99: *p99,
+            max: *max,
         });
     }
     figures
@@ -180,10 +192,10 @@ impl fmt::Display for Headline {
                 let avg = text::optional(figure.avg);
                 write!(f, "\n    {name:<24} {avg:>10} {unit}")?;
             } else {
-                let (p50, p99) = (text::optional(figure.p50), text::optional(figure.p99));
+                let (p50, (tail, which)) = (text::optional(figure.p50), figure.tail());
                 write!(
                     f,
-                    "\n    {name:<24} {p50:>10} {unit} (p50)  {p99:>10} {unit} (p99)"
+                    "\n    {name:<24} {p50:>10} {unit} (p50)  {tail:>10} {unit} ({which})"
                 )?;
             }
         }

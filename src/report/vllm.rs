@@ -10,10 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::stats::{
-    histogram::Distribution,
-    results::Results,
-    summary::Window,
-    tally::{Observed, Tally},
+    histogram::Distribution, observed::Observed, results::Results, summary::Window, tally::Tally,
 };
 
 /// The object, in the order of the original.
@@ -119,11 +116,17 @@ mod tests {
             index: 0,
             intended: ms(sent),
             sent: Some(ms(sent)),
+            written: None,
             connect: None,
             first_byte: None,
+            status: None,
             chunks: chunks.iter().map(|at| Chunk { at: ms(*at) }).collect(),
             end: ms(chunks.last().copied().unwrap_or(sent)),
             outcome: Outcome::Success,
+            first_output: chunks.first().map(|at| ms(*at)),
+            reasons: false,
+            cached_tokens: None,
+            reasoning_tokens: None,
             prompt_tokens: Some(10),
             output_tokens: Some(tokens),
             dropped: false,

@@ -3,15 +3,23 @@
 //! Percentiles come from an `HdrHistogram`, for those of several tasks can be merged, which percentiles cannot. Mean and
 //! deviation are kept apart as integer sums: they are exact, and a merge gives the same whatever the order. Nothing can
 //! fail: the histogram grows as needed.
+//!
+//! A metric has a percentile only where the count bears it ([`order`]), with the interval in which it lies with 95 %. The
+//! median alone is given of any number: as the mean, it says what was seen and not what may come.
 
 use std::time::Duration;
 
+use std::collections::BTreeMap;
+
 use hdrhistogram::Histogram;
 
-use super::results::Metric;
+use super::{order, results::Metric};
 
 /// Significant figures of percentiles.
 const FIGURES: u8 = 3;
+
+/// The median, which a metric always has.
+const MEDIAN: f64 = 0.5;
 
 /// Observations of one kind: durations, or counts.
 ///
@@ -20,6 +28,8 @@ const FIGURES: u8 = 3;
 pub struct Distribution {
     histogram: Histogram<u64>,
     count: u64,
+    /// Of the count, those that were observed apart: what came `n` times at once is one.
+    apart: u64,
     sum: u128,
     squares: u128,
     min: u64,
@@ -38,6 +48,7 @@ impl Distribution {
         Self {
             histogram: Histogram::new(FIGURES).expect("three figures are allowed"),
             count: 0,
+            apart: 0,
             sum: 0,
             squares: 0,
             min: u64::MAX,
@@ -60,6 +71,16 @@ impl Distribution {
         self.add(value.saturating_mul(1000), 1);
     }
 
+    /// Adds a rate in units per second, to a thousandth of one. A distribution holds rates or something else, never both.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float that is too large becomes the largest integer, one below none becomes none"
+    )]
+    pub fn record_rate(&mut self, per_second: f64) {
+        self.add((per_second * 1e6).round() as u64, 1);
+    }
+
     fn add(&mut self, thousandths: u64, n: u64) {
         if n == 0 {
             return;
@@ -70,6 +91,7 @@ impl Distribution {
             .expect("a histogram that grows takes any value");
         let value = u128::from(thousandths);
         self.count += n;
+        self.apart += 1;
         self.sum += value * u128::from(n);
         self.squares = self
             .squares
@@ -84,6 +106,7 @@ impl Distribution {
             .add(&other.histogram)
             .expect("a histogram that grows takes any other");
         self.count += other.count;
+        self.apart += other.apart;
         self.sum += other.sum;
         self.squares = self.squares.saturating_add(other.squares);
         self.min = self.min.min(other.min);
@@ -145,26 +168,48 @@ impl Distribution {
         u64::try_from(self.sum / 1000).unwrap_or(u64::MAX)
     }
 
-    /// The metric: durations for `ms`, counts for any other unit; `None` without observations.
+    /// The metric: durations for `ms`, rates for `tokens/s`, counts for any other unit; `None` without observations.
     pub fn to_metric(&self, unit: &str) -> Option<Metric> {
         if self.count == 0 {
             return None;
         }
-        let scale = if unit == "ms" { 1e6 } else { 1e3 };
-        let at = |quantile| Some(self.quantile(quantile) / scale);
+        let scale = match unit {
+            "ms" | "tokens/s" => 1e6,
+            _ => 1e3,
+        };
+        let mut intervals = BTreeMap::new();
+        let mut at = |name: &str, quantile: f64| {
+            match order::interval(self.apart, quantile) {
+                Some((low, high)) => {
+                    let ends = [low, high].map(|rank| self.ranked(rank) / scale);
+                    intervals.insert(name.to_owned(), ends);
+                }
+                None if quantile > MEDIAN => return None,
+                None => {}
+            }
+            Some(self.quantile(quantile) / scale)
+        };
         Some(Metric {
             unit: unit.to_owned(),
             avg: self.mean() / scale,
             min: Some(self.min as f64 / scale),
             max: Some(self.max as f64 / scale),
             std: Some(self.deviation() / scale),
-            p50: at(0.5),
-            p90: at(0.9),
-            p95: at(0.95),
-            p99: at(0.99),
-            p999: at(0.999),
+            p50: at("p50", MEDIAN),
+            p90: at("p90", 0.9),
+            p95: at("p95", 0.95),
+            p99: at("p99", 0.99),
+            p999: at("p99.9", 0.999),
+            p9999: at("p99.99", 0.9999),
             count: Some(self.count),
+            intervals,
         })
+    }
+
+    /// What was observed at a rank, from 1, of what was observed apart.
+    fn ranked(&self, rank: u64) -> f64 {
+        // the middle of its share: no rounding leads to its neighbour
+        self.quantile((rank as f64 - 0.5) / self.apart as f64)
     }
 
     fn mean(&self) -> f64 {
@@ -218,7 +263,51 @@ mod tests {
         assert_eq!(metric.count, Some(8));
         let p50 = metric.p50.expect("observed");
         assert!((p50 - 4.0).abs() < 0.004, "{p50}");
-        assert_eq!(metric.p999, Some(9.0));
+        assert_eq!(metric.p90, None, "five observations bear no tail");
+        assert!(metric.intervals.is_empty());
+    }
+
+    #[test]
+    fn a_percentile_is_given_with_its_interval_and_only_where_the_count_bears_it() {
+        let upto = |count| of(&(1..=count).map(|n| (n * 1000, 1)).collect::<Vec<_>>());
+        let metric = upto(1000).to_metric("ms").expect("observed");
+        let close = |found: Option<f64>, wanted: f64| {
+            let found = found.expect("given");
+            assert!((found - wanted).abs() <= wanted * 2e-3, "{found}, {wanted}");
+        };
+        close(metric.p99, 990.0);
+        assert_eq!((metric.p999, metric.p9999), (None, None));
+        let told: Vec<_> = metric.intervals.keys().map(String::as_str).collect();
+        assert_eq!(told, ["p50", "p90", "p95", "p99"]);
+        let [low, high] = metric.intervals["p99"];
+        close(Some(low), 984.0);
+        close(Some(high), 997.0);
+        let metric = upto(40_000).to_metric("ms").expect("observed");
+        close(metric.p9999, 39_996.0);
+        assert_eq!(metric.intervals["p99.99"][1].to_bits(), 40_000_f64.to_bits());
+        close(upto(5).to_metric("ms").expect("observed").p50, 3.0);
+    }
+
+    #[test]
+    fn what_came_together_is_one_observation() {
+        let metric = of(&[(1000, 500), (2000, 500)])
+            .to_metric("ms")
+            .expect("observed");
+        assert_eq!(metric.count, Some(1000));
+        assert_eq!((metric.p99, metric.intervals.len()), (None, 0));
+    }
+
+    #[test]
+    fn rates_are_exact_to_a_thousandth() {
+        let mut all = Distribution::new();
+        all.record_rate(4.125);
+        all.record_rate(1e-9);
+        all.record_rate(f64::INFINITY);
+        assert_eq!(all.count(), 3);
+        let mut one = Distribution::new();
+        one.record_rate(4.125);
+        let metric = one.to_metric("tokens/s").expect("observed");
+        assert_eq!((metric.avg, metric.p50), (4.125, Some(4.125)));
     }
 
     #[test]
@@ -228,7 +317,7 @@ mod tests {
         all.record_count(5);
         let metric = all.to_metric("tokens").expect("observed");
         assert_eq!((metric.avg, metric.std), (4.0, Some(1.0)));
-        assert_eq!((metric.p50, metric.p99), (Some(3.0), Some(5.0)));
+        assert_eq!((metric.p50, metric.max), (Some(3.0), Some(5.0)));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Statistics: pure. From samples to a result that says how far it can be trusted.
 //!
 //! [`results`] is the format of `results.json`, [`summary`] its words, [`tally`] adds samples up (by the second:
-//! [`seconds`]), [`validity`] turns facts into a verdict; [`histogram`] holds observations, [`engine_counters`] reads what an engine counted itself.
+//! [`seconds`], by what it is: [`observed`]), [`validity`] turns facts into a verdict; [`histogram`] holds observations,
+//! [`order`] says how sure a percentile is, [`engine_counters`] reads what an engine counted itself.
 
 pub mod engine_counters;
 pub mod histogram;
+pub mod observed;
+pub mod order;
 pub mod results;
 pub mod seconds;
 pub mod summary;

@@ -44,7 +44,8 @@ pub struct Validity {
     pub reasons: Vec<String>,
 }
 
-/// One metric. Rates have `avg` alone.
+/// One metric. Rates over the whole window have `avg` alone. A percentile is missing where the count does not bear it
+/// ([`super::order`]).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metric {
     /// `ms`, `requests/s`, `tokens/s`, `tokens`, `ratio`.
@@ -75,9 +76,15 @@ pub struct Metric {
     /// 99.9th percentile.
     #[serde(default, rename = "p99.9", skip_serializing_if = "Option::is_none")]
     pub p999: Option<f64>,
+    /// 99.99th percentile.
+    #[serde(default, rename = "p99.99", skip_serializing_if = "Option::is_none")]
+    pub p9999: Option<f64>,
     /// Observations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+    /// Of each percentile by its name, the ends between which it lies with 95 %.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub intervals: BTreeMap<String, [f64; 2]>,
 }
 
 /// What was loaded.
@@ -128,7 +135,8 @@ pub struct Generator {
     pub achieved_rate: f64,
     /// Requests dropped at `max_in_flight`.
     pub dropped: u64,
-    /// Lateness (sent − intended), median, in ms.
+    /// Lateness, median, in ms: sent − intended, without the time that a new connection took. That is the server's and
+    /// the network's, and told as `http_req_connecting`; the metrics `dispatch_delay` and `…_scheduled` hold both.
     pub lateness_p50_ms: f64,
     /// 99th percentile of the same.
     pub lateness_p99_ms: f64,
@@ -231,6 +239,9 @@ pub struct Results {
     pub workload: serde_json::Value,
     /// Errors by class: `timeout`, `cancelled`, `never_sent`, `connect`, `http_503` …
     pub errors_by_class: BTreeMap<String, u64>,
+    /// Answers of the window by their HTTP status.
+    #[serde(default)]
+    pub responses_by_status: BTreeMap<u16, u64>,
     /// The first few error messages, each once.
     #[serde(default)]
     pub error_samples: Vec<String>,

@@ -50,6 +50,8 @@ pub struct Counts {
     pub errors: u64,
     /// The latter by class.
     pub by_class: BTreeMap<String, u64>,
+    /// Answers by their status.
+    pub by_status: BTreeMap<u16, u64>,
     /// The first few messages, `class: message`, each once.
     pub error_samples: Vec<String>,
     /// Mean latency of successes, in ms; 0 without any.

@@ -9,9 +9,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     histogram::Distribution,
+    observed::Observed,
     results::{Metric, Slice},
     seconds::Seconds,
-    summary::{Counts, Lateness, Window, last, meets, runs_of_tokens, tpot, with_tokens},
+    summary::{Counts, Lateness, Window, meets, runs_of_tokens},
 };
 use crate::{
     load::sample::{Outcome, Sample},
@@ -30,7 +31,7 @@ pub struct Tally {
     /// How requests of the window ended; latencies stand in `observed`.
     counts: Counts,
     good: u64,
-    /// Sent − intended, of what was sent of the window, however it ended.
+    /// Sent − intended, without the time that a new connection took, of what was sent of the window, however it ended.
     lateness: Distribution,
     /// Within the window, whoever they belong to.
     within: Within,
@@ -100,8 +101,13 @@ impl Tally {
         }
         self.counts.total += 1;
         self.owned_end = self.owned_end.max(Some(sample.end));
+        if let Some(status) = sample.status {
+            *self.counts.by_status.entry(status).or_default() += 1;
+        }
         if let Some(sent) = sample.sent {
-            self.lateness.record(sent.saturating_sub(sample.intended));
+            let connect = sample.connect.unwrap_or_default();
+            let late = sent.saturating_sub(sample.intended);
+            self.lateness.record(late.saturating_sub(connect));
         }
         let Some(class) = sample.outcome.class() else {
             self.counts.successes += 1;
@@ -137,6 +143,9 @@ impl Tally {
         self.counts.errors += other.counts.errors;
         for (class, count) in &other.counts.by_class {
             *self.counts.by_class.entry(class.clone()).or_default() += count;
+        }
+        for (status, count) in &other.counts.by_status {
+            *self.counts.by_status.entry(*status).or_default() += count;
         }
         for message in &other.counts.error_samples {
             self.keep_message(message.clone());
@@ -188,6 +197,9 @@ impl Tally {
         );
         let all = (output + prompt) as f64;
         scalar("total_token_throughput", "tokens/s", all / seconds);
+        if let Some(share) = self.observed.cached_share() {
+            scalar("prompt_cache_hit_ratio", "ratio", share);
+        }
         let slo = &self.slo;
         if slo.ttft_ms.is_some() || slo.tpot_ms.is_some() || slo.e2e_ms.is_some() {
             let good = self.good as f64;
@@ -303,121 +315,6 @@ impl Whole {
         self.uncounted += other.uncounted;
         self.chunks += other.chunks;
         self.bundled += other.bundled;
-    }
-}
-
-/// Distributions over the successes of a window.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Observed {
-    /// Sent → first token.
-    pub ttft: Distribution,
-    ttft_scheduled: Distribution,
-    token_gaps: Distribution,
-    /// Between chunks.
-    pub chunk_gaps: Distribution,
-    /// Per token after the first, of answers in several chunks.
-    pub tpot: Distribution,
-    /// Sent → last token.
-    pub latency: Distribution,
-    latency_scheduled: Distribution,
-    delay: Distribution,
-    connect: Distribution,
-    /// Prompt tokens, as the server counts.
-    pub input: Distribution,
-    /// Output tokens.
-    pub output: Distribution,
-    /// Sent → end, of answers without content: they are in `latency`, too.
-    pub empty: Distribution,
-    /// Answers of several tokens in one chunk, which have no time per token.
-    pub at_once: u64,
-}
-
-impl Observed {
-    fn take(&mut self, sample: &Sample) {
-        let Some(sent) = sample.sent else { return };
-        let latency = last(sample).saturating_sub(sent);
-        if let Some(first) = sample.first_token() {
-            self.ttft.record(first.saturating_sub(sent));
-            self.ttft_scheduled
-                .record(first.saturating_sub(sample.intended));
-        } else {
-            self.empty.record(latency);
-        }
-        self.latency.record(latency);
-        self.latency_scheduled
-            .record(last(sample).saturating_sub(sample.intended));
-        self.delay.record(sent.saturating_sub(sample.intended));
-        if let Some(connect) = sample.connect {
-            self.connect.record(connect);
-        }
-        for pair in sample.chunks.windows(2) {
-            self.chunk_gaps
-                .record(pair[1].at.saturating_sub(pair[0].at));
-        }
-        self.take_token_gaps(sample);
-        match tpot(sample) {
-            Some(tpot) => self.tpot.record(tpot),
-            None => self.at_once += u64::from(sample.tokens() > 1),
-        }
-        if let Some(tokens) = sample.prompt_tokens {
-            self.input.record_count(tokens);
-        }
-        self.output.record_count(sample.tokens());
-    }
-
-    /// A chunk of k tokens ends k gaps. One without a token (fewer tokens than chunks) ends none: its time goes to the
-    /// next token.
-    fn take_token_gaps(&mut self, sample: &Sample) {
-        let Some(mut before) = sample.first_token() else {
-            return;
-        };
-        for (chunk, tokens) in with_tokens(sample).skip(1) {
-            if let Ok(parts @ 1..) = u32::try_from(tokens) {
-                let gap = chunk.at.saturating_sub(before) / parts;
-                self.token_gaps.record_n(gap, tokens);
-                before = chunk.at;
-            }
-        }
-    }
-
-    fn merge(&mut self, other: &Self) {
-        let pairs = [
-            (&mut self.ttft, &other.ttft),
-            (&mut self.ttft_scheduled, &other.ttft_scheduled),
-            (&mut self.token_gaps, &other.token_gaps),
-            (&mut self.chunk_gaps, &other.chunk_gaps),
-            (&mut self.tpot, &other.tpot),
-            (&mut self.latency, &other.latency),
-            (&mut self.latency_scheduled, &other.latency_scheduled),
-            (&mut self.delay, &other.delay),
-            (&mut self.connect, &other.connect),
-            (&mut self.input, &other.input),
-            (&mut self.output, &other.output),
-            (&mut self.empty, &other.empty),
-        ];
-        for (own, other) in pairs {
-            own.merge(other);
-        }
-        self.at_once += other.at_once;
-    }
-
-    fn metrics(&self) -> BTreeMap<String, Metric> {
-        [
-            ("time_to_first_token", &self.ttft, "ms"),
-            ("time_to_first_token_scheduled", &self.ttft_scheduled, "ms"),
-            ("inter_token_latency", &self.token_gaps, "ms"),
-            ("inter_chunk_latency", &self.chunk_gaps, "ms"),
-            ("time_per_output_token", &self.tpot, "ms"),
-            ("request_latency", &self.latency, "ms"),
-            ("request_latency_scheduled", &self.latency_scheduled, "ms"),
-            ("dispatch_delay", &self.delay, "ms"),
-            ("connect_time", &self.connect, "ms"),
-            ("input_sequence_length", &self.input, "tokens"),
-            ("output_sequence_length", &self.output, "tokens"),
-        ]
-        .into_iter()
-        .filter_map(|(name, all, unit)| Some((name.to_owned(), all.to_metric(unit)?)))
-        .collect()
     }
 }
 

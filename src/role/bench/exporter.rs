@@ -109,7 +109,7 @@ impl Exporter {
         );
         seconds(
             "lateness",
-            "Time by which requests were sent later than intended",
+            "Time by which requests were sent later than intended, without connecting",
             &self.lateness,
         );
         registry
@@ -142,8 +142,9 @@ impl Observer for std::sync::Arc<Exporter> {
         self.prompt_tokens.inc_by(sample.prompt_tokens.unwrap_or(0));
         self.output_tokens.inc_by(sample.tokens());
         let Some(sent) = sample.sent else { return };
-        self.lateness
-            .observe(sent.saturating_sub(sample.intended).as_secs_f64());
+        let late = sent.saturating_sub(sample.intended);
+        let late = late.saturating_sub(sample.connect.unwrap_or_default());
+        self.lateness.observe(late.as_secs_f64());
         let (Some(first), Some(last)) = (sample.first_token(), sample.last_token()) else {
             return;
         };

@@ -401,6 +401,7 @@ pub(super) fn assemble(
         load: serde_json::to_value(&plan.load).map_err(bug)?,
         workload,
         errors_by_class: counts.by_class,
+        responses_by_status: counts.by_status,
         error_samples: counts.error_samples,
         metrics,
         validity,

@@ -1,0 +1,213 @@
+//! What the answered requests of a window tell, each kind of observation in a distribution of its own.
+//!
+//! Names and meanings are those of the field's tools where they agree. The phases of HTTP add up: connecting (where a
+//! connection was opened), sending (first to last byte of the request), waiting (to the first byte of the answer),
+//! receiving (to its end). Pure; nothing can fail, and what was not observed is no metric.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    histogram::Distribution,
+    results::Metric,
+    summary::{last, tpot, with_tokens},
+};
+use crate::load::sample::Sample;
+
+/// Distributions over the successes of a window.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observed {
+    /// Sent → first token.
+    pub ttft: Distribution,
+    ttft_scheduled: Distribution,
+    /// Sent → first token that is no reasoning.
+    ttfo: Distribution,
+    /// First → second chunk.
+    ttst: Distribution,
+    token_gaps: Distribution,
+    /// Between chunks.
+    pub chunk_gaps: Distribution,
+    /// Per token after the first, of answers in several chunks.
+    pub tpot: Distribution,
+    /// Tokens per second after the first, of the same answers.
+    speed: Distribution,
+    /// Whole latency per token.
+    ntpot: Distribution,
+    /// Sent → last token.
+    pub latency: Distribution,
+    latency_scheduled: Distribution,
+    delay: Distribution,
+    connecting: Distribution,
+    sending: Distribution,
+    waiting: Distribution,
+    receiving: Distribution,
+    /// Prompt tokens, as the server counts.
+    pub input: Distribution,
+    /// Of these, those of its cache, where it tells.
+    cached: Distribution,
+    /// Prompt tokens of the answers that tell what was cached.
+    cached_of: u64,
+    /// Output tokens.
+    pub output: Distribution,
+    /// Of these, those of reasoning, where the server tells.
+    reasoning: Distribution,
+    /// Answers with reasoning by a name of its own.
+    reasoned: u64,
+    /// Sent → end, of answers without content: they are in `latency`, too.
+    pub empty: Distribution,
+    /// Answers of several tokens in one chunk, which have no time per token.
+    pub at_once: u64,
+}
+
+impl Observed {
+    pub(super) fn take(&mut self, sample: &Sample) {
+        let Some(sent) = sample.sent else { return };
+        let latency = last(sample).saturating_sub(sent);
+        if let Some(first) = sample.first_token() {
+            self.ttft.record(first.saturating_sub(sent));
+            self.ttft_scheduled
+                .record(first.saturating_sub(sample.intended));
+        } else {
+            self.empty.record(latency);
+        }
+        if let Some(first) = sample.first_output {
+            self.ttfo.record(first.saturating_sub(sent));
+        }
+        self.latency.record(latency);
+        self.latency_scheduled
+            .record(last(sample).saturating_sub(sample.intended));
+        self.delay.record(sent.saturating_sub(sample.intended));
+        self.take_phases(sample, sent);
+        if let [first, second, ..] = sample.chunks[..] {
+            self.ttst.record(second.at.saturating_sub(first.at));
+        }
+        for pair in sample.chunks.windows(2) {
+            self.chunk_gaps
+                .record(pair[1].at.saturating_sub(pair[0].at));
+        }
+        self.take_token_gaps(sample);
+        match tpot(sample) {
+            Some(tpot) => {
+                self.tpot.record(tpot);
+                if !tpot.is_zero() {
+                    self.speed.record_rate(tpot.as_secs_f64().recip());
+                }
+            }
+            None => self.at_once += u64::from(sample.tokens() > 1),
+        }
+        self.take_counts(sample, latency);
+    }
+
+    fn take_phases(&mut self, sample: &Sample, sent: Duration) {
+        if let Some(connect) = sample.connect {
+            self.connecting.record(connect);
+        }
+        // an answer may come before the request has gone out
+        let written = sample.written.unwrap_or(sent);
+        self.sending.record(written.saturating_sub(sent));
+        if let Some(came) = sample.first_byte {
+            self.waiting.record(came.saturating_sub(written));
+            self.receiving.record(sample.end.saturating_sub(came));
+        }
+    }
+
+    fn take_counts(&mut self, sample: &Sample, latency: Duration) {
+        if let Some(tokens) = sample.prompt_tokens {
+            self.input.record_count(tokens);
+            if let Some(cached) = sample.cached_tokens {
+                self.cached.record_count(cached);
+                self.cached_of += tokens;
+            }
+        }
+        let tokens = sample.tokens();
+        self.output.record_count(tokens);
+        if let Ok(parts @ 1..) = u32::try_from(tokens) {
+            self.ntpot.record(latency / parts);
+        }
+        if let Some(tokens) = sample.reasoning_tokens {
+            self.reasoning.record_count(tokens);
+        }
+        self.reasoned += u64::from(sample.reasons);
+    }
+
+    /// A chunk of k tokens ends k gaps. One without a token (fewer tokens than chunks) ends none: its time goes to the
+    /// next token.
+    fn take_token_gaps(&mut self, sample: &Sample) {
+        let Some(mut before) = sample.first_token() else {
+            return;
+        };
+        for (chunk, tokens) in with_tokens(sample).skip(1) {
+            if let Ok(parts @ 1..) = u32::try_from(tokens) {
+                let gap = chunk.at.saturating_sub(before) / parts;
+                self.token_gaps.record_n(gap, tokens);
+                before = chunk.at;
+            }
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        let pairs = [
+            (&mut self.ttft, &other.ttft),
+            (&mut self.ttft_scheduled, &other.ttft_scheduled),
+            (&mut self.ttfo, &other.ttfo),
+            (&mut self.ttst, &other.ttst),
+            (&mut self.token_gaps, &other.token_gaps),
+            (&mut self.chunk_gaps, &other.chunk_gaps),
+            (&mut self.tpot, &other.tpot),
+            (&mut self.speed, &other.speed),
+            (&mut self.ntpot, &other.ntpot),
+            (&mut self.latency, &other.latency),
+            (&mut self.latency_scheduled, &other.latency_scheduled),
+            (&mut self.delay, &other.delay),
+            (&mut self.connecting, &other.connecting),
+            (&mut self.sending, &other.sending),
+            (&mut self.waiting, &other.waiting),
+            (&mut self.receiving, &other.receiving),
+            (&mut self.input, &other.input),
+            (&mut self.cached, &other.cached),
+            (&mut self.output, &other.output),
+            (&mut self.reasoning, &other.reasoning),
+            (&mut self.empty, &other.empty),
+        ];
+        for (own, other) in pairs {
+            own.merge(other);
+        }
+        self.cached_of += other.cached_of;
+        self.reasoned += other.reasoned;
+        self.at_once += other.at_once;
+    }
+
+    /// Prompt tokens that were found in the server's cache, as a share of all; `None` where it does not tell.
+    pub(super) fn cached_share(&self) -> Option<f64> {
+        (self.cached_of > 0).then(|| self.cached.sum_of_counts() as f64 / self.cached_of as f64)
+    }
+
+    pub(super) fn metrics(&self) -> BTreeMap<String, Metric> {
+        // without reasoning it is the time to the first token, and needs no second name
+        let ttfo = (self.reasoned > 0).then_some(("time_to_first_output_token", &self.ttfo, "ms"));
+        [
+            ("time_to_first_token", &self.ttft, "ms"),
+            ("time_to_first_token_scheduled", &self.ttft_scheduled, "ms"),
+            ("time_to_second_token", &self.ttst, "ms"),
+            ("inter_token_latency", &self.token_gaps, "ms"),
+            ("inter_chunk_latency", &self.chunk_gaps, "ms"),
+            ("time_per_output_token", &self.tpot, "ms"),
+            ("normalized_time_per_output_token", &self.ntpot, "ms"),
+            ("output_token_throughput_per_user", &self.speed, "tokens/s"),
+            ("request_latency", &self.latency, "ms"),
+            ("request_latency_scheduled", &self.latency_scheduled, "ms"),
+            ("dispatch_delay", &self.delay, "ms"),
+            ("http_req_connecting", &self.connecting, "ms"),
+            ("http_req_sending", &self.sending, "ms"),
+            ("http_req_waiting", &self.waiting, "ms"),
+            ("http_req_receiving", &self.receiving, "ms"),
+            ("input_sequence_length", &self.input, "tokens"),
+            ("cached_prompt_tokens", &self.cached, "tokens"),
+            ("output_sequence_length", &self.output, "tokens"),
+            ("reasoning_token_count", &self.reasoning, "tokens"),
+        ]
+        .into_iter()
+        .chain(ttfo)
+        .filter_map(|(name, all, unit)| Some((name.to_owned(), all.to_metric(unit)?)))
+        .collect()
+    }
+}
