@@ -219,7 +219,8 @@ fn shown(path: &Path) -> String {
 
 /// Is it a module of tests that has a file of its own?
 fn is_tests(path: &Path) -> bool {
-    path.starts_with(project().join("tests")) || path.ends_with("tests.rs")
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.starts_with(project().join("tests")) || name == "tests.rs" || name.ends_with("_tests.rs")
 }
 
 /// The text up to its module of tests, which stands last.
