@@ -229,6 +229,25 @@ fn read(api: Api, json: &[u8]) -> Result<Event, serde_json::Error> {
     Ok(event)
 }
 
+/// Adds what an event or a whole answer of a chat says, without reasoning; nothing where it is none.
+pub fn said(json: &[u8], said: &mut String) {
+    let json = String::from_utf8_lossy(json);
+    let Ok(value) = serde_json::from_str::<Value>(&json) else {
+        return;
+    };
+    let choice = &value["choices"][0];
+    for part in ["delta", "message"] {
+        match &choice[part]["content"] {
+            Value::String(text) => said.push_str(text),
+            Value::Array(parts) => {
+                let texts = parts.iter().filter_map(|part| part["text"].as_str());
+                said.extend(texts);
+            }
+            _ => {}
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Wire {
     choices: Option<Vec<Choice>>,
@@ -550,6 +569,23 @@ mod tests {
                 "{data}"
             );
         }
+    }
+
+    #[test]
+    fn what_was_said_is_without_reasoning() {
+        let events = [
+            r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#,
+            r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#,
+            r#"{"choices":[{"delta":{"content":"It \"is\""}}]}"#,
+            r#"{"choices":[{"message":{"content":[{"type":"text","text":" é"}]}}]}"#,
+            r#"{"choices":[],"usage":{}}"#,
+            "[DONE]",
+        ];
+        let mut text = String::new();
+        for event in events {
+            said(event.as_bytes(), &mut text);
+        }
+        assert_eq!(text, "It \"is\" é");
     }
 
     #[test]

@@ -63,6 +63,16 @@ impl Repeat {
         Ok(event)
     }
 
+    /// Adds the text of an event that was read, without reasoning, as [`openai::said`] does.
+    pub fn said(&self, data: &[u8], said: &mut String) {
+        if !self.knows(data) {
+            openai::said(data, said);
+        } else if !self.reasoning {
+            let text = &data[self.before.len()..data.len() - self.behind.len()];
+            said.push_str(&String::from_utf8_lossy(text));
+        }
+    }
+
     fn knows(&self, data: &[u8]) -> bool {
         let around = self.before.len() + self.behind.len();
         if self.before.is_empty() || data.len() <= around {
@@ -233,6 +243,12 @@ mod tests {
                 }
                 let (found, wanted) = (repeat.event(api, &data), openai::event(api, &data));
                 prop_assert_eq!(found.ok(), wanted.ok(), "{}", String::from_utf8_lossy(&data));
+                let (mut found, mut wanted) = (String::new(), String::new());
+                if api == Api::Chat {
+                    repeat.said(&data, &mut found);
+                    openai::said(&data, &mut wanted);
+                }
+                prop_assert_eq!(found, wanted, "{}", String::from_utf8_lossy(&data));
             }
         }
     }

@@ -46,6 +46,8 @@ impl Memory {
 pub(super) struct Answer<'a> {
     api: Api,
     sample: &'a mut Sample,
+    /// Is the text kept? Only where a further turn carries it.
+    keeps: bool,
     finished: bool,
     done: bool,
     /// The first thing that went wrong within the stream: class and message.
@@ -59,6 +61,7 @@ impl<'a> Answer<'a> {
     pub(super) fn new(api: Api, sample: &'a mut Sample) -> Self {
         Self {
             api,
+            keeps: sample.turn.is_some_and(|turn| !turn.last),
             sample,
             finished: false,
             done: false,
@@ -92,7 +95,12 @@ impl<'a> Answer<'a> {
         } = memory;
         let read = reader.push(bytes, |head, piece| {
             if head.is_stream && head.status == 200 {
-                scanner.push(piece, |data| self.read(repeat.event(self.api, data), at));
+                scanner.push(piece, |data| {
+                    self.read(repeat.event(self.api, data), at);
+                    if self.keeps {
+                        repeat.said(data, &mut self.sample.said);
+                    }
+                });
             } else {
                 let room = BODY - body.len().min(BODY);
                 body.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -198,6 +206,9 @@ impl<'a> Answer<'a> {
         }
         if let Some(at) = self.read_at.filter(|_| answer.has_text()) {
             self.came(&answer, at);
+        }
+        if self.keeps {
+            openai::said(body, &mut self.sample.said);
         }
         self.count(answer.usage);
         Outcome::Success

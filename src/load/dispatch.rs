@@ -229,12 +229,22 @@ impl<C: Connect, O: Observer> Load<C, O> {
 
     pub(super) fn call(&self, index: u64, intended: Duration) -> Call {
         Call {
+            chunks: self.content.asked(index).max_tokens as usize,
+            body: self.content.body(index),
+            ..self.empty_call(index, intended)
+        }
+    }
+
+    /// A request without what it says.
+    pub(super) fn empty_call(&self, index: u64, intended: Duration) -> Call {
+        Call {
             index,
+            turn: None,
             intended,
             api: self.content.api(),
             stream: self.content.streams(),
-            chunks: self.content.asked(index).max_tokens as usize,
-            body: self.content.body(index),
+            chunks: 0,
+            body: Vec::new(),
             timeout: self.timeout,
         }
     }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream},
     time::{Instant, sleep, sleep_until},
@@ -58,6 +59,8 @@ pub(super) struct Engine {
     pub(super) max_in_flight: AtomicU64,
     /// When requests came.
     pub(super) arrivals: Mutex<Vec<Duration>>,
+    /// What they said, where it is JSON.
+    pub(super) asked: Mutex<Vec<Value>>,
 }
 
 impl Engine {
@@ -75,6 +78,7 @@ impl Engine {
             in_flight: AtomicU64::new(0),
             max_in_flight: AtomicU64::new(0),
             arrivals: Mutex::new(Vec::new()),
+            asked: Mutex::new(Vec::new()),
         }
     }
 
@@ -92,7 +96,10 @@ impl Engine {
     async fn serve(self: Arc<Self>, stream: DuplexStream) {
         let mut stream = BufReader::new(stream);
         let mut on_connection = 0;
-        while read_request(&mut stream).await {
+        while let Some(body) = read_request(&mut stream).await {
+            if let Ok(body) = serde_json::from_slice(&body) {
+                self.asked.lock().expect("no test panics here").push(body);
+            }
             let number = self.requests.fetch_add(1, Ordering::SeqCst);
             self.arrivals
                 .lock()
@@ -102,7 +109,7 @@ impl Engine {
             self.max_in_flight.fetch_max(now, Ordering::SeqCst);
             let reply = (self.script)(number, on_connection);
             on_connection += 1;
-            let kept = self.answer(reply, &mut stream).await;
+            let kept = self.answer(number, reply, &mut stream).await;
             self.in_flight.fetch_sub(1, Ordering::SeqCst);
             if kept.is_err() {
                 return;
@@ -111,7 +118,12 @@ impl Engine {
     }
 
     /// Answers; an error ends the connection.
-    async fn answer(&self, reply: Reply, stream: &mut BufReader<DuplexStream>) -> io::Result<()> {
+    async fn answer(
+        &self,
+        number: u64,
+        reply: Reply,
+        stream: &mut BufReader<DuplexStream>,
+    ) -> io::Result<()> {
         let closed = || Err(io::Error::other("told to close"));
         let (chunks, whole) = match reply {
             Reply::Stream(chunks) => (chunks, true),
@@ -135,7 +147,12 @@ impl Engine {
             if chunk > 0 {
                 self.wait(self.gap).await;
             }
-            send(stream, r#"{"choices": [{"text": " word"}]}"#).await?;
+            // as completions and as chats have it; a quote is what a parser must read
+            let text = format!(" {number}\\\"{chunk}");
+            let event = format!(
+                r#"{{"choices": [{{"text": "{text}", "delta": {{"content": "{text}"}}}}]}}"#
+            );
+            send(stream, &event).await?;
         }
         if matches!(reply, Reply::Broken(_)) {
             stream.write_all(b"40\r\ndata: {").await?;
@@ -167,13 +184,13 @@ async fn send(stream: &mut BufReader<DuplexStream>, data: &str) -> io::Result<()
     stream.write_all(chunk.as_bytes()).await
 }
 
-/// Reads one request to its end; `false` where the client has gone.
-async fn read_request(stream: &mut BufReader<DuplexStream>) -> bool {
+/// Reads the body of one request; `None` where the client has gone.
+async fn read_request(stream: &mut BufReader<DuplexStream>) -> Option<Vec<u8>> {
     let mut length = 0;
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
-            return false;
+            return None;
         }
         let line = line.trim().to_ascii_lowercase();
         if line.is_empty() {
@@ -184,7 +201,8 @@ async fn read_request(stream: &mut BufReader<DuplexStream>) -> bool {
         }
     }
     let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.is_ok()
+    stream.read_exact(&mut body).await.ok()?;
+    Some(body)
 }
 
 /// Opens pipes to the engine.

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::Answer,
     connection::{Connect, Connection, Pool},
-    sample::{Outcome, Sample},
+    sample::{Outcome, Sample, Turn},
 };
 use crate::recipe::Api;
 
@@ -104,8 +104,10 @@ impl<C: Connect> Target<C> {
 /// One request, ready to be sent.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Number of the request.
+    /// Number of the request, or of its conversation.
     pub index: u64,
+    /// Which of its conversation it is.
+    pub turn: Option<Turn>,
     /// When it is meant to be sent.
     pub intended: Duration,
     /// Which API.
@@ -147,6 +149,7 @@ pub async fn exchange<C: Connect>(
 pub fn planned(call: &Call) -> Sample {
     Sample {
         index: call.index,
+        turn: call.turn,
         intended: call.intended,
         sent: None,
         written: None,
@@ -163,6 +166,7 @@ pub fn planned(call: &Call) -> Sample {
         cached_tokens: None,
         reasoning_tokens: None,
         dropped: false,
+        said: String::new(),
     }
 }
 

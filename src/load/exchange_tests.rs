@@ -135,6 +135,7 @@ const BODY: &[u8] = br#"{"stream":true}"#;
 fn call(api: Api) -> Call {
     Call {
         index: 0,
+        turn: None,
         intended: Duration::ZERO,
         api,
         stream: true,

@@ -1,7 +1,8 @@
 //! The load generator: when requests are sent, what they hold, and what became of them.
 //!
 //! [`arrival`], [`phase`], [`workload`], [`sample`] and [`wire`] are pure. [`connection`] and [`exchange`] are one request
-//! on the wire with its stamps, [`pace`] waits for a moment; [`dispatch`] is a load, [`worker`] sends its share of it.
+//! on the wire with its stamps, [`pace`] waits for a moment; [`dispatch`] is a load, [`worker`] sends its share of it,
+//! [`talk`] is a conversation.
 //!
 //! # What it costs, and what nobody can save
 //!
@@ -42,6 +43,7 @@ pub mod exchange;
 pub mod pace;
 pub mod phase;
 pub mod sample;
+mod talk;
 mod trace;
 pub mod wire;
 pub mod worker;

@@ -37,11 +37,22 @@ impl Outcome {
     }
 }
 
+/// Which request of a conversation one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// From 0.
+    pub number: u32,
+    /// Is it the last that is planned?
+    pub last: bool,
+}
+
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// Number of the request in its load.
+    /// Number of the request in its load; of a conversation, that of the conversation.
     pub index: u64,
+    /// Which of its conversation it is; `None` where each request is alone.
+    pub turn: Option<Turn>,
     /// When the schedule wanted it sent; in a closed loop, when its user was ready to send.
     pub intended: Duration,
     /// When its first byte left.
@@ -74,12 +85,19 @@ pub struct Sample {
     pub reasoning_tokens: Option<u64>,
     /// Was it dropped at `max_in_flight`?
     pub dropped: bool,
+    /// What was answered, without reasoning; kept only where a further turn carries it.
+    pub said: String,
 }
 
 impl Sample {
     /// Did it end well?
     pub fn is_success(&self) -> bool {
         self.outcome == Outcome::Success
+    }
+
+    /// Does nothing stand before it in its conversation?
+    pub fn is_first(&self) -> bool {
+        self.turn.is_none_or(|turn| turn.number == 0)
     }
 
     /// Output tokens: by `usage`, else one for each chunk.

@@ -2,6 +2,8 @@
 
 #[path = "engine_tests.rs"]
 mod engine;
+#[path = "talk_tests.rs"]
+mod talk;
 
 use std::{
     sync::{
@@ -59,6 +61,7 @@ fn plan(load: LoadModel) -> ClientPlan {
             max_tokens: Length::Fixed(4),
             num_prompts: None,
             shared_prefix: None,
+            conversation: None,
             temperature: None,
             top_p: None,
             ignore_eos: false,
@@ -527,6 +530,7 @@ async fn a_request_is_sent_twice_at_the_most() {
     let start = Instant::now();
     let never = CancellationToken::new();
     let call = |index| super::exchange::Call {
+        turn: None,
         index,
         intended: start.elapsed(),
         api: plan.api,

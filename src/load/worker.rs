@@ -3,7 +3,8 @@
 //! *Closed loop*: every user has one request at a time, all start at once; a user who is refused the connection waits
 //! [`REFUSED`] before the next try, because a refusal costs no time and would become a storm. *Open loop*: an absolute
 //! schedule; each arrival is a task of its own, whatever the answers do. After a stall of this program arrivals are
-//! sent late, none is skipped, and their latency counts from the intended time.
+//! sent late, none is skipped, and their latency counts from the intended time. Where arrivals begin conversations, later
+//! turns follow their answers after a pause, like those of a user, and are meant to be sent when they are ready to be.
 //!
 //! A worker also sets itself a moment every [`PROBE`]: by how much it is late for that is by how much a stamp may be.
 
@@ -21,6 +22,7 @@ use super::{
     exchange::{self, Call, Target},
     pace::Pace,
     sample::{Outcome, Sample},
+    talk::Talk,
     trace::Trace,
     workload::length,
 };
@@ -99,36 +101,87 @@ impl<C: Connect, O: Observer> Worker<C, O> {
         self.trace.flush();
     }
 
-    /// One user: a request, its answer, a pause, and again.
+    /// One user: a request, its answer, a pause, and again; of a conversation, turn by turn.
     async fn user(&self, user: u64, think_time: ThinkTime, limit: Option<u64>) {
         let load = &*self.load;
         let mut random = load.content.pauses(user);
         let mut own = 0;
+        let mut next: Option<(Call, Option<Talk>)> = None;
         while !load.control.drain.is_cancelled() && limit.is_none_or(|limit| own < limit) {
             let intended = self.start.elapsed();
             if load.is_over(intended) || !load.claim(intended) {
                 return;
             }
-            let index = load.index.fetch_add(1, Ordering::Relaxed);
+            let (mut call, talk) = next.take().unwrap_or_else(|| {
+                load.begin(load.index.fetch_add(1, Ordering::Relaxed), intended)
+            });
+            call.intended = intended;
             load.in_flight.fetch_add(1, Ordering::Relaxed);
-            let refused = self.carry(load.call(index, intended)).await;
+            let mut sample = self.carry(call).await;
             own += u64::from(intended >= load.phases.warmup);
-            let mut pause = length::pause(&think_time, &mut random);
-            if refused {
+            let mut pause = match load.go_on(talk, &mut sample) {
+                Some(talk) => {
+                    let pause = load.pause_before(&talk);
+                    // made before its time, so that it is not late by what that takes
+                    next = Some((load.turn(&talk, intended), Some(talk)));
+                    pause
+                }
+                None => length::pause(&think_time, &mut random),
+            };
+            if is_refused(&sample) {
                 pause = pause.max(REFUSED);
             }
-            if !pause.is_zero() {
-                let next = self.start.elapsed().saturating_add(pause);
-                // whoever thinks longer than the load lasts does not hold it up
-                let next = load.end().map_or(next, |end| next.min(end));
-                if !self
-                    .sleep(tokio::time::sleep_until(self.start + next))
-                    .await
-                {
-                    return;
-                }
+            if !self.think(pause).await {
+                return;
             }
         }
+    }
+
+    /// Goes on with what an arrival began, as its turns come due, until the load is over.
+    async fn follow_up(&self, mut talk: Option<Talk>, mut sample: Sample, most: Option<u64>) {
+        let load = &*self.load;
+        loop {
+            talk = load.go_on(talk, &mut sample);
+            let Some(next) = &talk else { return };
+            // made before its time, so that it is not late by what that takes
+            let mut call = load.turn(next, Duration::ZERO);
+            if !self.think(load.pause_before(next)).await {
+                return;
+            }
+            call.intended = self.start.elapsed();
+            if load.is_over(call.intended) {
+                return;
+            }
+            if self.drops(&call, most) {
+                return;
+            }
+            load.in_flight.fetch_add(1, Ordering::Relaxed);
+            sample = self.carry(call).await;
+        }
+    }
+
+    /// Waits for as long as a user thinks; `false` when the load was told to drain.
+    async fn think(&self, pause: Duration) -> bool {
+        if pause.is_zero() {
+            return !self.load.control.drain.is_cancelled();
+        }
+        let next = self.start.elapsed().saturating_add(pause);
+        // whoever thinks longer than the load lasts does not hold it up
+        let next = self.load.end().map_or(next, |end| next.min(end));
+        self.sleep(tokio::time::sleep_until(self.start + next))
+            .await
+    }
+
+    /// Is a request one too many? It is then told as dropped.
+    fn drops(&self, call: &Call, most: Option<u64>) -> bool {
+        if most.is_none_or(|most| self.load.in_flight() < most) {
+            return false;
+        }
+        let mut dropped = exchange::planned(call);
+        dropped.outcome = Outcome::NeverSent;
+        dropped.dropped = true;
+        self.keep(&dropped);
+        true
     }
 
     /// Follows a schedule.
@@ -145,22 +198,21 @@ impl<C: Connect, O: Observer> Worker<C, O> {
                 break;
             }
             // made before its time, so that it is not late by what that takes
-            let call = load.call(index, intended);
+            let (call, talk) = load.begin(index, intended);
             if !self.sleep(reach(&mut pace, self.start + intended)).await {
                 return;
             }
-            if max_in_flight.is_some_and(|most| load.in_flight() >= most) {
-                let mut dropped = exchange::planned(&call);
-                dropped.outcome = Outcome::NeverSent;
-                dropped.dropped = true;
-                self.keep(&dropped);
+            if self.drops(&call, max_in_flight) {
                 continue;
             }
             let worker = Arc::clone(self);
             // counted here: the next arrival must see it, whenever the task first runs
             load.in_flight.fetch_add(1, Ordering::Relaxed);
             tasks.spawn(async move {
-                worker.carry(call).await;
+                let sample = worker.carry(call).await;
+                if talk.is_some() {
+                    worker.follow_up(talk, sample, max_in_flight).await;
+                }
             });
         }
         // the window is open to its end, also behind the last arrival
@@ -178,15 +230,15 @@ impl<C: Connect, O: Observer> Worker<C, O> {
         }
     }
 
-    /// Sends one request that is counted as in flight, and tells of it; was the connection refused?
-    async fn carry(&self, call: Call) -> bool {
+    /// Sends one request that is counted as in flight, and tells of it.
+    async fn carry(&self, call: Call) -> Sample {
         let load = &*self.load;
         load.observer.begun();
         let target = &self.targets[usize::try_from(call.index).unwrap_or(0) % self.targets.len()];
         let sample = exchange::exchange(target, &call, self.start, &load.control.abort).await;
         load.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.keep(&sample);
-        matches!(&sample.outcome, Outcome::Error(class, _) if class == "connect")
+        sample
     }
 
     fn keep(&self, sample: &Sample) {
@@ -210,6 +262,11 @@ impl<C: Connect, O: Observer> Worker<C, O> {
             }
         }
     }
+}
+
+/// Was the connection refused?
+fn is_refused(sample: &Sample) -> bool {
+    matches!(&sample.outcome, Outcome::Error(class, _) if class == "connect")
 }
 
 /// Waits until then; where it is past, lets others go first all the same: whoever is behind must not only make tasks.

@@ -183,6 +183,17 @@ pub enum SharedPart {
     Ratio(f64),
 }
 
+/// Requests that follow from each other, as those of a user who goes on asking.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Conversation {
+    /// Requests of a conversation; as many as the file has where `None`.
+    pub turns: Option<Length>,
+    /// Pause between an answer and the next turn.
+    pub think_time: ThinkTime,
+    /// Tokens of each message of the user after the first.
+    pub message_length: Length,
+}
+
 /// A file that prompts come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Dataset {
@@ -222,6 +233,9 @@ pub struct Workload {
     pub num_prompts: Option<u32>,
     /// What prompts share; nothing where `None`.
     pub shared_prefix: Option<SharedPrefix>,
+    /// Requests follow from each other; each is alone where `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<Conversation>,
     /// Sampling temperature.
     pub temperature: Option<f64>,
     /// Nucleus sampling.

@@ -29,8 +29,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 pub use self::client::{
-    Api, Arrival, ClientPlan, Dataset, DatasetKind, Gaps, Length, LoadModel, SharedPart,
-    SharedPrefix, Slo, ThinkTime, Workload,
+    Api, Arrival, ClientPlan, Conversation, Dataset, DatasetKind, Gaps, Length, LoadModel,
+    SharedPart, SharedPrefix, Slo, ThinkTime, Workload,
 };
 
 /// The three kinds of recipe.

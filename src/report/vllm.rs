@@ -114,6 +114,7 @@ mod tests {
     fn sample(sent: u64, chunks: &[u64], tokens: u64) -> Sample {
         Sample {
             index: 0,
+            turn: None,
             intended: ms(sent),
             sent: Some(ms(sent)),
             written: None,
@@ -130,6 +131,7 @@ mod tests {
             prompt_tokens: Some(10),
             output_tokens: Some(tokens),
             dropped: false,
+            said: String::new(),
         }
     }
 

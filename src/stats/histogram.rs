@@ -284,7 +284,10 @@ mod tests {
         close(Some(high), 997.0);
         let metric = upto(40_000).to_metric("ms").expect("observed");
         close(metric.p9999, 39_996.0);
-        assert_eq!(metric.intervals["p99.99"][1].to_bits(), 40_000_f64.to_bits());
+        assert_eq!(
+            metric.intervals["p99.99"][1].to_bits(),
+            40_000_f64.to_bits()
+        );
         close(upto(5).to_metric("ms").expect("observed").p50, 3.0);
     }
 

@@ -1,7 +1,7 @@
 //! Statistics: pure. From samples to a result that says how far it can be trusted.
 //!
 //! [`results`] is the format of `results.json`, [`summary`] its words, [`tally`] adds samples up (by the second:
-//! [`seconds`], by what it is: [`observed`]), [`validity`] turns facts into a verdict; [`histogram`] holds observations,
+//! [`seconds`], by what it is: [`observed`], by the turn: [`turns`]), [`validity`] turns facts into a verdict; [`histogram`] holds observations,
 //! [`order`] says how sure a percentile is, [`engine_counters`] reads what an engine counted itself.
 
 pub mod engine_counters;
@@ -12,4 +12,5 @@ pub mod results;
 pub mod seconds;
 pub mod summary;
 pub mod tally;
+pub mod turns;
 pub mod validity;

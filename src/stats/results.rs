@@ -195,6 +195,34 @@ pub struct Slice {
     pub ttft_max_ms: Option<f64>,
 }
 
+/// How conversations ended, over the whole load.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Conversations {
+    /// Those that began.
+    pub begun: u64,
+    /// Those that came to their last planned turn.
+    pub completed: u64,
+    /// Those that ended with a turn that failed.
+    pub failed: u64,
+    /// Those that the end of the load cut short.
+    pub cut_short: u64,
+}
+
+/// One turn of the conversations of the window.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TurnResult {
+    /// Which, from 1; the last that is told holds all further ones.
+    pub turn: u32,
+    /// Requests offered.
+    pub requests: u64,
+    /// Those that ended badly.
+    pub errors: u64,
+    /// Metrics by name.
+    pub metrics: BTreeMap<String, Metric>,
+}
+
 /// The whole result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Results {
@@ -254,6 +282,12 @@ pub struct Results {
     /// Token counts.
     #[serde(default)]
     pub tokens: Tokens,
+    /// How conversations ended, where requests follow from each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversations: Option<Conversations>,
+    /// Their turns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<TurnResult>,
     /// The generator's account.
     #[serde(default)]
     pub generator: Generator,

@@ -44,6 +44,8 @@ impl Window {
 pub struct Counts {
     /// Offered.
     pub total: u64,
+    /// Of these, what a schedule made and was not dropped: all but the later turns of conversations.
+    pub arrived: u64,
     /// Ended well.
     pub successes: u64,
     /// Did not.

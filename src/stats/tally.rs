@@ -13,6 +13,7 @@ use super::{
     results::{Metric, Slice},
     seconds::Seconds,
     summary::{Counts, Lateness, Window, meets, runs_of_tokens},
+    turns::Turns,
 };
 use crate::{
     load::sample::{Outcome, Sample},
@@ -38,6 +39,7 @@ pub struct Tally {
     /// Latest end of a request of the window.
     owned_end: Option<Duration>,
     seconds: Seconds,
+    turns: Turns,
     /// Over the whole load.
     whole: Whole,
     loop_delay: Distribution,
@@ -47,6 +49,8 @@ pub struct Tally {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Within {
     sent: u64,
+    /// Of these, those with nothing before them in a conversation.
+    begun: u64,
     answered: u64,
     output_tokens: u64,
     prompt_tokens: u64,
@@ -57,6 +61,8 @@ struct Within {
 pub struct Whole {
     /// Requests that have ended.
     pub requests: u64,
+    /// Of these, those with nothing before them in a conversation.
+    pub begun: u64,
     /// Dropped at `max_in_flight`.
     pub dropped: u64,
     /// Latest end.
@@ -86,6 +92,7 @@ impl Tally {
             within: Within::default(),
             owned_end: None,
             seconds: Seconds::default(),
+            turns: Turns::default(),
             whole: Whole::default(),
             loop_delay: Distribution::new(),
         }
@@ -96,10 +103,13 @@ impl Tally {
         self.whole.take(sample);
         self.within.take(sample, self.window);
         self.seconds.take(sample);
-        if !self.window.owns(sample.intended) {
+        let owned = self.window.owns(sample.intended);
+        self.turns.take(sample, owned);
+        if !owned {
             return;
         }
         self.counts.total += 1;
+        self.counts.arrived += u64::from(sample.is_first() && !sample.dropped);
         self.owned_end = self.owned_end.max(Some(sample.end));
         if let Some(status) = sample.status {
             *self.counts.by_status.entry(status).or_default() += 1;
@@ -139,6 +149,7 @@ impl Tally {
     pub fn merge(&mut self, other: &Self) {
         self.observed.merge(&other.observed);
         self.counts.total += other.counts.total;
+        self.counts.arrived += other.counts.arrived;
         self.counts.successes += other.counts.successes;
         self.counts.errors += other.counts.errors;
         for (class, count) in &other.counts.by_class {
@@ -153,11 +164,13 @@ impl Tally {
         self.good += other.good;
         self.lateness.merge(&other.lateness);
         self.within.sent += other.within.sent;
+        self.within.begun += other.within.begun;
         self.within.answered += other.within.answered;
         self.within.output_tokens += other.within.output_tokens;
         self.within.prompt_tokens += other.within.prompt_tokens;
         self.owned_end = self.owned_end.max(other.owned_end);
         self.seconds.merge(&other.seconds);
+        self.turns.merge(&other.turns);
         self.whole.merge(&other.whole);
         self.loop_delay.merge(&other.loop_delay);
     }
@@ -236,11 +249,17 @@ impl Tally {
     ///
     /// By the time of sending: a generator that falls behind does not reach its rate, however much it catches up later.
     pub fn sent_rate(&self, window: Window) -> f64 {
-        let seconds = window.seconds();
-        if seconds <= 0.0 {
-            return 0.0;
-        }
-        self.within.sent as f64 / seconds
+        per_second(self.within.sent, window)
+    }
+
+    /// The same of those that a schedule made: all but the later turns of conversations.
+    pub fn arrival_rate(&self, window: Window) -> f64 {
+        per_second(self.within.begun, window)
+    }
+
+    /// Conversations and their turns.
+    pub fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// The whole load in seconds, up to its end. What came later is told in the last.
@@ -276,9 +295,20 @@ impl Tally {
     }
 }
 
+fn per_second(count: u64, window: Window) -> f64 {
+    let seconds = window.seconds();
+    if seconds <= 0.0 {
+        return 0.0;
+    }
+    count as f64 / seconds
+}
+
 impl Within {
     fn take(&mut self, sample: &Sample, window: Window) {
-        self.sent += u64::from(sample.sent.is_some_and(|at| window.owns(at)));
+        if sample.sent.is_some_and(|at| window.owns(at)) {
+            self.sent += 1;
+            self.begun += u64::from(sample.is_first());
+        }
         self.answered += u64::from(sample.is_success() && window.saw(sample.end));
         let alike = |one, other| window.saw(one) == window.saw(other);
         for (at, tokens, _) in runs_of_tokens(sample, alike) {
@@ -294,6 +324,7 @@ impl Within {
 impl Whole {
     fn take(&mut self, sample: &Sample) {
         self.requests += 1;
+        self.begun += u64::from(sample.is_first());
         self.dropped += u64::from(sample.dropped);
         self.end = self.end.max(Some(sample.end));
         if sample.sent.is_some() {
@@ -308,6 +339,7 @@ impl Whole {
 
     fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
+        self.begun += other.begun;
         self.dropped += other.dropped;
         self.end = self.end.max(other.end);
         self.prompt_tokens += other.prompt_tokens;

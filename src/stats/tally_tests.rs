@@ -33,6 +33,7 @@ const WINDOW: Window = Window {
 fn success(intended: u64, sent: u64, chunks: &[u64], tokens: Option<u64>) -> Sample {
     Sample {
         index: intended,
+        turn: None,
         intended: ms(intended),
         sent: Some(ms(sent)),
         written: None,
@@ -49,6 +50,7 @@ fn success(intended: u64, sent: u64, chunks: &[u64], tokens: Option<u64>) -> Sam
         prompt_tokens: Some(10),
         output_tokens: tokens,
         dropped: false,
+        said: String::new(),
     }
 }
 

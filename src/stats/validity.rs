@@ -35,6 +35,8 @@ pub struct Facts {
     pub requested_rate: Option<f64>,
     /// Rate sent.
     pub achieved_rate: f64,
+    /// Requests sent that the schedule made: not the later turns of conversations.
+    pub arrived: u64,
     /// Requests that the schedule holds in the window.
     pub expected_in_window: Option<u64>,
     /// Requests dropped at `max_in_flight`.
@@ -169,7 +171,7 @@ fn rate(facts: &Facts) -> Option<String> {
     let percent = RATE_TOLERANCE * 100.0;
     if !facts.even {
         let expected = facts.expected_in_window?;
-        let sent = facts.total.saturating_sub(facts.dropped);
+        let sent = facts.arrived;
         let off = sent.abs_diff(expected);
         // one request at the edge of the window is no fault of the generator
         return (off > 1 && off as f64 > RATE_TOLERANCE * expected as f64).then(|| {
@@ -244,6 +246,7 @@ mod tests {
         Facts {
             successes: 1000,
             total: 1000,
+            arrived: 1000,
             requested_rate: Some(10.0),
             achieved_rate: 10.0,
             expected_in_window: Some(1000),

@@ -1,7 +1,7 @@
 //! What requests hold: of each number, its own, told by a seed.
 //!
 //! [`words`] makes prompts that no two requests share, [`length`] draws their lengths, and [`scale`] turns tokens into
-//! words as the engine counts them. [`material`] is what comes from a file instead: a [`trace`] or [`texts`].
+//! words as the engine counts them. [`turns`] makes conversations of them. [`material`] is what comes from a file instead: a [`trace`] or [`texts`].
 //! [`stimulus`] tells two loads apart, or shows that they asked the same.
 
 pub mod length;
@@ -10,6 +10,7 @@ pub mod scale;
 mod stimulus;
 pub mod texts;
 pub mod trace;
+mod turns;
 pub mod words;
 
 use std::{sync::Arc, time::Duration};
@@ -74,6 +75,13 @@ impl Content {
         let traced = match &material {
             Material::Trace(rows, _) => rows.iter().map(|row| row.at).collect(),
             Material::Texts(..) | Material::None => Arc::default(),
+        };
+        let material = match material {
+            Material::Texts(texts, facts) if workload.conversation.is_some() => {
+                let turns = texts.iter().cloned().map(Text::turn_by_turn).collect();
+                Material::Texts(Arc::new(turns), facts)
+            }
+            other => other,
         };
         let mut pool = workload.num_prompts;
         let mut order = Vec::new();

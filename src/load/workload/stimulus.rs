@@ -1,11 +1,14 @@
 //! The certificate of what a load asks: equal where two loads asked the same, of whatever service.
+//!
+//! It holds what is planned. Of a conversation that is what its user says in each turn, and how long they think; the
+//! answers, which later turns carry with them, are the engine's and are not in it.
 
 use sha2::{Digest as _, Sha256};
 
 use super::{Content, material::hex};
 use crate::recipe::ClientPlan;
 
-/// Prompts and arrivals that go into the hash.
+/// Prompts and arrivals that go into the hash, and further turns of conversations.
 const HASHED: usize = 1000;
 
 /// Where a plan has paths of files.
@@ -34,8 +37,22 @@ pub fn stimulus(plan: &ClientPlan, content: &Content) -> String {
     hash.update(fields.to_string());
     // whatever its name is there
     let anyone = content.clone().for_model("");
+    let mut left = HASHED;
     for index in 0..HASHED as u64 {
         hash.update(anyone.body(index));
+        for turn in 1..anyone.turns(index) {
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            let (messages, tokens) = (
+                anyone.messages(index, turn),
+                anyone.answer_length(index, turn),
+            );
+            hash.update(anyone.body_of(&messages, tokens));
+            let pause = anyone.pause_before(index, turn);
+            hash.update(pause.as_nanos().to_be_bytes());
+        }
     }
     if let Some(schedule) = content.schedule() {
         for at in schedule.times().take(HASHED) {
@@ -86,6 +103,10 @@ mod tests {
             "seed: 1, arrival: {process: gamma, burstiness: 2}".to_owned(),
             "seed: 1, arrival: {process: gamma, burstiness: 3}".to_owned(),
             "seed: 1, stream: false".to_owned(),
+            "seed: 1, api: chat, conversation: {turns: 2}".to_owned(),
+            "seed: 1, api: chat, conversation: {turns: 3}".to_owned(),
+            "seed: 1, api: chat, conversation: {turns: 3, think_time_ms: 5}".to_owned(),
+            "seed: 1, api: chat, conversation: {turns: 3, message_length: 9}".to_owned(),
         ]
         .map(|more| {
             (

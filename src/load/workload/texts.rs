@@ -6,10 +6,12 @@
 //! begin with a question and its answer, or of which one has fewer than four tokens, the question more than 1024, or both
 //! together more than 2048.
 //!
+//! In a conversation the questions that follow are sent, too, each with its own length of an answer.
+//!
 //! Pure. What can fail is told by the line.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::material::{LineFault, lines_of, plainly};
 use crate::recipe::{Api, DatasetKind, client::MOST_TOKENS};
@@ -39,6 +41,17 @@ pub struct Text {
     pub said: Said,
     /// Tokens of its answer at the most, where the file tells.
     pub max_tokens: Option<u32>,
+    /// What its user says after that, in a conversation.
+    pub further: Vec<Further>,
+}
+
+/// A further message of a user.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Further {
+    /// The message.
+    pub message: Value,
+    /// Tokens of its answer at the most, where the file tells.
+    pub max_tokens: Option<u32>,
 }
 
 /// The requests of a file, and how many were passed over.
@@ -59,6 +72,7 @@ pub fn parse(
                 .map(|line| Text {
                     said: Said::Prompt(line.to_owned()),
                     max_tokens: None,
+                    further: Vec::new(),
                 })
                 .collect();
             if prompts.is_empty() {
@@ -103,7 +117,33 @@ fn object(line: Line, api: Api) -> Result<Text, String> {
                 .ok_or_else(|| format!("max_tokens wants 1 to {MOST_TOKENS}, found {tokens}"))?,
         ),
     };
-    Ok(Text { said, max_tokens })
+    Ok(Text {
+        said,
+        max_tokens,
+        further: Vec::new(),
+    })
+}
+
+impl Text {
+    /// The same as a conversation: of given messages, all up to the first of the user are the first turn, and each
+    /// further one of the user is a turn. Given answers fall away: the engine's own take their place.
+    #[must_use]
+    pub fn turn_by_turn(mut self) -> Self {
+        let Said::Messages(messages) = &mut self.said else {
+            return self;
+        };
+        let is_user = |message: &Value| message["role"] == "user";
+        let first = messages.iter().position(is_user);
+        let rest = messages.split_off(first.map_or(messages.len(), |at| at + 1));
+        let further = rest.into_iter().filter(is_user);
+        self.further = further
+            .map(|message| Further {
+                message,
+                max_tokens: self.max_tokens,
+            })
+            .collect();
+        self
+    }
 }
 
 #[derive(Deserialize)]
@@ -141,9 +181,7 @@ fn conversations(text: &str, own_lengths: bool) -> Result<Read, Vec<LineFault>> 
 fn question(conversation: Conversation, own_lengths: bool) -> Option<Text> {
     let mut turns = conversation.conversations.into_iter();
     let (question, answer) = (turns.next()?, turns.next()?);
-    if !["human", "user"].contains(&question.from.as_str())
-        || !["gpt", "assistant", "chatgpt", "bing", "bard"].contains(&answer.from.as_str())
-    {
+    if !is_question(&question) || !is_answer(&answer) {
         return None;
     }
     let (asked, answered) = (tokens(&question.value), tokens(&answer.value));
@@ -154,7 +192,31 @@ fn question(conversation: Conversation, own_lengths: bool) -> Option<Text> {
     fits.then_some(Text {
         said: Said::Prompt(question.value),
         max_tokens: own_lengths.then_some(answered),
+        further: further(turns, own_lengths),
     })
+}
+
+/// The questions that follow, each with an answer behind it.
+fn further(mut turns: impl Iterator<Item = Turn>, own_lengths: bool) -> Vec<Further> {
+    let mut further = Vec::new();
+    while let (Some(question), Some(answer)) = (turns.next(), turns.next()) {
+        if !is_question(&question) || !is_answer(&answer) || question.value.is_empty() {
+            break;
+        }
+        further.push(Further {
+            message: json!({"role": "user", "content": question.value}),
+            max_tokens: own_lengths.then(|| tokens(&answer.value).max(1)),
+        });
+    }
+    further
+}
+
+fn is_question(turn: &Turn) -> bool {
+    ["human", "user"].contains(&turn.from.as_str())
+}
+
+fn is_answer(turn: &Turn) -> bool {
+    ["gpt", "assistant", "chatgpt", "bing", "bard"].contains(&turn.from.as_str())
 }
 
 fn tokens(text: &str) -> u32 {
@@ -210,6 +272,18 @@ mod tests {
             panic!("{texts:?}")
         };
         assert_eq!(found[1]["content"], "y");
+        assert_eq!(texts[0].clone().turn_by_turn(), texts[0]);
+        let given = r#"{"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "A"}, {"role": "user", "content": "b"}], "max_tokens": 7}"#;
+        let given = given.replace('\n', "");
+        let (texts, _) = parse(DatasetKind::Jsonl, Api::Chat, true, &given).expect("messages");
+        let turns = texts[0].clone().turn_by_turn();
+        let Said::Messages(first) = &turns.said else {
+            panic!("{turns:?}")
+        };
+        assert_eq!((first.len(), turns.further.len()), (2, 1));
+        assert_eq!(turns.further[0].message["content"], "b");
+        assert_eq!(turns.further[0].max_tokens, Some(7));
         insta::assert_snapshot!(told(DatasetKind::Jsonl, &format!("{{}}\n{messages}\n{{\"prompt\": 5}}\n{{\"prompt\": \"a\", \"max_tokens\": 0}}\n[")), @r##"
 1: wants a prompt or messages, one of the two
 2: messages need `workload: {api: chat}`
@@ -249,6 +323,22 @@ mod tests {
         assert_eq!(texts[0].max_tokens, Some(26));
         let (texts, _) = parse(DatasetKind::ShareGpt, Api::Chat, false, &text).expect("one");
         assert_eq!(texts[0].max_tokens, None, "the recipe tells");
+        assert_eq!(texts[0].further, [], "a question without an answer");
+        let long = conversation(&[
+            turn("human", 40),
+            turn("gpt", 40),
+            turn("human", 8),
+            turn("gpt", 9),
+            turn("system", 8),
+            turn("gpt", 9),
+        ]);
+        let (texts, _) =
+            parse(DatasetKind::ShareGpt, Api::Chat, true, &format!("[{long}]")).expect("one");
+        let [further] = &texts[0].further[..] else {
+            panic!("{texts:?}")
+        };
+        assert_eq!(further.message["content"], "xxxxxxxx");
+        assert_eq!(further.max_tokens, Some(3));
         insta::assert_snapshot!(told(DatasetKind::ShareGpt, "[\n{\"conversations\": 5}]"), @r##"2: invalid type: integer `5`, expected a sequence"##);
         insta::assert_snapshot!(told(DatasetKind::ShareGpt, "[\n{}"), @r##"2: is no JSON: EOF while parsing a list at column 2"##);
         insta::assert_snapshot!(told(DatasetKind::ShareGpt, "[{}]"), @r##"1: none of 1 conversations begins with a question and its answer, of 4 to 1024 tokens and 2048 together"##);

@@ -10,6 +10,12 @@ use rand_chacha::ChaCha12Rng;
 /// Sets the draws of what prompts share apart from those of each one's own.
 const SHARED: u64 = 0x7368_6172_6564_0000;
 
+/// Sets the draws of what users say later apart from both.
+const FURTHER: u64 = 0x6675_7274_6865_7200;
+
+/// Draws between two turns, as a power of two: more than the longest message takes.
+const TURN: u32 = 32;
+
 /// Words at the start of a prompt that are drawn apart from the rest.
 pub const NONCE_WORDS: u32 = 4;
 
@@ -23,6 +29,8 @@ pub struct Prompts {
     random: ChaCha12Rng,
     /// At the first word of what prompts share.
     shared: ChaCha12Rng,
+    /// At the first word of what users say later.
+    further: ChaCha12Rng,
     pool: Option<u32>,
     /// Where nonces begin.
     shift: u64,
@@ -38,6 +46,7 @@ impl Prompts {
         Self {
             random,
             shared: ChaCha12Rng::seed_from_u64(seed ^ SHARED),
+            further: ChaCha12Rng::seed_from_u64(seed ^ FURTHER),
             pool,
             shift,
         }
@@ -73,6 +82,16 @@ impl Prompts {
             text.push_str(WORDS[word]);
         }
         text
+    }
+
+    /// What the user of a conversation says in a turn after the first: words of no one else, without a nonce, for what
+    /// stands before them differs already.
+    pub fn further(&self, index: u64, turn: u32, words: usize) -> String {
+        let mut random = self.further.clone();
+        random.set_stream(self.item(index));
+        random.set_word_pos(u128::from(turn) << TURN);
+        let words = (0..words).map(|_| WORDS[random.random_range(0..WORDS.len())]);
+        words.collect::<Vec<_>>().join(" ")
     }
 
     /// Adds words that are the same for everyone who names them so.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    conversation::conversation,
     extras, file,
     length::length,
     load_model::{ends_itself, is_open, load_model},
@@ -62,6 +63,7 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
             prompt_length: length(root, "dataset.params.prompt_length", findings),
             max_tokens: length(root, "dataset.params.max_tokens", findings),
             shared_prefix: shared_prefix(root, findings),
+            conversation: conversation(root, findings),
             num_prompts: whole(root, "dataset.params.num_prompts"),
             temperature: number("dataset.params.temperature"),
             top_p: number("dataset.params.top_p"),

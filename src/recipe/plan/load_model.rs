@@ -106,8 +106,8 @@ pub(super) fn load_model(
     })
 }
 
-/// The pause of users.
-fn think_time(workload: &Node, findings: &mut Findings) -> ThinkTime {
+/// The pause of users, of a `workload` or a `conversation`.
+pub(super) fn think_time(workload: &Node, findings: &mut Findings) -> ThinkTime {
     let path = "think_time_ms";
     let milliseconds = |node: &Node| {
         let pause = node.as_f64().unwrap_or(0.0) / 1000.0;

@@ -4,6 +4,7 @@
 //! expanded → plan. Each step notes its faults and the next goes on with what there is, so that one reading tells all.
 
 mod client;
+mod conversation;
 mod extras;
 mod length;
 mod load_model;

@@ -107,6 +107,32 @@ static PAUSES: &[Field] = &[
     LENGTHS[2],
 ];
 
+const TURNS: Type = Type::Whole {
+    min: 1,
+    max: 10_000,
+};
+
+static CONVERSATION: &[Field] = &[
+    Field::new(
+        "turns",
+        Type::Or(&TURNS, LENGTHS),
+        "requests of a conversation, or their distribution",
+    )
+    .default("as many as the file has"),
+    Field::new(
+        "think_time_ms",
+        Type::Or(&PAUSE, PAUSES),
+        "pause between an answer and the next turn, or its distribution",
+    )
+    .default("that of the workload"),
+    Field::new(
+        "message_length",
+        Type::Or(&TOKENS, LENGTHS),
+        "tokens of each message of the user after the first, or their distribution",
+    )
+    .default("prompt_length"),
+];
+
 static WORKLOAD: &[Field] = &[
     Field::new(
         "api",
@@ -181,6 +207,11 @@ static WORKLOAD: &[Field] = &[
     )
     .default("0"),
     Field::new("stream", Type::Bool, "streamed answers?").default("true"),
+    Field::new(
+        "conversation",
+        Type::Map(CONVERSATION),
+        "requests that follow from each other, each with all that was said before, the engine's answers with it (api: chat); closed loop: each user holds one conversation at a time; open loop: arrivals begin conversations, and total_requests counts them",
+    ),
     Field::new("sweep", Type::TextMap, "several loads, one after another").later(),
     Field::new(
         "search",

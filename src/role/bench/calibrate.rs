@@ -53,6 +53,7 @@ pub(super) async fn run(
             let index = FIRST_INDEX + (probes.len() + seen.len()) as u64;
             let call = Call {
                 index,
+                turn: None,
                 intended: start.elapsed(),
                 api: plan.api,
                 stream: plan.workload.stream,

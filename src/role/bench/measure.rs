@@ -98,7 +98,7 @@ impl Bench<'_> {
         facts.look_again(context).await;
         facts.cpu_seconds = outcome::cpu_seconds() - cpu;
         let tally = load.tally();
-        facts.tell_what_came_again(tally.whole().requests);
+        facts.tell_what_came_again(tally.whole().begun);
         facts.counted = service.counted(context, counters, tally.whole()).await;
         let elapsed = start.elapsed();
         Ok(Measured {

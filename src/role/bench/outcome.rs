@@ -304,7 +304,8 @@ fn is_even(load: &LoadModel) -> bool {
 /// The lengths that were asked for, where each request has its own: beside those that the engine counted. Requests have
 /// their numbers in the order of their times, so those of the window come last.
 fn asked(content: &Content, offered: u64, in_window: u64) -> Vec<(String, Metric)> {
-    if !content.varies() {
+    // a context that grows by what is answered was not asked for
+    if !content.varies() || content.is_conversation() {
         return Vec::new();
     }
     let (mut input, mut output) = (Distribution::new(), Distribution::new());
@@ -338,7 +339,10 @@ pub(super) fn assemble(
     let mut metrics = tally.metrics(window);
     metrics.extend(asked(&facts.content, tally.whole().requests, counts.total));
     let lateness = tally.lateness();
-    let achieved_rate = tally.sent_rate(window);
+    let achieved_rate = match plan.load {
+        LoadModel::OpenLoop { .. } => tally.arrival_rate(window),
+        LoadModel::ClosedLoop { .. } => tally.sent_rate(window),
+    };
     let expected = expected(plan, &facts.content, window);
     let requested_rate = requested_rate(plan, expected, window);
     let whole = tally.whole();
@@ -353,6 +357,7 @@ pub(super) fn assemble(
     let validity = validity::judge(&validity::Facts {
         successes: counts.successes,
         total: counts.total,
+        arrived: counts.arrived,
         requested_rate,
         achieved_rate,
         expected_in_window: expected,
@@ -376,7 +381,7 @@ pub(super) fn assemble(
     workload["calibration"] = serde_json::json!(facts.probes);
     if let Some(file) = facts.content.material().facts() {
         workload["file"] = serde_json::to_value(file).map_err(bug)?;
-        workload["file"]["sent"] = whole.requests.into();
+        workload["file"]["sent"] = whole.begun.into();
     }
     Ok(Results {
         total_requests: counts.total,
@@ -407,6 +412,8 @@ pub(super) fn assemble(
         validity,
         stimulus_sha256: facts.stimulus.clone(),
         tokens: facts.counted.clone(),
+        conversations: tally.turns().conversations(),
+        turns: tally.turns().results(),
         generator: Generator {
             requested_rate,
             achieved_rate,
