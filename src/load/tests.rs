@@ -53,7 +53,9 @@ fn plan(load: LoadModel) -> ClientPlan {
         load,
         duration: Some(seconds(20)),
         warmup: Duration::ZERO,
+        warmup_requests: None,
         total_requests: None,
+        series: None,
         workload: Workload {
             model_name: None,
             dataset: None,

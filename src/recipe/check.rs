@@ -80,6 +80,10 @@ impl Checker<'_> {
                 self.map(node, fields, path);
                 return;
             }
+            Type::Or(plain @ Type::List(_), _) if matches!(node.value, Value::List(_)) => {
+                self.value(node, plain, path);
+                return;
+            }
             Type::List(item) => {
                 if let Value::List(items) = &node.value {
                     for (index, value) in items.iter().enumerate() {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::Resources;
+use super::{Resources, Series};
 
 /// Which API a client uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -283,8 +283,14 @@ pub struct ClientPlan {
     pub duration: Option<Duration>,
     /// Load before the window.
     pub warmup: Duration,
+    /// The same as a number of requests; by time alone where `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_requests: Option<u64>,
     /// Requests in all; without limit where `None`.
     pub total_requests: Option<u64>,
+    /// Several loads in place of one: `load` is the first of them then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub series: Option<Series>,
     /// What requests hold.
     pub workload: Workload,
     /// Limits of a good request.

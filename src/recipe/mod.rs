@@ -19,6 +19,7 @@ pub mod overrides;
 pub mod plan;
 pub mod schema;
 pub mod script;
+pub mod series;
 pub mod tables;
 pub mod template;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use self::client::{
     Api, Arrival, ClientPlan, Conversation, Dataset, DatasetKind, Gaps, Length, LoadModel,
     SharedPart, SharedPrefix, Slo, ThinkTime, Workload,
 };
+pub use self::series::{Course, Quantity, Search, Series, Sweep};
 
 /// The three kinds of recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -260,15 +260,11 @@ workload:
   api: rerank
   duration_seconds: 10
   requests_per_second: 5
-  search: {until: slo}
-  sweep: {requests_per_second: [1, 2]}
 dataset: {type: huggingface}
 "
     ), @r##"
 recipes/x.yaml:4:8: this version cannot do "rerank" for "workload.api"; it knows completions, chat, embeddings
-recipes/x.yaml:7:3: this version cannot do "search" (search for the highest load that keeps the limits)
-recipes/x.yaml:8:3: this version cannot do "sweep" (several loads, one after another)
-recipes/x.yaml:9:17: this version cannot do "huggingface" for "dataset.type"; it knows synthetic, prompts, jsonl, sharegpt
+recipes/x.yaml:7:17: this version cannot do "huggingface" for "dataset.type"; it knows synthetic, prompts, jsonl, sharegpt
 "##);
     insta::assert_snapshot!(faults(
         "name: s\nservice_name: s\nengine: ollama\nservice: {program: [a], nodes: 2, replicas: 4}\n"

@@ -47,6 +47,7 @@ pub fn figures(results: &Results) -> Vec<Figure> {
     let panel = |unit: &str, lines: Vec<Line>| Panel {
         unit: unit.to_owned(),
         lines,
+        limit: None,
     };
     let drawn = [
         (
@@ -92,6 +93,8 @@ pub fn figures(results: &Results) -> Vec<Figure> {
                 xs: xs.clone(),
                 panels,
                 shade: Some((results.warmup_seconds, "warm-up: not measured".to_owned())),
+                dots: false,
+                mark: None,
             };
             Figure { title: title.to_owned(), svg: svg::draw(&chart), head, rows, note: note.clone() }
         })

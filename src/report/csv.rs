@@ -50,7 +50,8 @@ fn line(name: &str, metric: &Metric) -> String {
     fields.join(",")
 }
 
-fn field(text: &str) -> String {
+/// A field, quoted where it must be.
+pub(super) fn field(text: &str) -> String {
     if text.contains([',', '"', '\r', '\n']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {

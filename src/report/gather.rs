@@ -59,6 +59,8 @@ pub struct Part {
 pub struct Bench {
     /// The name of its folder.
     pub name: String,
+    /// That folder.
+    pub folder: PathBuf,
     /// Its results; `None` where they are missing or cannot be read.
     pub results: Option<Results>,
     /// Files that it left.
@@ -196,6 +198,7 @@ impl Bench {
             name,
             results,
             files: files_in(&folder),
+            folder,
         }
     }
 }

@@ -17,6 +17,7 @@ use super::{
         token_rows,
     },
     gather::{Bench, Part, Report},
+    levels,
     summary::{FROM_INTENDED, Headline},
     text,
 };
@@ -108,18 +109,33 @@ fn bench_view(report: &Report, bench: &Bench, headline: &Headline) -> Value {
             }
         })
         .collect();
-    let charts: Vec<Value> = chart::figures(results)
-        .into_iter()
-        .map(|chart| {
+    let drawn = |charts: Vec<chart::Figure>| -> Vec<Value> {
+        let view = |chart: chart::Figure| {
             context! {
                 title => chart.title, svg => Value::from_safe_string(chart.svg), head => chart.head,
                 rows => chart.rows, note => chart.note,
             }
-        })
-        .collect();
+        };
+        charts.into_iter().map(view).collect()
+    };
+    let charts = drawn(chart::figures(results));
+    let series = results.series.as_ref().map(|series| {
+        let rows: Vec<Value> = levels::rows(series)
+            .into_iter()
+            .map(|row| {
+                let folder = bench.folder.join(&row.folder);
+                context! { href => text::href(&report.folder, &folder), cells => row.cells, shown => row.shown }
+            })
+            .collect();
+        context! {
+            head => levels::HEAD, rows, shown => series.headline,
+            interval_head => levels::INTERVAL_HEAD, intervals => levels::interval_rows(series),
+            curve => drawn(levels::curve(series).into_iter().collect()),
+        }
+    });
     context! {
         name => bench.name, judgement, word, tone => tone(word), run => headline.run, files,
-        extent => headline.extent(),
+        extent => headline.extent(), gist => headline.gist(), series,
         reasons => headline.reasons,
         figures, charts,
         star => headline.figures.iter().any(|figure| figure.name.ends_with('*')).then_some(FROM_INTENDED),

@@ -8,10 +8,11 @@ use std::fmt::Write as _;
 use super::{
     facts::{step_rows, token_rows},
     gather::{Part, Report},
+    levels,
     summary::{FROM_INTENDED, Headline},
     text,
 };
-use crate::stats::results::Results;
+use crate::stats::{results::Results, series::Series};
 
 /// The text.
 pub fn render(report: &Report) -> String {
@@ -55,13 +56,16 @@ fn of_bench(out: &mut String, headline: &Headline, results: &Results) {
         out,
         "{}: {}.\n",
         capital(&headline.judgement()),
-        headline.extent()
+        headline.gist()
     );
     for reason in &headline.reasons {
         let _ = writeln!(out, "- {}", cell(reason));
     }
     if !headline.reasons.is_empty() {
         out.push('\n');
+    }
+    if let Some(series) = &results.series {
+        of_series(out, series);
     }
     let _ = writeln!(out, "{}\n", cell(&text::load(&results.load)));
     if !headline.figures.is_empty() {
@@ -94,6 +98,28 @@ fn of_bench(out: &mut String, headline: &Headline, results: &Results) {
     }
     for (class, count) in &results.errors_by_class {
         let _ = writeln!(out, "- errors `{}`: {count}", cell(class).replace('`', "'"));
+    }
+}
+
+/// The loads as a table, the intervals over repeats, and whose numbers follow.
+fn of_series(out: &mut String, series: &Series) {
+    let table = |out: &mut String, head: &[&str], rows: Vec<Vec<String>>| {
+        let _ = writeln!(out, "| {} |", head.join(" | "));
+        let _ = writeln!(out, "|{}", "---|".repeat(head.len()));
+        for row in rows {
+            let cells: Vec<String> = row.iter().map(|text| cell(text)).collect();
+            let _ = writeln!(out, "| {} |", cells.join(" | "));
+        }
+        out.push('\n');
+    };
+    let rows = levels::rows(series).into_iter().map(|row| row.cells);
+    table(out, &levels::HEAD, rows.collect());
+    let intervals = levels::interval_rows(series);
+    if !intervals.is_empty() {
+        table(out, &levels::INTERVAL_HEAD, intervals);
+    }
+    if let Some(shown) = &series.headline {
+        let _ = writeln!(out, "Of {}:\n", cell(shown));
     }
 }
 

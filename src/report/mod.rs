@@ -4,15 +4,16 @@
 //! later on another machine. Whatever is missing (a run that was killed, an older format) is named in the report instead
 //! of failing it: half a report of a broken run is when a report is needed most. What can fail is writing it.
 //!
-//! [`gather`] reads the folder, [`outcome`] judges it in a word, [`chart`] and [`svg`] draw, [`html`], [`markdown`] and [`summary`] tell the same facts to a
-//! browser, a text and a terminal, [`text`] holds how numbers and times are written in all three. [`csv`] and [`vllm`]
-//! are files for other tools; the bench writes them.
+//! [`gather`] reads the folder, [`outcome`] judges it in a word, [`chart`] and [`svg`] draw, [`levels`] tells several
+//! loads, [`html`], [`markdown`] and [`summary`] tell the same facts to a browser, a text and a terminal, [`text`] holds how
+//! numbers and times are written in all three. [`csv`] and [`vllm`] are files for other tools; the bench writes them.
 
 pub mod chart;
 pub mod csv;
 mod facts;
 pub mod gather;
 pub mod html;
+pub mod levels;
 pub mod markdown;
 pub mod outcome;
 pub mod summary;

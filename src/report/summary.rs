@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{gather::Report, text};
+use super::{gather::Report, levels, text};
 use crate::{
     stats::results::{Completeness, Metric, Results, Verdict},
     units,
@@ -33,6 +33,15 @@ pub struct Headline {
     pub errors: u64,
     /// The measured window in seconds.
     pub duration_seconds: f64,
+    /// What came of several loads, in a few words each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub answer: Vec<String>,
+    /// These loads, as a table.
+    #[serde(skip)]
+    pub levels: Vec<String>,
+    /// The one that the numbers are of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shown: Option<String>,
     /// The numbers that matter most.
     pub figures: Vec<Figure>,
 }
@@ -135,7 +144,11 @@ impl Headline {
 
     /// The headline of one result, or of none.
     pub fn of(run: &str, bench: &str, results: Option<&Results>) -> Self {
+        let series = results.and_then(|results| results.series.as_ref());
         Self {
+            answer: series.map(levels::answer).unwrap_or_default(),
+            levels: series.map(levels::table).unwrap_or_default(),
+            shown: series.and_then(|series| series.headline.clone()),
             run: run.to_owned(),
             bench: bench.to_owned(),
             verdict: results.map(|results| results.validity.verdict),
@@ -147,6 +160,15 @@ impl Headline {
             errors: results.map_or(0, |results| results.errors),
             duration_seconds: results.map_or(0.0, |results| results.duration_seconds),
             figures: results.map(figures).unwrap_or_default(),
+        }
+    }
+
+    /// What came of it: of several loads their answer, of one how much was measured.
+    pub fn gist(&self) -> String {
+        if self.answer.is_empty() {
+            self.extent()
+        } else {
+            self.answer.join("; ")
         }
     }
 
@@ -182,9 +204,24 @@ impl fmt::Display for Headline {
         if self.verdict.is_none() {
             return write!(f, "  bench {name}: no result");
         }
-        write!(f, "  bench {name}: {}; {}", self.judgement(), self.extent())?;
+        write!(f, "  bench {name}: {}; ", self.judgement())?;
+        match &self.answer[..] {
+            [] => write!(f, "{}", self.extent())?,
+            [what, answer @ ..] => {
+                write!(f, "{what}")?;
+                for said in answer {
+                    write!(f, "\n    {said}")?;
+                }
+            }
+        }
         for reason in &self.reasons {
             write!(f, "\n    reason: {}", text::plain(reason))?;
+        }
+        for row in &self.levels {
+            write!(f, "\n    {}", text::plain(row))?;
+        }
+        if let Some(shown) = &self.shown {
+            write!(f, "\n    of {}: {}", text::plain(shown), self.extent())?;
         }
         for figure in &self.figures {
             let Figure { name, unit, .. } = figure;

@@ -26,6 +26,15 @@ pub struct Line {
     pub values: Vec<Option<f64>>,
 }
 
+/// A value with a name, drawn as a line across.
+#[derive(Debug, Clone)]
+pub struct Limit {
+    /// The value.
+    pub at: f64,
+    /// Its name.
+    pub name: String,
+}
+
 /// Lines that share an axis.
 #[derive(Debug, Clone)]
 pub struct Panel {
@@ -33,6 +42,8 @@ pub struct Panel {
     pub unit: String,
     /// Its lines; two at the most can be told apart.
     pub lines: Vec<Line>,
+    /// A value that is not to be exceeded.
+    pub limit: Option<Limit>,
 }
 
 /// Panels over one horizontal axis.
@@ -44,12 +55,16 @@ pub struct Chart {
     pub x_title: String,
     /// Unit of the horizontal axis, for hover.
     pub x_unit: String,
-    /// Positions, rising.
+    /// Positions.
     pub xs: Vec<f64>,
     /// Panels, from top to bottom.
     pub panels: Vec<Panel>,
     /// A span from the left that is shaded, and its name: warm-up.
     pub shade: Option<(f64, String)>,
+    /// Is each value a dot on its line?
+    pub dots: bool,
+    /// A position that is pointed out.
+    pub mark: Option<Limit>,
 }
 
 /// Draws it.
@@ -104,7 +119,11 @@ fn draw_panel(svg: &mut String, chart: &Chart, panel: &Panel, x: &Scale, top: f6
         .iter()
         .flat_map(|line| &line.values)
         .filter_map(|value| finite(*value));
-    let highest = finite.clone().fold(0.0, f64::max);
+    let limit = panel.limit.as_ref().filter(|limit| limit.at.is_finite());
+    let highest = finite
+        .clone()
+        .chain(limit.map(|limit| limit.at))
+        .fold(0.0, f64::max);
     let marks = ticks(if highest > 0.0 { highest } else { 1.0 }, 4);
     let max = marks.last().map_or(1.0, |tick| tick.value);
     let y = Scale {
@@ -146,8 +165,44 @@ fn draw_panel(svg: &mut String, chart: &Chart, panel: &Panel, x: &Scale, top: f6
             top + BODY / 2.0
         );
     }
+    if let Some(limit) = limit {
+        let (at, name) = (y.at(limit.at), escape(&limit.name));
+        let _ = write!(
+            svg,
+            r#"<path class="limit" d="M{LEFT} {at:.1}H{:.1}"><title>{name}</title></path><text class="tick" x="{:.1}" y="{:.1}" text-anchor="end">{name}</text>"#,
+            WIDTH - RIGHT,
+            WIDTH - RIGHT - 4.0,
+            // above its line, or below where that is the top
+            if at - top < 16.0 { at + 13.0 } else { at - 4.0 }
+        );
+    }
+    if let Some(mark) = chart.mark.as_ref().filter(|mark| mark.at.is_finite()) {
+        let (at, name) = (x.at(mark.at), escape(&mark.name));
+        let _ = write!(
+            svg,
+            r#"<path class="limit" d="M{at:.1} {top:.1}v{BODY}"><title>{name}</title></path><text class="tick" x="{:.1}" y="{:.1}" text-anchor="end">{name}</text>"#,
+            at - 4.0,
+            top + 12.0
+        );
+    }
     for (index, line) in panel.lines.iter().enumerate() {
         draw_line(svg, &chart.xs, line, index, (x, &y));
+        if chart.dots {
+            draw_dots(svg, &chart.xs, line, index, (x, &y));
+        }
+    }
+}
+
+fn draw_dots(svg: &mut String, xs: &[f64], line: &Line, index: usize, (x, y): (&Scale, &Scale)) {
+    for (at, value) in xs.iter().zip(&line.values) {
+        if let Some(value) = finite(*value) {
+            let _ = write!(
+                svg,
+                r#"<circle class="dot s{index}" cx="{:.1}" cy="{:.1}" r="3"/>"#,
+                x.at(*at),
+                y.at(value)
+            );
+        }
     }
 }
 
@@ -325,8 +380,11 @@ mod tests {
                     name: "median".to_owned(),
                     values,
                 }],
+                limit: None,
             }],
             shade: Some((1.0, "warm-up".to_owned())),
+            dots: false,
+            mark: None,
         }
     }
 

@@ -1,8 +1,9 @@
 //! Statistics: pure. From samples to a result that says how far it can be trusted.
 //!
 //! [`results`] is the format of `results.json`, [`summary`] its words, [`tally`] adds samples up (by the second:
-//! [`seconds`], by what it is: [`observed`], by the turn: [`turns`]), [`validity`] turns facts into a verdict; [`histogram`] holds observations,
-//! [`order`] says how sure a percentile is, [`engine_counters`] reads what an engine counted itself.
+//! [`seconds`], by what it is: [`observed`], by the turn: [`turns`]), [`series`] tells several loads as one, [`validity`]
+//! turns facts into a verdict; [`histogram`] holds observations, [`order`] says how sure a percentile is,
+//! [`engine_counters`] reads what an engine counted itself.
 
 pub mod engine_counters;
 pub mod histogram;
@@ -10,6 +11,7 @@ pub mod observed;
 pub mod order;
 pub mod results;
 pub mod seconds;
+pub mod series;
 pub mod summary;
 pub mod tally;
 pub mod turns;

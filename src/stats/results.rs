@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::series::Series;
+
 /// The version of the format that this program writes.
 pub const SCHEMA: u32 = 1;
 
@@ -294,4 +296,8 @@ pub struct Results {
     /// Second by second.
     #[serde(default)]
     pub slices: Vec<Slice>,
+    /// Of a sweep, a search or repeats: all its loads. What stands above is that of the load in [`Series::headline`], with
+    /// the time, verdict and stimulus of the whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<Series>,
 }

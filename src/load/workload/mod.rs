@@ -18,7 +18,12 @@ use std::{sync::Arc, time::Duration};
 use rand::{SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha12Rng;
 
-pub use self::{material::Material, scale::Scale, stimulus::stimulus, words::Prompts};
+pub use self::{
+    material::Material,
+    scale::Scale,
+    stimulus::{stimulus, stimulus_of_all},
+    words::Prompts,
+};
 use self::{
     texts::{Said, Text},
     trace::{BLOCK, Row},

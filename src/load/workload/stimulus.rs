@@ -28,6 +28,9 @@ pub fn stimulus(plan: &ClientPlan, content: &Content) -> String {
         "workload": plan.workload,
         "file": content.material().facts().map(|facts| &facts.sha256),
     });
+    if let Some(requests) = plan.warmup_requests {
+        fields["warmup_requests"] = requests.into();
+    }
     // what a file holds counts, not where it lies
     for path in PATHS {
         if let Some(path) = fields.pointer_mut(path) {
@@ -58,6 +61,16 @@ pub fn stimulus(plan: &ClientPlan, content: &Content) -> String {
         for at in schedule.times().take(HASHED) {
             hash.update(at.as_nanos().to_be_bytes());
         }
+    }
+    hex(&hash.finalize())
+}
+
+/// The same over several loads, of theirs, in their order.
+pub fn stimulus_of_all<'a>(loads: impl Iterator<Item = &'a str>) -> String {
+    let mut hash = Sha256::new();
+    for load in loads {
+        hash.update(load);
+        hash.update("\n");
     }
     hex(&hash.finalize())
 }

@@ -10,10 +10,10 @@ use super::{
     extras, file,
     length::length,
     load_model::{ends_itself, is_open, load_model},
-    resources, text, texts, whole,
+    resources, series, text, texts, whole,
 };
 use crate::recipe::{
-    Api, ClientPlan, Dataset, DatasetKind, SharedPart, SharedPrefix, Slo, Workload,
+    Api, ClientPlan, Dataset, DatasetKind, Series, SharedPart, SharedPrefix, Slo, Workload,
     fault::Findings, load::Node,
 };
 
@@ -26,6 +26,7 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
     let flag = |path: &str| root.find(path).and_then(Node::as_bool);
     let is_embeddings = text(root, "workload.api").as_deref() == Some("embeddings");
     let load = load_model(workload, folder, findings);
+    let series = series::series(root, is_open(workload), findings);
     let measured = duration("workload.duration_seconds");
     let total_requests = whole(root, "workload.total_requests");
     let per_user = workload.get("requests_per_user").is_some();
@@ -53,10 +54,15 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
         headers: extras::headers(root, findings),
         keep_alive: flag("target.keep_alive").unwrap_or(true),
         timeout: duration("target.timeout_seconds").unwrap_or(LIMIT_OF_A_REQUEST),
-        load: load?,
+        load: match series.as_ref().and_then(Series::first) {
+            Some((of, value)) => load?.at(of, value),
+            None => load?,
+        },
         duration: measured,
         warmup: duration("workload.warmup_seconds").unwrap_or_default(),
+        warmup_requests: series::warmup_requests(workload, findings),
         total_requests,
+        series,
         workload: Workload {
             model_name: text(root, "dataset.params.model_name"),
             dataset: dataset(root, folder, findings),

@@ -6,21 +6,21 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{file, length::length, text, whole};
+use super::{file, length::length, series::quantity, text, whole};
 use crate::recipe::{
-    Arrival, Gaps, LoadModel, ThinkTime,
+    Arrival, Gaps, LoadModel, Quantity, ThinkTime,
     fault::{Findings, Position},
     load::{Node, Value},
 };
 
 /// Is it an open loop? By its pattern, else by what only an open loop has.
 pub(super) fn is_open(workload: &Node) -> bool {
-    match workload.get("pattern").and_then(Node::as_text) {
-        Some(pattern) => pattern == "open-loop",
-        None => ["requests_per_second", "arrival"]
-            .iter()
-            .any(|key| workload.get(key).is_some()),
+    if let Some(pattern) = workload.get("pattern").and_then(Node::as_text) {
+        return pattern == "open-loop";
     }
+    let own = ["requests_per_second", "arrival"];
+    own.iter().any(|key| workload.get(key).is_some())
+        || quantity(workload) == Some(Quantity::RequestsPerSecond)
 }
 
 /// Keys that mean something in one load model only.
@@ -90,7 +90,9 @@ pub(super) fn load_model(
                 );
             }
         }
-        Arrival::Constant | Arrival::Poisson | Arrival::Gamma { .. } if rate.is_none() => {
+        Arrival::Constant | Arrival::Poisson | Arrival::Gamma { .. }
+            if rate.is_none() && quantity(workload).is_none() =>
+        {
             findings.fault(
                 workload.at,
                 "an open loop needs \"requests_per_second\": its rate",

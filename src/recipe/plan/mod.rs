@@ -9,6 +9,7 @@ mod extras;
 mod length;
 mod load_model;
 mod monitor;
+mod series;
 mod server;
 
 use std::path::{Path, PathBuf};

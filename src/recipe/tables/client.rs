@@ -1,6 +1,8 @@
 //! The keys of a client recipe: when requests are sent, what they hold, and which limits a good one keeps.
 
-use super::{COUNT, DESCRIPTION, NAME, ORCHESTRATION_FIELD, SERVICE_NAME, SPAN, SPAN_OR_ZERO};
+use super::{
+    COUNT, DESCRIPTION, NAME, ORCHESTRATION_FIELD, SERVICE_NAME, SPAN, SPAN_OR_ZERO, series,
+};
 use crate::recipe::{
     client::MOST_TOKENS,
     schema::{Field, Type},
@@ -194,9 +196,14 @@ static WORKLOAD: &[Field] = &[
     Field::new(
         "warmup_seconds",
         SPAN_OR_ZERO,
-        "load before the measured window",
+        "load before the measured window; this or warmup_requests",
     )
     .default("0"),
+    Field::new(
+        "warmup_requests",
+        COUNT,
+        "the first requests, which are not measured: the window begins with the one after them",
+    ),
     Field::new(
         "seed",
         Type::Whole {
@@ -212,13 +219,10 @@ static WORKLOAD: &[Field] = &[
         Type::Map(CONVERSATION),
         "requests that follow from each other, each with all that was said before, the engine's answers with it (api: chat); closed loop: each user holds one conversation at a time; open loop: arrivals begin conversations, and total_requests counts them",
     ),
-    Field::new("sweep", Type::TextMap, "several loads, one after another").later(),
-    Field::new(
-        "search",
-        Type::TextMap,
-        "search for the highest load that keeps the limits",
-    )
-    .later(),
+    series::SWEEP_FIELD,
+    series::SEARCH_FIELD,
+    series::REPEATS_FIELD,
+    series::PAUSE_FIELD,
 ];
 
 const TOKENS: Type = Type::Whole {

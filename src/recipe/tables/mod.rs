@@ -4,6 +4,7 @@
 
 mod client;
 mod monitor;
+mod series;
 mod server;
 mod site;
 

@@ -3,7 +3,7 @@
 //! What can fail: the load itself (a fault of this program). A service that is lost, or an end that came early, is told in
 //! [`Measured::ending`], with the result of what was seen until then.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -21,6 +21,7 @@ use crate::{
         dispatch::{Control, Load},
         workload::Content,
     },
+    recipe::ClientPlan,
     stats::{
         results::{Completeness, Results},
         tally::Tally,
@@ -40,16 +41,18 @@ pub(super) struct Measured {
 }
 
 impl Bench<'_> {
-    /// Loads the service by the plan, once.
+    /// Loads the service by this plan, once. Checkpoints go into the folder.
     pub(super) async fn measure(
         &self,
         service: &Service,
         calibration: &Calibration,
-        content: Content,
+        plan: &ClientPlan,
+        folder: &Path,
     ) -> anyhow::Result<Measured> {
-        let (config, context) = (self.config, self.context);
-        let plan = &config.plan;
-        let mut facts = Facts::new(config, context, service, calibration, content.clone());
+        let context = self.context;
+        let content = Content::new(plan, self.config.material.clone(), &service.model)
+            .with_scale(calibration.scale);
+        let mut facts = Facts::new(plan, context, service, calibration, content.clone());
         let control = Control {
             until: service.ends_in(END_SLACK),
             ..Control::default()
@@ -74,10 +77,10 @@ impl Bench<'_> {
             async move { load.run_on(workers, start).await }
         });
         let beside = watch::Beside {
-            config,
+            plan,
             context,
             service,
-            folder: &self.folder,
+            folder,
             publication: self.publication,
             load: &load,
             control: &control,

@@ -4,9 +4,9 @@
 //! one last scrape of its exporter → record withdrawn. Told to end, it sends nothing more, waits a little for what is
 //! in flight, and writes what it has, marked `interrupted`.
 //!
-//! [`service`] is what is loaded, [`calibrate`] finds the prompt length, [`exporter`] is what Prometheus sees, [`watch`]
-//! is what goes on beside the load, [`sight`] whether the service is still there, [`outcome`] turns samples into the
-//! files of the results.
+//! [`service`] is what is loaded, [`calibrate`] finds the prompt length, [`measure`] is one load, [`series`] several,
+//! [`exporter`] is what Prometheus sees, [`watch`] is what goes on beside the load, [`sight`] whether the service is still
+//! there, [`outcome`] turns samples into the files of the results.
 //!
 //! What can fail: no service in time (69), a service lost on the way (69, or 75 where its whole node is silent; results
 //! kept), results that cannot be written (73), a result that is invalid (80).
@@ -15,6 +15,7 @@ mod calibrate;
 mod exporter;
 mod measure;
 mod outcome;
+mod series;
 mod service;
 mod sight;
 mod watch;
@@ -180,11 +181,19 @@ impl Bench<'_> {
         let content = Content::new(plan, config.material.clone(), &service.model);
         let calibration =
             calibrate::run(&service.targets(plan)[0], &content, plan, &context.shutdown).await?;
-        let content = content.with_scale(calibration.scale);
         self.announce()?;
-        let measured = self.measure(&service, &calibration, content).await?;
-        let results = &measured.results;
-        let written = place.write(results, plan, &measured.tally, measured.elapsed);
+        let (results, ending, written) = match &plan.series {
+            None => {
+                let measured = self.measure(&service, &calibration, plan, folder).await?;
+                let written = place.write(plan, &measured);
+                (measured.results, measured.ending, written)
+            }
+            Some(series) => {
+                let done = self.series(series, place, &service, &calibration).await?;
+                (done.results, done.ending, done.written)
+            }
+        };
+        let results = &results;
         self.state(|record| record.state = State::Done)?;
         // told in any case: what cannot be written into files is still to be read in the log
         let told = if config.json {
@@ -198,7 +207,7 @@ impl Bench<'_> {
             "results",
             folder.join("results.json").display().to_string().into(),
         )]);
-        self.exit(measured.ending, results.validity.verdict)
+        self.exit(ending, results.validity.verdict)
     }
 
     /// Says in registry and step file that the load begins.

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use nix::sys::resource::{UsageWho, getrusage};
 
-use super::{Config, calibrate::Calibration, service::Service};
+use super::{calibrate::Calibration, measure::Measured, service::Service};
 use crate::{
     clock,
     exit::{Exit, Failure, OrExit as _},
@@ -72,7 +72,7 @@ pub(super) struct Facts {
 
 impl Facts {
     pub(super) fn new(
-        config: &Config,
+        plan: &ClientPlan,
         context: &Context,
         service: &Service,
         calibration: &Calibration,
@@ -92,8 +92,8 @@ impl Facts {
         // a service that is given by its address may be anywhere, also here
         let near = service.records.is_empty() && service.is_on_loopback();
         Self {
-            name: config.plan.name.clone(),
-            service_name: config.plan.service_name.clone(),
+            name: plan.name.clone(),
+            service_name: plan.service_name.clone(),
             run: context.run.id.clone(),
             target: service.facts.clone(),
             cores: Cores {
@@ -106,7 +106,7 @@ impl Facts {
             engines: engines(&service.records),
             engine_restarted: false,
             probes: calibration.probes.clone(),
-            stimulus: workload::stimulus(&config.plan, &content),
+            stimulus: workload::stimulus(plan, &content),
             content,
             started_at: clock::now(),
             completeness: Completeness::Running,
@@ -212,24 +212,39 @@ impl Place {
         })
     }
 
-    /// Writes the result in all its forms.
-    pub(super) fn write(
+    /// Writes the result of one load in all its forms.
+    pub(super) fn write(self, plan: &ClientPlan, measured: &Measured) -> Result<(), Failure> {
+        let Measured {
+            results,
+            tally,
+            elapsed,
+            ..
+        } = measured;
+        let vllm = report::vllm::render(results, tally, window(plan, tally, *elapsed));
+        let vllm = serde_json::to_value(vllm).or_exit(Exit::Bug, || {
+            "the results cannot be written as JSON".to_owned()
+        })?;
+        self.put(results, Some(&vllm))
+    }
+
+    /// Writes a result, and what stands beside it.
+    pub(super) fn put(
         self,
         results: &Results,
-        plan: &ClientPlan,
-        tally: &Tally,
-        elapsed: Duration,
+        vllm: Option<&serde_json::Value>,
     ) -> Result<(), Failure> {
-        let vllm = report::vllm::render(results, tally, window(plan, tally, elapsed));
-        let csv = report::csv::render(results);
+        let mut tables = vec![("results.csv", report::csv::render(results))];
+        if let Some(series) = &results.series {
+            tables.push(("levels.csv", report::levels::csv(series)));
+        }
         drop(self.room);
         let file = |name: &str| self.folder.join(name);
+        let table = |(name, text): &(&str, String)| {
+            files::write_atomic(&file(name), text.as_bytes(), 0o644, Durability::Synced)
+        };
         files::write_json(&file("results.json"), results)
-            .and_then(|()| files::write_json(&file("vllm.json"), &vllm))
-            .and_then(|()| {
-                let csv = csv.as_bytes();
-                files::write_atomic(&file("results.csv"), csv, 0o644, Durability::Synced)
-            })
+            .and_then(|()| vllm.map_or(Ok(()), |vllm| files::write_json(&file("vllm.json"), vllm)))
+            .and_then(|()| tables.iter().try_for_each(table))
             .or_exit(Exit::CannotCreate, || {
                 "the results cannot be written".to_owned()
             })
@@ -433,5 +448,6 @@ pub(super) fn assemble(
             cores_shared: facts.cores.shared,
         },
         slices: tally.slices(elapsed),
+        series: None,
     })
 }

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    Config, RealLoad,
+    RealLoad,
     outcome::{self, Facts},
     service::Service,
     sight::Sight,
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     exit::{Exit, Failure},
     load::dispatch::Control,
+    recipe::ClientPlan,
     registry::{Publication, State},
     role::Context,
     shutdown::Cause,
@@ -50,7 +51,8 @@ pub(super) enum Ending {
 
 /// What stands beside the load.
 pub(super) struct Beside<'a> {
-    pub(super) config: &'a Config,
+    /// What is loaded.
+    pub(super) plan: &'a ClientPlan,
     pub(super) context: &'a Context,
     pub(super) service: &'a Service,
     pub(super) folder: &'a Path,
@@ -121,7 +123,7 @@ impl Beside<'_> {
     fn checkpoint(&self) {
         let tally = self.load.tally();
         let elapsed = self.start.elapsed();
-        match outcome::assemble(self.facts, &self.config.plan, &tally, elapsed) {
+        match outcome::assemble(self.facts, self.plan, &tally, elapsed) {
             Ok(results) => {
                 tracing::info!(
                     seconds = elapsed.as_secs(),
@@ -143,7 +145,7 @@ impl Beside<'_> {
 
     /// A bar on a terminal; where there is none, the log has a line at each checkpoint.
     fn progress(&self) -> ProgressBar {
-        let plan = &self.config.plan;
+        let plan = self.plan;
         let Some(duration) = plan.duration.filter(|_| terminal::interactive()) else {
             return ProgressBar::hidden();
         };
