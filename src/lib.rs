@@ -19,6 +19,7 @@
 //! | [`report`] | pages, tables and files of a run |
 //! | [`launch`] | how a job is handed to sbatch; how a stack starts roles: by srun, or as local processes; who gets which CPUs |
 //! | [`load`] | the load generator: arrivals, phases, prompts (pure), connections, and the workers that send |
+//! | [`samples`] | every request of a load in a file, and back |
 //! | [`engine`] | what must be known of each engine |
 //! | [`registry`] | records, leases, look-ups, keys |
 //! | [`telemetry`] | logs, the agent's listener, samplers of node and job |
@@ -41,7 +42,7 @@
 //! ```text
 //! edge      main, lib, cli
 //! roles     role::*, command::*            never each other; role::note is what roles share
-//! services  registry, engine, load::{dispatch, worker}, launch, report
+//! services  registry, engine, load::{dispatch, worker}, samples, launch, report
 //! adapters  process, apptainer, api::client, slurm::client, load::{connection, exchange}, prometheus, telemetry,
 //!           site, library, run
 //! pure      recipe, stats, load::{arrival, phase, workload, sample, wire}, api::{openai, sse, repeat},
@@ -92,6 +93,7 @@ pub mod registry;
 pub mod report;
 pub mod role;
 pub mod run;
+pub mod samples;
 pub mod shutdown;
 pub mod site;
 pub mod slurm;

@@ -40,6 +40,19 @@ pub trait Observer: Send + Sync + 'static {
     fn ended(&self, _sample: &Sample) {}
 }
 
+/// Both watch.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn begun(&self) {
+        self.0.begun();
+        self.1.begun();
+    }
+
+    fn ended(&self, sample: &Sample) {
+        self.0.ended(sample);
+        self.1.ended(sample);
+    }
+}
+
 /// Nobody watches.
 #[derive(Debug, Clone, Copy)]
 pub struct Nobody;

@@ -148,25 +148,8 @@ pub async fn exchange<C: Connect>(
 /// The sample of a request of which nothing is known yet.
 pub fn planned(call: &Call) -> Sample {
     Sample {
-        index: call.index,
         turn: call.turn,
-        intended: call.intended,
-        sent: None,
-        written: None,
-        connect: None,
-        first_byte: None,
-        status: None,
-        chunks: Vec::new(),
-        first_output: None,
-        reasons: false,
-        end: call.intended,
-        outcome: Outcome::Cancelled,
-        prompt_tokens: None,
-        output_tokens: None,
-        cached_tokens: None,
-        reasoning_tokens: None,
-        dropped: false,
-        said: String::new(),
+        ..Sample::planned(call.index, call.intended)
     }
 }
 

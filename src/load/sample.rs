@@ -90,6 +90,31 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// One of a request of which nothing is known yet.
+    pub fn planned(index: u64, intended: Duration) -> Self {
+        Self {
+            index,
+            turn: None,
+            intended,
+            sent: None,
+            written: None,
+            connect: None,
+            first_byte: None,
+            status: None,
+            chunks: Vec::new(),
+            first_output: None,
+            reasons: false,
+            end: intended,
+            outcome: Outcome::Cancelled,
+            prompt_tokens: None,
+            output_tokens: None,
+            cached_tokens: None,
+            reasoning_tokens: None,
+            dropped: false,
+            said: String::new(),
+        }
+    }
+
     /// Did it end well?
     pub fn is_success(&self) -> bool {
         self.outcome == Outcome::Success

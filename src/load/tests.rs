@@ -73,6 +73,7 @@ fn plan(load: LoadModel) -> ClientPlan {
         },
         slo: Slo::default(),
         destination: None,
+        samples: false,
         metrics: Vec::new(),
         resources: Resources::default(),
     }

@@ -252,7 +252,8 @@ pub struct Workload {
 }
 
 /// Limits that a good request keeps.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Slo {
     /// Time to first token.
     pub ttft_ms: Option<f64>,
@@ -297,6 +298,8 @@ pub struct ClientPlan {
     pub slo: Slo,
     /// Where results go; the run's folder where `None`.
     pub destination: Option<PathBuf>,
+    /// Is every request kept in a file?
+    pub samples: bool,
     /// Metrics that the recipe asks for, for the table on the terminal.
     pub metrics: Vec<String>,
     /// Size of job and step.

@@ -12,6 +12,7 @@ use super::{ClientPlan, LoadModel};
 
 /// What a level changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Quantity {
     /// The rate of an open loop.

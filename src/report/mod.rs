@@ -6,16 +6,21 @@
 //!
 //! [`gather`] reads the folder, [`outcome`] judges it in a word, [`chart`] and [`svg`] draw, [`levels`] tells several
 //! loads, [`html`], [`markdown`] and [`summary`] tell the same facts to a browser, a text and a terminal, [`text`] holds how
-//! numbers and times are written in all three. [`csv`] and [`vllm`] are files for other tools; the bench writes them.
+//! numbers and times are written in all three. [`csv`], [`vllm`] and [`hlog`] are files for other tools, which the bench
+//! writes; [`aiperf`] and [`detailed`] are made on demand, from samples; [`recount`] makes a result of them again.
 
+pub mod aiperf;
 pub mod chart;
 pub mod csv;
+pub mod detailed;
 mod facts;
 pub mod gather;
+pub mod hlog;
 pub mod html;
 pub mod levels;
 pub mod markdown;
 pub mod outcome;
+pub mod recount;
 pub mod summary;
 pub mod svg;
 pub mod text;

@@ -113,6 +113,11 @@ impl Distribution {
         self.max = self.max.max(other.max);
     }
 
+    /// The histogram: durations in µs, counts as they are.
+    pub fn histogram(&self) -> &Histogram<u64> {
+        &self.histogram
+    }
+
     /// How many observations?
     pub fn count(&self) -> u64 {
         self.count

@@ -182,6 +182,13 @@ impl Observed {
     }
 
     pub(super) fn metrics(&self) -> BTreeMap<String, Metric> {
+        (self.named().into_iter())
+            .filter_map(|(name, all, unit)| Some((name.to_owned(), all.to_metric(unit)?)))
+            .collect()
+    }
+
+    /// By the names of their metrics, with units.
+    pub(super) fn named(&self) -> Vec<(&'static str, &Distribution, &'static str)> {
         // without reasoning it is the time to the first token, and needs no second name
         let ttfo = (self.reasoned > 0).then_some(("time_to_first_output_token", &self.ttfo, "ms"));
         [
@@ -207,7 +214,6 @@ impl Observed {
         ]
         .into_iter()
         .chain(ttfo)
-        .filter_map(|(name, all, unit)| Some((name.to_owned(), all.to_metric(unit)?)))
         .collect()
     }
 }

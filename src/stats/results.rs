@@ -15,6 +15,7 @@ pub const SCHEMA: u32 = 1;
 
 /// Is the result whole?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Completeness {
     /// The load ran to its planned end.
@@ -27,6 +28,7 @@ pub enum Completeness {
 
 /// How far the numbers can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Use them.
@@ -39,6 +41,7 @@ pub enum Verdict {
 
 /// The verdict and its reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Validity {
     /// The verdict.
     pub verdict: Verdict,
@@ -49,6 +52,7 @@ pub struct Validity {
 /// One metric. Rates over the whole window have `avg` alone. A percentile is missing where the count does not bear it
 /// ([`super::order`]).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Metric {
     /// `ms`, `requests/s`, `tokens/s`, `tokens`, `ratio`.
     pub unit: String,
@@ -91,6 +95,7 @@ pub struct Metric {
 
 /// What was loaded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct TargetFacts {
     /// Base URLs.
@@ -107,6 +112,7 @@ pub struct TargetFacts {
 
 /// A count by the client and by the engine's own counters, over the whole load.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Counted {
     /// What the client counted.
@@ -117,6 +123,7 @@ pub struct Counted {
 
 /// Token counts over the whole load, warm-up and drain included.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Tokens {
     /// `usage` of the server, or `chunks` counted in its place.
@@ -129,6 +136,7 @@ pub struct Tokens {
 
 /// The load generator's own account.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Generator {
     /// Rate asked for, of an open loop.
@@ -175,8 +183,25 @@ pub struct Generator {
     pub cores_shared: bool,
 }
 
+/// The requests themselves, in a file beside the result.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Samples {
+    /// Files, beside the result; none where they could not be written.
+    pub files: Vec<String>,
+    /// Requests in them.
+    pub rows: u64,
+    /// Requests that are not: to write them in time would have held up the load.
+    pub missing: u64,
+    /// Why there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
 /// One second of the load.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Slice {
     /// Seconds since the start of the load (warm-up included).
@@ -199,6 +224,7 @@ pub struct Slice {
 
 /// How conversations ended, over the whole load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Conversations {
     /// Those that began.
@@ -213,6 +239,7 @@ pub struct Conversations {
 
 /// One turn of the conversations of the window.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct TurnResult {
     /// Which, from 1; the last that is told holds all further ones.
@@ -227,6 +254,7 @@ pub struct TurnResult {
 
 /// The whole result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Results {
     /// Requests offered in the measured window: successes + errors.
     pub total_requests: u64,
@@ -293,6 +321,9 @@ pub struct Results {
     /// The generator's account.
     #[serde(default)]
     pub generator: Generator,
+    /// The requests, from which all of it can be computed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Samples>,
     /// Second by second.
     #[serde(default)]
     pub slices: Vec<Slice>,
@@ -301,3 +332,7 @@ pub struct Results {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<Series>,
 }
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod schema_tests;

@@ -7,6 +7,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::histogram::Distribution;
 use crate::{
     load::sample::{Chunk, Sample},
@@ -14,7 +16,7 @@ use crate::{
 };
 
 /// The measured window, since the start of the load.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// Its start, where the warm-up ends.
     pub start: Duration,
@@ -86,7 +88,7 @@ impl Lateness {
 }
 
 /// The last content; the end of an answer that had none.
-pub(super) fn last(sample: &Sample) -> Duration {
+pub fn last(sample: &Sample) -> Duration {
     sample.last_token().unwrap_or(sample.end)
 }
 
@@ -134,7 +136,7 @@ pub(super) fn is_single_second(one: Duration, other: Duration) -> bool {
 }
 
 /// Does a success keep every limit? One token has no time per token to exceed; an answer without any has missed its first.
-pub(super) fn meets(sample: &Sample, slo: &Slo) -> bool {
+pub fn meets(sample: &Sample, slo: &Slo) -> bool {
     let Some(sent) = sample.sent else {
         return false;
     };

@@ -277,6 +277,18 @@ impl Tally {
         &self.observed
     }
 
+    /// All distributions of times, by the names of their metrics; how late the generator was comes last.
+    pub fn distributions(&self) -> Vec<(&'static str, &Distribution)> {
+        let named = self.observed.named().into_iter();
+        let times = named.filter(|(.., unit)| *unit == "ms");
+        let mut all: Vec<_> = times.map(|(name, all, _)| (name, all)).collect();
+        all.extend([
+            ("lateness", &self.lateness),
+            ("loop_delay", &self.loop_delay),
+        ]);
+        all
+    }
+
     /// The latest end of a request of the window.
     pub fn owned_end(&self) -> Option<Duration> {
         self.owned_end

@@ -3,6 +3,8 @@
 //! A load generator that was late, dropped requests or missed its rate measured itself and not the service, and no
 //! statistics mend that afterwards. So every result carries a verdict with reasons in sentences. Pure; nothing can fail.
 
+use serde::{Deserialize, Serialize};
+
 use super::results::{Validity, Verdict};
 
 /// Largest deviation of the rate sent from the rate asked, as a share of the latter.
@@ -21,7 +23,8 @@ pub const CPU_DEGRADED: f64 = 0.9;
 pub const MIN_SAMPLES: u64 = 100;
 
 /// What the verdict is made of; all about the measured window.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "independent facts, not states"

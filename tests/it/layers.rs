@@ -53,6 +53,7 @@ const MAP: &[(&str, usize)] = &[
     ("load::talk", 3),
     ("load::engine_tests", 3),
     ("load::talk_tests", 3),
+    ("samples", 3),
     ("launch", 3),
     ("report", 3),
     ("role", 4),

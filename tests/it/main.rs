@@ -9,6 +9,7 @@ mod monitor;
 mod reference;
 mod registry;
 mod report;
+mod samples;
 mod series;
 mod server;
 mod site;

@@ -77,6 +77,7 @@ impl Runs {
             runs: runs.iter().map(|run| (*run).to_owned()).collect(),
             out: out.map(|out| self.folder.path().join(out)),
             json: false,
+            ..command::report::Args::default()
         };
         command::report::run(args, &shell).await
     }

@@ -84,6 +84,7 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
             e2e_ms: number("slo.e2e_ms"),
         },
         destination: text(root, "output.destination").map(PathBuf::from),
+        samples: flag("output.samples").unwrap_or(true),
         metrics: texts(root, "output.metrics"),
         resources: resources(root, "orchestration.resources"),
     })

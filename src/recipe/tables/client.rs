@@ -401,6 +401,12 @@ static OUTPUT: &[Field] = &[
         },
         "kept for older recipes: JSON and CSV are always written",
     ),
+    Field::new(
+        "samples",
+        Type::Bool,
+        "keep every request in samples.parquet: some 70 bytes each, and 3 for each token",
+    )
+    .default("true"),
     Field::new("destination", Type::Text, "folder of runs")
         .default("results, where the job was submitted")
         .expanded(),

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{
     Bench, END_SLACK, RealLoad, WORKERS,
     calibrate::Calibration,
+    keep::Keep,
     outcome::{self, Facts},
     service::Service,
     watch::{self, Ending},
@@ -59,14 +60,16 @@ impl Bench<'_> {
         };
         let counters = service.counters(context).await;
         let cpu = outcome::cpu_seconds();
+        let cores = cpus::allowed().len().min(WORKERS);
+        let keep = Keep::begin(folder, plan, content.clone(), service, cores);
         let load: Arc<RealLoad> = Arc::new(Load::new(
             plan,
             service.targets(plan),
             content,
             control.clone(),
-            Arc::clone(&self.exporter),
+            (Arc::clone(&self.exporter), keep.recorder()),
         ));
-        facts.workers = load.workers(cpus::allowed().len().min(WORKERS));
+        facts.workers = load.workers(cores);
 
         let start = Instant::now();
         // what the stamps of the trace count from
@@ -104,8 +107,11 @@ impl Bench<'_> {
         facts.tell_what_came_again(tally.whole().begun);
         facts.counted = service.counted(context, counters, tally.whole()).await;
         let elapsed = start.elapsed();
+        let frame = outcome::frame(&facts, plan, &tally, elapsed)?;
+        let mut results = outcome::assemble(&facts, &frame, &tally);
+        results.samples = keep.finish(&frame, &context.shutdown).await;
         Ok(Measured {
-            results: outcome::assemble(&facts, plan, &tally, elapsed)?,
+            results,
             tally,
             elapsed,
             ending,

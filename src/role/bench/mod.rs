@@ -6,13 +6,14 @@
 //!
 //! [`service`] is what is loaded, [`calibrate`] finds the prompt length, [`measure`] is one load, [`series`] several,
 //! [`exporter`] is what Prometheus sees, [`watch`] is what goes on beside the load, [`sight`] whether the service is still
-//! there, [`outcome`] turns samples into the files of the results.
+//! there, [`keep`] writes the samples, [`outcome`] turns them into the files of the results.
 //!
 //! What can fail: no service in time (69), a service lost on the way (69, or 75 where its whole node is silent; results
 //! kept), results that cannot be written (73), a result that is invalid (80).
 
 mod calibrate;
 mod exporter;
+mod keep;
 mod measure;
 mod outcome;
 mod series;
@@ -39,6 +40,7 @@ use crate::{
     report::summary::Headline,
     role::{Context, StepNote},
     run::RecipeEntry,
+    samples::Recorder,
     shutdown::Cause,
     stats::results::Verdict,
     telemetry::agent::{self, Agent, Serving},
@@ -77,8 +79,8 @@ pub struct Config {
     pub json: bool,
 }
 
-/// The load with real connections and a live exporter.
-type RealLoad = Load<Tcp, Arc<Exporter>>;
+/// The load with real connections, a live exporter, and a file of samples where there is one.
+type RealLoad = Load<Tcp, (Arc<Exporter>, Option<Arc<Recorder>>)>;
 
 /// Loads the service and writes what came of it.
 ///

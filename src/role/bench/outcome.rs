@@ -1,6 +1,7 @@
 //! From samples to files: results, their certificate, and the same in other tools' forms.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     path::{Path, PathBuf},
     time::Duration,
@@ -21,8 +22,10 @@ use crate::{
     report,
     role::Context,
     stats::{
-        histogram::Distribution,
-        results::{Completeness, Generator, Metric, Results, SCHEMA, TargetFacts, Tokens},
+        frame::{Asked, Frame},
+        results::{
+            Completeness, Generator, Results, SCHEMA, TargetFacts, Tokens, Validity, Verdict,
+        },
         summary::Window,
         tally::Tally,
         validity,
@@ -220,11 +223,19 @@ impl Place {
             elapsed,
             ..
         } = measured;
-        let vllm = report::vllm::render(results, tally, window(plan, tally, *elapsed));
+        let window = window(plan, tally, *elapsed);
+        let vllm = report::vllm::render(results, tally, window);
         let vllm = serde_json::to_value(vllm).or_exit(Exit::Bug, || {
             "the results cannot be written as JSON".to_owned()
         })?;
-        self.put(results, Some(&vllm))
+        let log = report::hlog::render(results, tally, window)
+            .map_err(|error| Failure::new(Exit::Bug, error))?;
+        let path = self.folder.join("histograms.hlog");
+        self.put(results, Some(&vllm))?;
+        files::write_atomic(&path, &log, 0o644, Durability::Synced)
+            .or_exit(Exit::CannotCreate, || {
+                "the histograms cannot be written".to_owned()
+            })
     }
 
     /// Writes a result, and what stands beside it.
@@ -318,46 +329,46 @@ fn is_even(load: &LoadModel) -> bool {
 
 /// The lengths that were asked for, where each request has its own: beside those that the engine counted. Requests have
 /// their numbers in the order of their times, so those of the window come last.
-fn asked(content: &Content, offered: u64, in_window: u64) -> Vec<(String, Metric)> {
-    // a context that grows by what is answered was not asked for
-    if !content.varies() || content.is_conversation() {
-        return Vec::new();
-    }
-    let (mut input, mut output) = (Distribution::new(), Distribution::new());
-    for index in offered.saturating_sub(in_window)..offered {
-        let asked = content.asked(index);
-        if let Some(tokens) = asked.prompt_tokens {
-            input.record_count(tokens.into());
+fn asked(content: &Content, offered: u64, in_window: u64) -> Asked {
+    let mut all = Asked::default();
+    if lengths_vary(content) {
+        for index in offered.saturating_sub(in_window)..offered {
+            let asked = content.asked(index);
+            let input = asked.prompt_tokens.map(u64::from);
+            all.take(input, Some(asked.max_tokens.into()));
         }
-        output.record_count(asked.max_tokens.into());
     }
-    [("input", input), ("output", output)]
-        .into_iter()
-        .filter_map(|(what, all)| {
-            Some((
-                format!("{what}_sequence_length_asked"),
-                all.to_metric("tokens")?,
-            ))
-        })
-        .collect()
+    all
+}
+
+/// Does each request ask for lengths of its own? A context that grows by what is answered was not asked for.
+fn lengths_vary(content: &Content) -> bool {
+    content.varies() && !content.is_conversation()
+}
+
+/// The window that a tally begins with.
+pub(super) fn planned(plan: &ClientPlan) -> Window {
+    let end = plan.duration.map(|duration| plan.warmup + duration);
+    Window {
+        start: plan.warmup,
+        end: end.unwrap_or(Duration::MAX),
+    }
 }
 
 /// The result.
-pub(super) fn assemble(
+pub(super) fn assemble(facts: &Facts, frame: &Frame, tally: &Tally) -> Results {
+    let asked = asked(&facts.content, tally.whole().requests, tally.counts().total);
+    frame.fill(tally, &asked)
+}
+
+/// The result, but for what its samples tell.
+pub(super) fn frame(
     facts: &Facts,
     plan: &ClientPlan,
     tally: &Tally,
     elapsed: Duration,
-) -> Result<Results, Failure> {
+) -> Result<Frame, Failure> {
     let window = window(plan, tally, elapsed);
-    let counts = tally.counts();
-    let mut metrics = tally.metrics(window);
-    metrics.extend(asked(&facts.content, tally.whole().requests, counts.total));
-    let lateness = tally.lateness();
-    let achieved_rate = match plan.load {
-        LoadModel::OpenLoop { .. } => tally.arrival_rate(window),
-        LoadModel::ClosedLoop { .. } => tally.sent_rate(window),
-    };
     let expected = expected(plan, &facts.content, window);
     let requested_rate = requested_rate(plan, expected, window);
     let whole = tally.whole();
@@ -368,28 +379,6 @@ pub(super) fn assemble(
     } else {
         0.0
     };
-    let median = |name: &str| metrics.get(name).and_then(|metric: &Metric| metric.p50);
-    let validity = validity::judge(&validity::Facts {
-        successes: counts.successes,
-        total: counts.total,
-        arrived: counts.arrived,
-        requested_rate,
-        achieved_rate,
-        expected_in_window: expected,
-        dropped: whole.dropped,
-        lateness_p99_ms: lateness.p99_ms,
-        ttft_p50_ms: median("time_to_first_token"),
-        itl_p50_ms: median("inter_token_latency"),
-        loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),
-        cpu_share,
-        counted_by_chunks: whole.uncounted > 0,
-        cores_shared: facts.cores.shared,
-        cores_known: facts.cores.known,
-        monitor_lost: facts.monitor_lost,
-        engine_restarted: facts.engine_restarted,
-        interrupted: facts.completeness == Completeness::Interrupted,
-        even: is_even(&plan.load),
-    });
     let bug = |error| Failure::caused(Exit::Bug, "the plan cannot be written", error);
     let mut workload = serde_json::to_value(&plan.workload).map_err(bug)?;
     workload["api"] = serde_json::to_value(plan.api).map_err(bug)?;
@@ -398,16 +387,14 @@ pub(super) fn assemble(
         workload["file"] = serde_json::to_value(file).map_err(bug)?;
         workload["file"]["sent"] = whole.begun.into();
     }
-    Ok(Results {
-        total_requests: counts.total,
-        successes: counts.successes,
-        errors: counts.errors,
-        avg_latency_ms: counts.avg_latency_ms,
-        min_latency_ms: counts.min_latency_ms,
-        max_latency_ms: counts.max_latency_ms,
-        throughput_req_per_sec: metrics
-            .get("request_throughput")
-            .map_or(0.0, |metric| metric.avg),
+    let results = Results {
+        total_requests: 0,
+        successes: 0,
+        errors: 0,
+        avg_latency_ms: 0.0,
+        min_latency_ms: 0.0,
+        max_latency_ms: 0.0,
+        throughput_req_per_sec: 0.0,
         schema: SCHEMA,
         name: facts.name.clone(),
         service_name: facts.service_name.clone(),
@@ -420,34 +407,56 @@ pub(super) fn assemble(
         target: facts.target.clone(),
         load: serde_json::to_value(&plan.load).map_err(bug)?,
         workload,
-        errors_by_class: counts.by_class,
-        responses_by_status: counts.by_status,
-        error_samples: counts.error_samples,
-        metrics,
-        validity,
+        errors_by_class: BTreeMap::new(),
+        responses_by_status: BTreeMap::new(),
+        // by words that the samples keep but the beginning of
+        error_samples: tally.counts().error_samples,
+        metrics: BTreeMap::new(),
+        validity: Validity {
+            verdict: Verdict::Valid,
+            reasons: Vec::new(),
+        },
         stimulus_sha256: facts.stimulus.clone(),
         tokens: facts.counted.clone(),
-        conversations: tally.turns().conversations(),
-        turns: tally.turns().results(),
+        conversations: None,
+        turns: Vec::new(),
         generator: Generator {
             requested_rate,
-            achieved_rate,
-            dropped: whole.dropped,
-            lateness_p50_ms: lateness.p50_ms,
-            lateness_p99_ms: lateness.p99_ms,
-            lateness_max_ms: lateness.max_ms,
             loop_delay_p50_ms: delay.map(|delay| delay.p50_ms),
             loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),
             loop_delay_max_ms: delay.map(|delay| delay.max_ms),
-            bundled_share: (whole.chunks > 0).then(|| whole.bundled as f64 / whole.chunks as f64),
             workers: Some(facts.workers),
             cpu_seconds: facts.cpu_seconds,
             cpu_share: Some(cpu_share),
             memory_mb: memory_mb(),
             cpus: facts.cpus.clone(),
             cores_shared: facts.cores.shared,
+            ..Generator::default()
         },
-        slices: tally.slices(elapsed),
+        samples: None,
+        slices: Vec::new(),
         series: None,
+    };
+    Ok(Frame {
+        results,
+        facts: validity::Facts {
+            requested_rate,
+            expected_in_window: expected,
+            loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),
+            cpu_share,
+            cores_shared: facts.cores.shared,
+            cores_known: facts.cores.known,
+            monitor_lost: facts.monitor_lost,
+            engine_restarted: facts.engine_restarted,
+            interrupted: facts.completeness == Completeness::Interrupted,
+            even: is_even(&plan.load),
+            ..validity::Facts::default()
+        },
+        window,
+        planned: planned(plan),
+        slo: plan.slo,
+        elapsed,
+        lengths_vary: lengths_vary(&facts.content),
+        is_open: matches!(plan.load, LoadModel::OpenLoop { .. }),
     })
 }

@@ -263,6 +263,8 @@ fn whole(series: &mut Series, all: &[Results]) -> Option<Results> {
     let results = series.clone().summarize(shown, stimulus);
     Some(Results {
         ended_at,
+        // they stand beside each load
+        samples: None,
         ..results
     })
 }

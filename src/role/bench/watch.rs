@@ -78,7 +78,7 @@ impl Beside<'_> {
         let mut count = 0_u32;
         let mut ending = Ending::Planned;
         let mut abort_at: Option<Instant> = None;
-        let mut sight = Sight::new(self.service, self.load.observer(), &self.context.store);
+        let mut sight = Sight::new(self.service, &self.load.observer().0, &self.context.store);
         loop {
             tokio::select! {
                 biased;
@@ -123,8 +123,9 @@ impl Beside<'_> {
     fn checkpoint(&self) {
         let tally = self.load.tally();
         let elapsed = self.start.elapsed();
-        match outcome::assemble(self.facts, self.plan, &tally, elapsed) {
-            Ok(results) => {
+        match outcome::frame(self.facts, self.plan, &tally, elapsed) {
+            Ok(frame) => {
+                let results = outcome::assemble(self.facts, &frame, &tally);
                 tracing::info!(
                     seconds = elapsed.as_secs(),
                     ended = tally.whole().requests,

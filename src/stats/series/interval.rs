@@ -11,6 +11,7 @@ pub const CONFIDENCE: f64 = 0.95;
 
 /// A mean and where the true one lies.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Interval {
     /// Mean over the repeats.
     pub mean: f64,

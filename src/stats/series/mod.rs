@@ -22,6 +22,7 @@ use crate::recipe::{Course, Quantity, series::Series as Planned};
 
 /// What kind of series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The same load several times.
@@ -34,6 +35,7 @@ pub enum Kind {
 
 /// Why a series ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
     /// All its loads were run.
@@ -54,6 +56,7 @@ pub enum Ended {
 
 /// One load of the series.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Level {
     /// Its number, from 1.
     pub number: u32,
@@ -95,6 +98,7 @@ pub struct Level {
 
 /// A load that was planned and not run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NotRun {
     /// The level.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,6 +110,7 @@ pub struct NotRun {
 
 /// What a search found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Found {
     /// The lowest level that might be tried.
     pub min: f64,
@@ -125,6 +130,7 @@ pub struct Found {
 
 /// Repeats of one load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Repeats {
     /// The level, where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,6 +147,7 @@ pub struct Repeats {
 
 /// Several loads, one after another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Series {
     /// What kind.
     pub kind: Kind,

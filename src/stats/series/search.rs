@@ -13,6 +13,7 @@ use crate::recipe::Search as Planned;
 
 /// What a level is tried for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// To find one that misses the limits.

@@ -1,10 +1,14 @@
 //! `aif report RUN…`: makes the report of a run again, or one report of roles that ran alone.
 //!
 //! A stack leaves its own report; a run that was killed did not come to it, and roles that ran as jobs of their own left
-//! one each. The report is made of the run folders alone, so it may be made anywhere and at any time.
+//! one each. The report is made of the run folders alone, so it may be made anywhere and at any time. Instead of a report,
+//! the samples of a bench give its result again, or a file for another tool ([`samples`]).
+
+mod samples;
 
 use std::path::{Path, PathBuf};
 
+pub use self::samples::Format;
 use crate::{
     command::Shell,
     exit::{Exit, Failure, OrExit as _},
@@ -15,10 +19,14 @@ use crate::{
 };
 
 /// Arguments of `aif report`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags of a command line, not states"
+)]
 pub struct Args {
     /// Runs: a folder, a name in results/, or a job's id. Roles that ran alone are joined into one report
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required_unless_present = "schema", value_name = "RUN")]
     pub runs: Vec<String>,
     /// Folder for the report; without it the folder of the run, or of the first one
     #[arg(long, value_name = "DIR")]
@@ -26,7 +34,22 @@ pub struct Args {
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
+    /// Instead: compute results again from samples.parquet, and say whether they are the same
+    #[arg(long)]
+    pub recompute: bool,
+    /// Instead: write the file of this format, from samples.parquet, beside results.json
+    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "recompute")]
+    pub format: Option<Format>,
+    /// Of vllm.json: with every request, as `--save-detailed` has it
+    #[arg(long, requires = "format")]
+    pub detailed: bool,
+    /// Instead: print the JSON schema of results.json
+    #[arg(long, conflicts_with_all = ["runs", "recompute", "format"])]
+    pub schema: bool,
 }
+
+/// The JSON schema of `results.json`.
+const SCHEMA: &str = include_str!("../../stats/results.schema.json");
 
 /// Makes the reports and prints their summaries.
 ///
@@ -37,6 +60,13 @@ pub struct Args {
     reason = "the same shape as every command; reading many runs may wait one day"
 )]
 pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
+    if args.schema {
+        terminal::line(SCHEMA.trim_end())?;
+        return Ok(Exit::Done);
+    }
+    if args.recompute || args.format.is_some() {
+        return of_samples(&args, shell);
+    }
     let mut runs: Vec<RunDir> = Vec::new();
     for name in &args.runs {
         let run = find(name, shell)?;
@@ -65,6 +95,48 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// What is made of samples.
+fn of_samples(args: &Args, shell: &Shell) -> anyhow::Result<Exit> {
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for name in &args.runs {
+        let folder = Path::new(name);
+        let found = if samples::holds_results(folder) {
+            samples::folders(folder)
+        } else {
+            samples::folders(&find(name, shell)?.path.join("bench"))
+        };
+        if found.is_empty() {
+            let message = format!(
+                "{name} has no samples: a bench leaves them in samples.parquet unless its recipe says `output: {{samples: false}}`"
+            );
+            return Err(Failure::new(Exit::NoInput, message).into());
+        }
+        folders.extend(found);
+    }
+    if let Some(format) = args.format {
+        if args.out.is_some() && folders.len() > 1 {
+            let message = "--out takes one result: name its folder";
+            return Err(Failure::new(Exit::Usage, message).into());
+        }
+        for folder in &folders {
+            let path = samples::write(format, args.detailed, folder, args.out.as_deref())?;
+            terminal::line(path.display())?;
+        }
+        return Ok(Exit::Done);
+    }
+    let counted = folders.iter().map(|folder| samples::recount(folder));
+    let counted = counted.collect::<Result<Vec<_>, _>>()?;
+    if args.json {
+        terminal::json(&counted)?;
+    } else {
+        for counted in &counted {
+            terminal::line(counted)?;
+        }
+    }
+    let exits = counted.iter().map(samples::Counted::exit);
+    Ok(exits.max_by_key(|exit| exit.code()).unwrap_or(Exit::Done))
 }
 
 /// One report of these runs.

@@ -1,0 +1,64 @@
+//! What `vllm bench serve --save-detailed` adds to its file: arrays of all requests, in seconds.
+//!
+//! In the order of the requests' numbers; those of the warm-up are not in it. A request that failed has no tokens and a
+//! time of 0, and its error as a text; the texts that were generated are not kept, and not told. `itls` are gaps between
+//! chunks, as there. What can fail: samples that cannot be read.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::recount::Recount;
+use crate::{load::sample::Outcome, samples::Error};
+
+struct Line {
+    index: u64,
+    input: u64,
+    output: u64,
+    ttft: f64,
+    itl: Vec<f64>,
+    start: f64,
+    error: String,
+}
+
+/// Adds the arrays.
+///
+/// # Errors
+/// The samples cannot be read.
+pub fn add(object: &mut Value, recount: &Recount) -> Result<(), Error> {
+    let mut lines = Vec::new();
+    recount.each(|request| {
+        let sample = &request.sample;
+        let sent = sample.sent.unwrap_or(sample.intended);
+        let succeeded = sample.is_success();
+        let gaps = sample.chunks.windows(2).filter(|_| succeeded);
+        lines.push(Line {
+            index: sample.index,
+            input: sample.prompt_tokens.unwrap_or(0),
+            output: if succeeded { sample.tokens() } else { 0 },
+            ttft: sample
+                .first_token()
+                .filter(|_| succeeded)
+                .map_or(0.0, |at| seconds(at, sent)),
+            itl: gaps.map(|pair| seconds(pair[1].at, pair[0].at)).collect(),
+            start: sent.as_secs_f64(),
+            error: match &sample.outcome {
+                Outcome::Error(class, message) => format!("{class}: {message}"),
+                other => other.class().unwrap_or_default().to_owned(),
+            },
+        });
+    })?;
+    lines.sort_by_key(|line| line.index);
+    let all = |of: fn(&Line) -> Value| lines.iter().map(of).collect::<Value>();
+    object["input_lens"] = all(|line| json!(line.input));
+    object["output_lens"] = all(|line| json!(line.output));
+    object["ttfts"] = all(|line| json!(line.ttft));
+    object["itls"] = all(|line| json!(line.itl));
+    object["start_times"] = all(|line| json!(line.start));
+    object["errors"] = all(|line| json!(line.error));
+    Ok(())
+}
+
+fn seconds(end: Duration, start: Duration) -> f64 {
+    end.saturating_sub(start).as_secs_f64()
+}

@@ -1,0 +1,203 @@
+//! Takes each request as it ends, in the load path, and hands it to a thread that writes.
+//!
+//! The load must not wait for a disk, so rows are copied into a batch, and full batches change hands by a lock that the
+//! load only tries: where the writer holds it, the batch stays and grows. The writer looks for batches by itself, as to
+//! wake it would cost the load a system call, and runs when nothing else wants its CPU (`SCHED_IDLE`): compressing a row
+//! group takes tens of milliseconds, and a stamp must not be late by that. Where it does not come to it, memory ends at
+//! [`MOST`], and what ends then is counted as missing, never waited for.
+//!
+//! What can fail: the file, now or later ([`Error`](super::Error)); the load does not notice.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
+
+use super::{Error, Setup, batch::Batch, sink::Sink};
+use crate::load::{dispatch::Observer, sample::Sample};
+
+/// Bytes of a batch that is handed over.
+const BATCH: usize = 64 << 10;
+/// Bytes of a batch that finds nobody to take it.
+const OVERFULL: usize = 4 * BATCH;
+/// Bytes of all batches together.
+const MOST: usize = 24 << 20;
+/// How often the writer looks for batches.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What changes hands.
+#[derive(Debug, Default)]
+struct Exchange {
+    /// To be written.
+    full: Vec<Batch>,
+    /// To be filled again.
+    free: Vec<Batch>,
+    /// How many there are, whoever has them.
+    made: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    exchange: Mutex<Exchange>,
+    /// Is the load over?
+    over: AtomicBool,
+}
+
+/// What a worker of the load fills.
+#[derive(Debug, Default)]
+struct Slot {
+    batch: Batch,
+    missing: u64,
+}
+
+/// Takes requests as they end.
+#[derive(Debug)]
+pub struct Recorder {
+    slots: Vec<Mutex<Slot>>,
+    shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<Result<Sink, Error>>>>,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The file.
+    pub path: PathBuf,
+    /// Requests in it.
+    pub rows: u64,
+    /// Requests that are not, because the writer had no time for them.
+    pub missing: u64,
+}
+
+impl Recorder {
+    /// Begins the file, under a name of its own until it is whole. `workers` fill it at once.
+    ///
+    /// # Errors
+    /// No file, or no thread.
+    pub fn begin(setup: Setup, workers: usize) -> Result<Self, Error> {
+        let sink = Sink::create(setup)?;
+        let shared = Arc::new(Shared::default());
+        let writer = thread::Builder::new().name("samples".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || write(sink, &shared)
+        });
+        Ok(Self {
+            slots: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
+            shared,
+            writer: Mutex::new(Some(writer.map_err(Error::Thread)?)),
+        })
+    }
+
+    /// Takes a request that has ended.
+    fn take(&self, sample: &Sample) {
+        // requests are dealt out by their numbers: workers seldom meet here
+        let slots = self.slots.len() as u64;
+        let place = usize::try_from(sample.index % slots).unwrap_or(0);
+        let mut slot = lock(&self.slots[place]);
+        if slot.batch.bytes() >= OVERFULL {
+            slot.missing += 1;
+            self.hand_over(&mut slot.batch);
+            return;
+        }
+        slot.batch.take(sample);
+        if slot.batch.bytes() >= BATCH {
+            self.hand_over(&mut slot.batch);
+        }
+    }
+
+    /// Gives a full batch for an empty one, if there may be another and nobody else is at it.
+    fn hand_over(&self, batch: &mut Batch) {
+        let Ok(mut exchange) = self.shared.exchange.try_lock() else {
+            return;
+        };
+        let empty = match exchange.free.pop() {
+            Some(empty) => empty,
+            None if exchange.made < MOST / BATCH => {
+                exchange.made += 1;
+                Batch::default()
+            }
+            None => return,
+        };
+        exchange.full.push(std::mem::replace(batch, empty));
+    }
+
+    /// Ends the file when the load is over, with what its reader must know, and gives it its name. Blocks.
+    ///
+    /// # Errors
+    /// The file could not be written; then there is none.
+    pub fn finish(&self, facts: &str) -> Result<Written, Error> {
+        let mut sink = self.stop().ok_or(Error::Panicked)??;
+        // by this thread, which has its turns
+        for batch in std::mem::take(&mut lock(&self.shared.exchange).full) {
+            drop(sink.take(batch)?);
+        }
+        let mut missing = 0;
+        for slot in &self.slots {
+            let slot = std::mem::take(&mut *lock(slot));
+            missing += slot.missing;
+            drop(sink.take(slot.batch)?);
+        }
+        sink.close(missing, facts)
+    }
+
+    /// Ends the thread; nothing where it was ended before, or came to an end of its own.
+    fn stop(&self) -> Option<Result<Sink, Error>> {
+        self.shared.over.store(true, Ordering::Release);
+        lock(&self.writer).take()?.join().ok()
+    }
+}
+
+impl Drop for Recorder {
+    /// A file that was not finished goes.
+    fn drop(&mut self) {
+        drop(self.stop());
+    }
+}
+
+impl Observer for Option<Arc<Recorder>> {
+    fn ended(&self, sample: &Sample) {
+        if let Some(recorder) = self {
+            recorder.take(sample);
+        }
+    }
+}
+
+/// The thread that writes, until the load is over.
+fn write(mut sink: Sink, shared: &Shared) -> Result<Sink, Error> {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    if let Err(error) =
+        set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle)
+    {
+        tracing::debug!(
+            ?error,
+            "The writer of samples takes turns with everything else"
+        );
+    }
+    while !shared.over.load(Ordering::Acquire) {
+        thread::sleep(LOOK);
+        let full = std::mem::take(&mut lock(&shared.exchange).full);
+        for batch in full {
+            let mut free = sink.take(batch)?;
+            lock(&shared.exchange).free.append(&mut free);
+        }
+    }
+    Ok(sink)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
