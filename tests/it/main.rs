@@ -13,3 +13,4 @@ mod series;
 mod server;
 mod site;
 mod stack;
+mod turns;
