@@ -18,6 +18,7 @@ pub mod markdown;
 pub mod outcome;
 pub mod summary;
 pub mod svg;
+pub mod table;
 pub mod text;
 pub mod vllm;
 
