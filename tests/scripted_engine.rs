@@ -4,6 +4,7 @@
 //! measurement, so a measurement can be wrong. It takes llama-server's flags and ignores those that it does not know.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     ffi::OsString,
     io::Write as _,
@@ -55,6 +56,15 @@ struct Flags {
     /// Time between two chunks.
     #[arg(long, default_value_t = 5.0)]
     gap_ms: f64,
+    /// Time that each prompt token takes that is not in the cache, before the first token.
+    #[arg(long, default_value_t = 0.0)]
+    prefill_ms: f64,
+    /// Keep what chats said, and find it again where one begins with it.
+    #[arg(long)]
+    prefix_cache: bool,
+    /// Tokens of an answer to a chat that are reasoning.
+    #[arg(long, default_value_t = 0)]
+    reasoning: u64,
     /// Tokens in a chunk.
     #[arg(long, default_value_t = 1)]
     tokens_per_chunk: u64,
@@ -137,12 +147,15 @@ struct Engine {
     requests: AtomicU64,
     /// Headers and bodies, as they came.
     asked: Mutex<Vec<Value>>,
+    /// Messages of chats, each with all before it.
+    said: Mutex<HashSet<String>>,
     streams: AtomicU64,
     connections: AtomicU64,
     in_flight: AtomicU64,
     max_in_flight: AtomicU64,
     processing: AtomicU64,
     prompt_tokens: AtomicU64,
+    cached_tokens: AtomicU64,
     output_tokens: AtomicU64,
 }
 
@@ -224,14 +237,19 @@ struct Asked {
     chat: bool,
     usage: bool,
     prompt: u64,
+    /// Of these, in the cache.
+    cached: u64,
     output: u64,
+    /// Of these, reasoning.
+    reasoning: u64,
 }
 
 impl Asked {
     fn usage(self) -> Value {
         json!({
             "completion_tokens": self.output, "prompt_tokens": self.prompt,
-            "total_tokens": self.prompt + self.output, "prompt_tokens_details": {"cached_tokens": 0},
+            "total_tokens": self.prompt + self.output, "prompt_tokens_details": {"cached_tokens": self.cached},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning},
         })
     }
 }
@@ -285,8 +303,28 @@ impl Engine {
         Slot(Arc::clone(self), permit)
     }
 
+    /// Tokens of the longest beginning of a chat that was there before.
+    fn cached(&self, messages: &[Value]) -> u64 {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = (1..=messages.len())
+            .rev()
+            .find(|count| said.contains(&json!(messages[..*count]).to_string()));
+        known.map_or(0, |count| {
+            messages[..count].iter().map(|part| words(Some(part))).sum()
+        })
+    }
+
+    /// Keeps a chat with its answer.
+    fn keep(&self, mut messages: Vec<Value>, answer: &str) {
+        messages.push(json!({"role": "assistant", "content": answer}));
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.insert(json!(messages).to_string());
+    }
+
     fn count(&self, asked: Asked) {
-        self.prompt_tokens.fetch_add(asked.prompt, Ordering::SeqCst);
+        let read = asked.prompt - asked.cached;
+        self.prompt_tokens.fetch_add(read, Ordering::SeqCst);
+        self.cached_tokens.fetch_add(asked.cached, Ordering::SeqCst);
         self.output_tokens.fetch_add(asked.output, Ordering::SeqCst);
     }
 
@@ -396,13 +434,26 @@ impl Engine {
                 "unavailable_error",
             );
         }
+        let messages = body.get("messages").and_then(Value::as_array);
+        let messages = messages.filter(|_| self.flags.prefix_cache);
+        let output = body.get("max_tokens").and_then(Value::as_u64).unwrap_or(16);
         let asked = Asked {
             chat,
             usage: body.pointer("/stream_options/include_usage") == Some(&Value::Bool(true)),
             prompt: words(body.get(if chat { "messages" } else { "prompt" }))
                 + if chat { 8 } else { 0 },
-            output: body.get("max_tokens").and_then(Value::as_u64).unwrap_or(16),
+            cached: messages.map_or(0, |messages| self.cached(messages)),
+            output,
+            reasoning: if chat {
+                self.flags.reasoning.min(output)
+            } else {
+                0
+            },
         };
+        if let Some(messages) = messages {
+            let said = " word".repeat(usize::try_from(output - asked.reasoning).unwrap_or(0));
+            self.keep(messages.clone(), &said);
+        }
         let in_flight = InFlight::new(&self);
         if body.get("stream") != Some(&Value::Bool(true)) {
             let _slot = self.slot().await;
@@ -465,7 +516,8 @@ impl Engine {
         }))
         .await;
         let first = milliseconds(self.flags.latency_ms.unwrap_or(self.flags.ttft_ms));
-        let mut at = Instant::now() + first;
+        let read = self.flags.prefill_ms * (asked.prompt - asked.cached) as f64;
+        let mut at = Instant::now() + first + milliseconds(read);
         let per_chunk = self.flags.tokens_per_chunk.max(1);
         let dropped = self
             .flags
@@ -491,7 +543,9 @@ impl Engine {
                     None,
                 );
             }
-            let content = if asked.chat {
+            let content = if chunk * per_chunk < asked.reasoning {
+                json!({"reasoning_content": text})
+            } else if asked.chat {
                 json!({"content": text})
             } else {
                 json!(text)
@@ -541,6 +595,7 @@ impl Engine {
         json!({
             "in_flight": told(&self.in_flight), "max_in_flight": told(&self.max_in_flight),
             "requests": told(&self.requests), "connections": told(&self.connections),
+            "cached_tokens": told(&self.cached_tokens),
         })
     }
 
@@ -550,7 +605,7 @@ impl Engine {
         let deferred = told(&self.in_flight).saturating_sub(processing);
         [
             ("prompt_tokens_total", "counter", "Number of prompt tokens processed.", told(&self.prompt_tokens)),
-            ("prompt_tokens_cached_total", "counter", "Number of prompt tokens from the cache.", 0),
+            ("prompt_tokens_cached_total", "counter", "Number of prompt tokens from the cache.", told(&self.cached_tokens)),
             ("tokens_predicted_total", "counter", "Number of generation tokens processed.", told(&self.output_tokens)),
             ("requests_processing", "gauge", "Number of requests processing.", processing),
             ("requests_deferred", "gauge", "Number of requests deferred.", deferred),
@@ -599,12 +654,14 @@ async fn main() -> anyhow::Result<ExitCode> {
         tasks: tasks.clone(),
         requests: AtomicU64::new(0),
         asked: Mutex::new(Vec::new()),
+        said: Mutex::new(HashSet::new()),
         streams: AtomicU64::new(0),
         connections: AtomicU64::new(0),
         in_flight: AtomicU64::new(0),
         max_in_flight: AtomicU64::new(0),
         processing: AtomicU64::new(0),
         prompt_tokens: AtomicU64::new(0),
+        cached_tokens: AtomicU64::new(0),
         output_tokens: AtomicU64::new(0),
     });
     let exits = async {

@@ -23,6 +23,7 @@ pub mod outcome;
 pub mod recount;
 pub mod summary;
 pub mod svg;
+pub mod table;
 pub mod text;
 pub mod vllm;
 

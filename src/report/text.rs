@@ -196,7 +196,7 @@ pub fn workload(workload: &serde_json::Value) -> String {
         let (requests, sent) = (&file["requests"], &file["sent"]);
         format!("{requests} requests in the file, {sent} sent, ")
     });
-    let seed = value(&workload["seed"]);
+    let seed = value(&workload["seed"]) + &conversation(&workload["conversation"]);
     let max_tokens = length(&workload["max_tokens"]);
     match (workload.get("dataset"), file.is_empty()) {
         (Some(dataset), _) if dataset.is_object() => {
@@ -210,6 +210,17 @@ pub fn workload(workload: &serde_json::Value) -> String {
                 "prompts of {prompt_length} tokens, at most {max_tokens} output tokens, seed {seed}"
             )
         }
+    }
+}
+
+/// How requests follow from each other: `, in conversations of 5 turns`, or nothing.
+fn conversation(conversation: &serde_json::Value) -> String {
+    match (&conversation["turns"], conversation.is_object()) {
+        (_, false) => String::new(),
+        (serde_json::Value::Null, _) => {
+            ", in conversations of as many turns as the file has".into()
+        }
+        (turns, _) => format!(", in conversations of {} turns", length(turns)),
     }
 }
 
@@ -320,6 +331,11 @@ mod tests {
             "lengths of the trace, 5 requests in the file, 9 sent, seed 3"
         );
         assert_eq!(length(&json!(64)), "64");
+        let talks = json!({"prompt_length": 64, "max_tokens": 8, "seed": 3, "conversation": {"turns": {"uniform": {"min": 2, "max": 8}}}});
+        assert_eq!(
+            workload(&talks),
+            "prompts of 64 tokens, at most 8 output tokens, seed 3, in conversations of 2 to 8 (uniform) turns"
+        );
         assert_eq!(
             length(&json!({"lognormal": {"median": 100.0, "sigma": 0.5, "min": 1, "max": 400}})),
             "median 100 (lognormal, sigma 0.5, 1 to 400)"

@@ -1,5 +1,8 @@
 //! Samples small enough to compute by hand.
 
+#[path = "observed_tests.rs"]
+mod observed;
+
 use super::*;
 use crate::load::sample::Chunk;
 
@@ -102,71 +105,6 @@ fn latencies_by_hand() {
     assert_eq!(metrics["inter_token_latency"].count, Some(5));
     assert_eq!(metrics["inter_chunk_latency"].count, Some(2));
     assert_eq!(metrics.len(), cases.len(), "{:?}", metrics.keys());
-}
-
-#[test]
-fn phases_of_http_add_up_and_connecting_is_not_lateness() {
-    let mut sample = success(1000, 1030, &[1110, 1150], Some(2));
-    sample.connect = Some(ms(25));
-    sample.written = Some(ms(1032));
-    sample.first_byte = Some(ms(1100));
-    sample.status = Some(200);
-    let mut refused = failure(1500, Outcome::Error("http_503".into(), "busy".into()));
-    refused.status = Some(503);
-    let samples = [sample, refused.clone(), refused];
-    let told = metrics(&samples, WINDOW, &Slo::default());
-    let phases = [
-        ("http_req_connecting", 25.0),
-        ("http_req_sending", 2.0),
-        ("http_req_waiting", 68.0),
-        // to the end, a millisecond after the last chunk
-        ("http_req_receiving", 51.0),
-        ("dispatch_delay", 30.0),
-    ];
-    for (name, value) in phases {
-        assert_eq!(avg(&told, name).to_bits(), f64::to_bits(value), "{name}");
-    }
-    assert!((in_window(&samples).lateness().max_ms - 5.0).abs() < 0.01);
-    let statuses: Vec<_> = in_window(&samples).counts().by_status.into_iter().collect();
-    assert_eq!(statuses, [(200, 1), (503, 2)]);
-}
-
-#[test]
-fn reasoning_and_cached_tokens_are_told_apart() {
-    let plain = success(1000, 1000, &[1100, 1200], Some(2));
-    let without = metrics(std::slice::from_ref(&plain), WINDOW, &Slo::default());
-    for name in [
-        "time_to_first_output_token",
-        "reasoning_token_count",
-        "cached_prompt_tokens",
-        "prompt_cache_hit_ratio",
-    ] {
-        assert!(!without.contains_key(name), "{name}");
-    }
-    let mut thinks = success(1000, 1000, &[1100, 1200, 1300], Some(30));
-    thinks.first_output = Some(ms(1300));
-    thinks.reasons = true;
-    thinks.reasoning_tokens = Some(20);
-    (thinks.prompt_tokens, thinks.cached_tokens) = (Some(40), Some(30));
-    let mut only_thinks = thinks.clone();
-    (only_thinks.first_output, only_thinks.cached_tokens) = (None, Some(0));
-    let told = metrics(&[plain, thinks, only_thinks], WINDOW, &Slo::default());
-    let output = &told["time_to_first_output_token"];
-    assert_eq!((output.count, output.avg), (Some(2), 200.0));
-    assert_eq!(told["time_to_first_token"].count, Some(3));
-    assert_eq!(
-        avg(&told, "reasoning_token_count").to_bits(),
-        20_f64.to_bits()
-    );
-    assert_eq!(
-        avg(&told, "cached_prompt_tokens").to_bits(),
-        15_f64.to_bits()
-    );
-    // of the 80 of those that tell
-    assert_eq!(
-        avg(&told, "prompt_cache_hit_ratio").to_bits(),
-        0.375_f64.to_bits()
-    );
 }
 
 #[test]

@@ -52,6 +52,7 @@ const MAP: &[(&str, usize)] = &[
     ("load::worker", 3),
     ("load::talk", 3),
     ("load::engine_tests", 3),
+    ("load::reasoning_tests", 3),
     ("load::talk_tests", 3),
     ("samples", 3),
     ("launch", 3),

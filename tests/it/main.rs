@@ -14,3 +14,4 @@ mod series;
 mod server;
 mod site;
 mod stack;
+mod turns;

@@ -23,6 +23,26 @@ struct OutcomeLabel {
     outcome: &'static str,
 }
 
+/// How requests end; the first is well.
+const OUTCOMES: [&str; 5] = ["success", "error", "timeout", "cancelled", "never_sent"];
+
+/// Counts since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Requests that ended well.
+    pub(super) answered: u64,
+    /// Those that did not.
+    pub(super) failed: u64,
+    /// Output tokens of those that ended.
+    pub(super) tokens: u64,
+    /// Those that had a first token.
+    pub(super) first_tokens: u64,
+    /// Time to it, summed, in µs.
+    pub(super) waited_us: u64,
+    /// In flight now.
+    pub(super) in_flight: i64,
+}
+
 /// The metrics of a bench.
 #[derive(Debug)]
 pub(super) struct Exporter {
@@ -34,6 +54,9 @@ pub(super) struct Exporter {
     request_latency: Histogram,
     inter_token_latency: Histogram,
     lateness: Histogram,
+    /// First tokens, and how long they were waited for in all, in µs.
+    first_tokens: AtomicU64,
+    waited_us: AtomicU64,
     /// Requests refused the connection since the last that was not: how [`super::sight`] sees a lost service.
     pub(super) refused_in_a_row: AtomicU64,
 }
@@ -44,7 +67,7 @@ impl Exporter {
         let histogram = || Histogram::new(SECONDS);
         let requests = Family::<OutcomeLabel, Counter>::default();
         // present from the first scrape on, so that a rate has a start
-        for outcome in ["success", "error", "timeout", "cancelled", "never_sent"] {
+        for outcome in OUTCOMES {
             drop(requests.get_or_create(&OutcomeLabel { outcome }));
         }
         Self {
@@ -56,6 +79,8 @@ impl Exporter {
             request_latency: histogram(),
             inter_token_latency: histogram(),
             lateness: histogram(),
+            first_tokens: AtomicU64::new(0),
+            waited_us: AtomicU64::new(0),
             refused_in_a_row: AtomicU64::new(0),
         }
     }
@@ -64,6 +89,20 @@ impl Exporter {
     pub(super) fn answered(&self) -> u64 {
         let outcome = "success";
         self.requests.get_or_create(&OutcomeLabel { outcome }).get()
+    }
+
+    /// What the counters say now.
+    pub(super) fn seen(&self) -> Seen {
+        use std::sync::atomic::Ordering::Relaxed;
+        let count = |outcome| self.requests.get_or_create(&OutcomeLabel { outcome }).get();
+        Seen {
+            answered: self.answered(),
+            failed: OUTCOMES[1..].iter().map(|outcome| count(outcome)).sum(),
+            tokens: self.output_tokens.get(),
+            first_tokens: self.first_tokens.load(Relaxed),
+            waited_us: self.waited_us.load(Relaxed),
+            in_flight: self.in_flight.get(),
+        }
     }
 
     /// The registry that the agent serves.
@@ -148,8 +187,11 @@ impl Observer for std::sync::Arc<Exporter> {
         let (Some(first), Some(last)) = (sample.first_token(), sample.last_token()) else {
             return;
         };
-        self.time_to_first_token
-            .observe(first.saturating_sub(sent).as_secs_f64());
+        let waited = first.saturating_sub(sent);
+        self.time_to_first_token.observe(waited.as_secs_f64());
+        self.first_tokens.fetch_add(1, Relaxed);
+        let waited = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.waited_us.fetch_add(waited, Relaxed);
         if sample.is_success() {
             self.request_latency
                 .observe(last.saturating_sub(sent).as_secs_f64());

@@ -5,8 +5,9 @@
 //! in flight, and writes what it has, marked `interrupted`.
 //!
 //! [`service`] is what is loaded, [`calibrate`] finds the prompt length, [`measure`] is one load, [`series`] several,
-//! [`exporter`] is what Prometheus sees, [`watch`] is what goes on beside the load, [`sight`] whether the service is still
-//! there, [`keep`] writes the samples, [`outcome`] turns them into the files of the results.
+//! [`exporter`] is what Prometheus sees, [`watch`] is what goes on beside the load, [`progress`] what is shown of it,
+//! [`sight`] whether the service is still there, [`keep`] writes the samples, [`outcome`] turns them into the files of the
+//! results.
 //!
 //! What can fail: no service in time (69), a service lost on the way (69, or 75 where its whole node is silent; results
 //! kept), results that cannot be written (73), a result that is invalid (80).
@@ -16,6 +17,7 @@ mod exporter;
 mod keep;
 mod measure;
 mod outcome;
+mod progress;
 mod series;
 mod service;
 mod sight;
@@ -37,7 +39,7 @@ use crate::{
     process::address::listening_address,
     recipe::ClientPlan,
     registry::{Endpoints, Kind, Publication, Record, State, Wanted},
-    report::summary::Headline,
+    report::table::Table,
     role::{Context, StepNote},
     run::RecipeEntry,
     samples::Recorder,
@@ -201,7 +203,12 @@ impl Bench<'_> {
         let told = if config.json {
             terminal::json(results)
         } else {
-            terminal::line(Headline::of(&context.run.id, &plan.name, Some(results)))
+            terminal::line(Table::of(
+                &context.run.id,
+                &plan.name,
+                results,
+                &plan.metrics,
+            ))
         };
         written?;
         told?;

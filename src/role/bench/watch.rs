@@ -2,7 +2,6 @@
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{
     task::JoinHandle,
     time::{Instant, MissedTickBehavior},
@@ -11,6 +10,7 @@ use tokio::{
 use super::{
     RealLoad,
     outcome::{self, Facts},
+    progress::{Now, Progress},
     service::Service,
     sight::Sight,
 };
@@ -21,7 +21,6 @@ use crate::{
     registry::{Publication, State},
     role::Context,
     shutdown::Cause,
-    terminal,
 };
 
 /// How often one looks up from the load.
@@ -74,7 +73,7 @@ impl Beside<'_> {
         let shutdown = &self.context.shutdown;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let progress = self.progress();
+        let mut progress = Progress::of(self.plan, &self.load.observer().0, start);
         let mut count = 0_u32;
         let mut ending = Ending::Planned;
         let mut abort_at: Option<Instant> = None;
@@ -83,7 +82,7 @@ impl Beside<'_> {
             tokio::select! {
                 biased;
                 ended = &mut running => {
-                    progress.finish_and_clear();
+                    progress.clear();
                     return ended.map_err(io::Error::other).flatten().map(|()| ending).map_err(|error| Failure::caused(Exit::Bug, "the load came to an unplanned end", error).into());
                 }
                 () = shutdown.drain.cancelled(), if ending == Ending::Planned => {
@@ -101,7 +100,7 @@ impl Beside<'_> {
                 () = shutdown.stop.cancelled(), if !control.abort.is_cancelled() => control.abort.cancel(),
                 _ = ticks.tick() => {
                     count += 1;
-                    progress.set_position(start.elapsed().as_secs());
+                    let now = progress.tick(&self.load.observer().0);
                     if abort_at.is_some_and(|at| Instant::now() >= at) {
                         control.abort.cancel();
                     }
@@ -112,7 +111,7 @@ impl Beside<'_> {
                         control.abort.cancel();
                     }
                     if count.is_multiple_of(CHECKPOINT) {
-                        self.checkpoint();
+                        self.checkpoint(now);
                     }
                 }
             }
@@ -120,7 +119,7 @@ impl Beside<'_> {
     }
 
     /// Writes what there is, marked as running: a bench that is killed leaves that.
-    fn checkpoint(&self) {
+    fn checkpoint(&self, now: Now) {
         let tally = self.load.tally();
         let elapsed = self.start.elapsed();
         match outcome::frame(self.facts, self.plan, &tally, elapsed) {
@@ -131,7 +130,9 @@ impl Beside<'_> {
                     ended = tally.whole().requests,
                     in_flight = self.load.in_flight(),
                     errors = results.errors,
-                    requests_per_second = results.throughput_req_per_sec,
+                    requests_per_second = now.requests_per_second,
+                    ttft_ms = now.ttft_ms,
+                    tokens_per_second = now.tokens_per_second,
                     "Loading"
                 );
                 if let Err(error) =
@@ -142,17 +143,5 @@ impl Beside<'_> {
             }
             Err(error) => tracing::warn!(%error, "Cannot make a checkpoint of the results"),
         }
-    }
-
-    /// A bar on a terminal; where there is none, the log has a line at each checkpoint.
-    fn progress(&self) -> ProgressBar {
-        let plan = self.plan;
-        let Some(duration) = plan.duration.filter(|_| terminal::interactive()) else {
-            return ProgressBar::hidden();
-        };
-        let bar = ProgressBar::new((plan.warmup + duration).as_secs());
-        let style = ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} s");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.with_message(plan.name.clone())
     }
 }
