@@ -95,7 +95,7 @@ async fn a_user_holds_one_conversation_at_a_time_and_each_turn_carries_all_befor
             .collect();
         assert_eq!(told, [(0, false, true), (1, false, true), (2, true, true)]);
         for pair in samples.windows(2) {
-            let thought = pair[1].intended - pair[0].end;
+            let thought = pair[1].intended.saturating_sub(pair[0].end);
             assert!(
                 (THINK..THINK + milliseconds(2)).contains(&thought),
                 "{thought:?}"
@@ -149,7 +149,7 @@ async fn arrivals_begin_conversations_and_later_turns_come_when_they_are_due() {
         );
         for (turn, sample) in (0_u32..).zip(samples) {
             assert!(sample.is_success());
-            let late = sample.sent.expect("sent") - due(turn);
+            let late = sample.sent.expect("sent").saturating_sub(due(turn));
             assert!(
                 late <= milliseconds(5),
                 "{index}, turn {turn}: {late:?} late"
@@ -229,7 +229,8 @@ async fn a_later_turn_is_dropped_at_the_cap_too() {
     assert!(dropped(true) > 0 && dropped(false) > 0);
     let Conversations { begun, failed, .. } = ends(&ended, &plan);
     assert_eq!(begun, 30);
-    assert_eq!(failed as usize, dropped(true) + dropped(false));
+    let dropped = (dropped(true) + dropped(false)) as u64;
+    assert_eq!(failed, dropped);
 }
 
 #[tokio::test(start_paused = true)]

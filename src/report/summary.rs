@@ -198,12 +198,10 @@ impl Headline {
     }
 }
 
-impl fmt::Display for Headline {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Headline {
+    /// Writes what stands before its numbers: verdict, extent, reasons, and several loads as a table.
+    pub(super) fn write_head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = text::plain(&self.bench);
-        if self.verdict.is_none() {
-            return write!(f, "  bench {name}: no result");
-        }
         write!(f, "  bench {name}: {}; ", self.judgement())?;
         match &self.answer[..] {
             [] => write!(f, "{}", self.extent())?,
@@ -223,6 +221,16 @@ impl fmt::Display for Headline {
         if let Some(shown) = &self.shown {
             write!(f, "\n    of {}: {}", text::plain(shown), self.extent())?;
         }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Headline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.verdict.is_none() {
+            return write!(f, "  bench {}: no result", text::plain(&self.bench));
+        }
+        self.write_head(f)?;
         for figure in &self.figures {
             let Figure { name, unit, .. } = figure;
             if figure.is_rate() {

@@ -211,12 +211,7 @@ fn columns(wanted: &[String]) -> Vec<Column> {
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = text::plain(&self.headline.bench);
-        let (judgement, extent) = (self.headline.judgement(), self.headline.extent());
-        write!(f, "  bench {name}: {judgement}; {extent}")?;
-        for reason in &self.headline.reasons {
-            write!(f, "\n    reason: {}", text::plain(reason))?;
-        }
+        self.headline.write_head(f)?;
         for (class, count) in &self.results.errors_by_class {
             write!(f, "\n    errors {}: {count}", text::plain(class))?;
         }
