@@ -292,3 +292,28 @@ fn a_task_that_would_send_something_else_is_named() {
     member.end().assert_exit(65);
     lab.assert_nothing_left();
 }
+
+#[test]
+fn each_load_of_a_sweep_is_one_of_all_tasks() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--latency-ms", "30", "--gap-ms", "0"]);
+    // a user of a level of one is task 0's, and task 1 has nothing to do
+    let text = format!(
+        "name: load\nservice_name: s\nworkload: {{sweep: {{concurrent_users: [1, 4]}}, total_requests: 41, pause_seconds: 0}}\ndataset: {{{SHORT}}}\nslo: {{ttft_ms: 1000}}\n"
+    );
+    let recipe = lab.file("load.yaml", &text).display().to_string();
+    for started in tasks(&lab, &engine, 2, &[&recipe]) {
+        started.end().assert_exit(0);
+    }
+    for (level, requests) in [("01-1users", [41, 0]), ("02-4users", [21, 20])] {
+        let results = lab.json(&format!("bench/load/levels/{level}/results.json"));
+        assert_eq!(results["total_requests"], 41, "{level}");
+        let sent: Vec<_> = accounts(&results)
+            .iter()
+            .map(|task| task["requests"].as_u64().expect("a number"))
+            .collect();
+        assert_eq!(sent, requests, "{level}");
+    }
+    assert_near("seen", number(&engine.stats(), "/requests"), 83.0, 0.0);
+    lab.assert_nothing_left();
+}

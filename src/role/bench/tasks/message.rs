@@ -162,8 +162,14 @@ mod tests {
             "prompt_length: {uniform: [10, 50]}, max_tokens: {lognormal: {median: 5, sigma: 0.7, max: 40}}",
             "prompt_length: {normal: {mean: 64, std: 2}}, temperature: 0.1, top_p: 0.95, shared_prefix: {groups: 2, ratio: 0.1}",
         ];
-        let traced = ["arrival: {process: trace, file: t.jsonl}"];
-        for (loads, params) in [(&loads[..], &params[..]), (&traced, &params[..1])] {
+        let others = [
+            "arrival: {process: trace, file: t.jsonl}",
+            "concurrent_users: 3, think_time_ms: {exponential: 2.3}, duration_seconds: 5",
+            "concurrent_users: 3, think_time_ms: {uniform: [1, 9]}, duration_seconds: 5",
+            "api: chat, requests_per_second: 1.1, duration_seconds: 5, conversation: {turns: {uniform: [2, 5]}, think_time_ms: 10}",
+            "sweep: {concurrent_users: [1, 4]}, total_requests: 5, repeats: 2",
+        ];
+        for (loads, params) in [(&loads[..], &params[..]), (&others, &params[..1])] {
             for (load, params) in loads
                 .iter()
                 .flat_map(|load| params.iter().map(move |params| (load, params)))
