@@ -11,6 +11,11 @@ pub fn now() -> Timestamp {
     Timestamp::now()
 }
 
+/// Nanoseconds since the epoch, by the wall clock.
+pub fn unix_nanoseconds() -> i64 {
+    i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
 /// Milliseconds since the epoch, by the wall clock.
 pub fn unix_milliseconds() -> i64 {
     Timestamp::now().as_millisecond()

@@ -24,7 +24,7 @@ use crate::exit::Exit;
 const SECOND_SIGNAL: Duration = Duration::from_secs(2);
 
 /// Why the process was told to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Cause {
     /// USR1: the stack is done with this role.
     Released,

@@ -154,7 +154,13 @@ fn context(
             run::role_id(service, role, job.as_ref())
         };
         let cluster = job.as_ref().map_or(LOCAL, |job| &job.cluster);
-        let made = RunDir::create(&root, &id, cluster).and_then(|run| RunDir::open(&run.path));
+        let made = if role == "bench" && role::bench::is_member(job.as_ref(), &shell.env) {
+            // its leader makes it, and tells where
+            let path = root.join(&id);
+            Ok(RunDir { id, path })
+        } else {
+            RunDir::create(&root, &id, cluster).and_then(|run| RunDir::open(&run.path))
+        };
         made.or_exit(Exit::CannotCreate, || {
             format!(
                 "no run folder can be made in {} (`--out DIR`, or output.destination in the client's recipe, names another place)",
@@ -256,9 +262,14 @@ async fn bench(args: BenchArgs, shell: &Shell) -> anyhow::Result<Exit> {
         wait,
         json: args.json,
     };
-    let begun = Alone::begin("bench", &step, &[&resolved], &context)?;
+    let is_member = role::bench::is_member(context.job.as_ref(), &context.env);
+    let begun = (!is_member).then(|| Alone::begin("bench", &step, &[&resolved], &context));
+    let begun = begun.transpose()?;
     let ended = Box::pin(role::bench::run(config, &context)).await;
-    begun.end(ended, &context)
+    match begun {
+        Some(begun) => begun.end(ended, &context),
+        None => ended,
+    }
 }
 
 /// The recipe of a bench: the one named, or the one that the flags stand for.

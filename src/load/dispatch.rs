@@ -1,7 +1,8 @@
 //! A load: what is sent, by whom or when, within which limits, and what came of it.
 //!
 //! A load may be shared by workers, one a core, each with an event loop, connections and a tally of its own
-//! ([`worker`](super::worker)): the users and the arrivals are dealt out in turn, and only a few counters are common.
+//! ([`worker`](super::worker)): the users and the arrivals are dealt out in turn, and only a few counters are common. It
+//! may also be one task's part of a larger load ([`deal`](super::deal)).
 //!
 //! The end: at the end of the window nothing more is sent, and what is in flight is read to its end (a request has its
 //! own limit). Told to drain, the same holds until `abort`; what is then in flight is `cancelled`, with what was seen
@@ -21,10 +22,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     connection::Connect,
+    deal::{Dealing, Share},
     exchange::{Call, Target},
+    pace::Pace as _,
     phase::Phases,
     sample::Sample,
-    worker::{Share, Worker},
+    worker::Worker,
     workload::Content,
 };
 use crate::{
@@ -76,7 +79,9 @@ pub struct Load<C: Connect, O> {
     pub(super) content: Content,
     pub(super) phases: Phases,
     pub(super) model: LoadModel,
+    /// Of all tasks.
     pub(super) total: Option<u64>,
+    pub(super) dealing: Dealing,
     timeout: Duration,
     pub(super) control: Control,
     pub(super) observer: O,
@@ -84,7 +89,11 @@ pub struct Load<C: Connect, O> {
     blank: Tally,
     /// One a worker.
     tallies: Mutex<Vec<Arc<Mutex<Tally>>>>,
-    pub(super) index: AtomicU64,
+    /// What was taken out of these, and of that what [`Self::news`] has yet to tell.
+    taken: Mutex<(Tally, Tally)>,
+    index: AtomicU64,
+    /// By how much the latest worker began after the start, in ns.
+    late_start: AtomicU64,
     measured: AtomicU64,
     pub(super) in_flight: AtomicU64,
 }
@@ -107,21 +116,40 @@ impl<C: Connect, O: Observer> Load<C, O> {
             start: plan.warmup,
             end: phases.load_end().unwrap_or(Duration::MAX),
         };
+        let blank = Tally::new(window, &plan.slo);
         Self {
             targets,
             content,
             phases,
             model: plan.load.clone(),
             total: plan.total_requests,
+            dealing: Dealing {
+                task: Share::WHOLE,
+                users: users(&plan.load),
+            },
             timeout: plan.timeout,
             control,
             observer,
-            blank: Tally::new(window, &plan.slo),
+            taken: Mutex::new((blank.clone(), blank.clone())),
+            blank,
             tallies: Mutex::new(Vec::new()),
             index: AtomicU64::new(0),
+            late_start: AtomicU64::new(0),
             measured: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
         }
+    }
+
+    /// The part of it that one of several tasks sends.
+    #[must_use]
+    pub fn part(mut self, task: Share) -> Self {
+        self.dealing.task = task;
+        self
+    }
+
+    /// What this task has of the load.
+    pub fn dealing(&self) -> Dealing {
+        self.dealing
     }
 
     /// Who is told of each request.
@@ -136,30 +164,49 @@ impl<C: Connect, O: Observer> Load<C, O> {
 
     /// What has ended so far.
     pub fn tally(&self) -> Tally {
-        let mut whole = self.blank.clone();
+        self.take().0.clone()
+    }
+
+    /// What has ended since this was last asked: what one task tells another, so that it need not tell all each time.
+    pub fn news(&self) -> Tally {
+        std::mem::replace(&mut self.take().1, self.blank.clone())
+    }
+
+    /// Takes what the workers have: they wait for no more than an exchange, not until it is added up.
+    fn take(&self) -> MutexGuard<'_, (Tally, Tally)> {
+        let mut taken = lock(&self.taken);
         for tally in lock(&self.tallies).iter() {
-            whole.merge(&lock(tally));
+            let blank = self.blank.clone();
+            let took = std::mem::replace(&mut *lock(tally), blank);
+            taken.0.merge(&took);
+            taken.1.merge(&took);
         }
-        whole
+        taken
+    }
+
+    /// By how much the latest worker began after the start.
+    pub fn late_start(&self) -> Duration {
+        Duration::from_nanos(self.late_start.load(Ordering::Relaxed))
     }
 
     /// Workers that this load is worth, of as many cores: a user has one request at a time.
     pub fn workers(&self, cores: usize) -> usize {
         let most = match self.model {
-            LoadModel::ClosedLoop {
-                concurrent_users, ..
-            } => concurrent_users as usize,
+            LoadModel::ClosedLoop { .. } => {
+                usize::try_from(self.dealing.own_users()).unwrap_or(usize::MAX)
+            }
             LoadModel::OpenLoop { .. } => cores,
         };
         cores.min(most).max(1)
     }
 
-    /// Runs the load to its end, on the event loop that runs here; all times of its samples count from `start`.
+    /// Runs the load to its end, on the event loop that runs here; all times of its samples count from `start`, which may
+    /// be to come.
     ///
     /// # Errors
     /// No timer.
     pub async fn run(self: &Arc<Self>, start: Instant) -> io::Result<()> {
-        self.work(Share { number: 0, of: 1 }, start).await
+        self.work(Share::WHOLE, start).await
     }
 
     /// The same by so many workers, each a thread of its own: whatever else this program does takes turns with them, and
@@ -196,7 +243,12 @@ impl<C: Connect, O: Observer> Load<C, O> {
         let tally = Arc::new(Mutex::new(self.blank.clone()));
         lock(&self.tallies).push(Arc::clone(&tally));
         let connector = self.targets[0].pool.connector();
-        let (pace, probe) = (connector.pace()?, connector.pace()?);
+        let (mut pace, probe) = (connector.pace()?, connector.pace()?);
+        if Instant::now() < start {
+            pace.until(start).await;
+        }
+        let late = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.late_start.fetch_max(late, Ordering::Relaxed);
         let worker = Arc::new(Worker::new(self, tally, start));
         tokio::select! {
             biased;
@@ -204,6 +256,18 @@ impl<C: Connect, O: Observer> Load<C, O> {
             () = worker.look(probe) => {}
         }
         Ok(())
+    }
+
+    /// Does this worker have the user, or arrival, of this number? By its number within the task, for tasks may have as
+    /// many workers as their nodes have cores.
+    pub(super) fn holds(&self, worker: Share, index: u64) -> bool {
+        let task = self.dealing.task;
+        task.holds(index) && worker.holds(index / task.of as u64)
+    }
+
+    /// The number of the next request of a closed loop.
+    pub(super) fn next_index(&self) -> u64 {
+        self.dealing.nth(self.index.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(super) fn is_over(&self, at: Duration) -> bool {
@@ -216,12 +280,12 @@ impl<C: Connect, O: Observer> Load<C, O> {
         ends.min()
     }
 
-    /// Takes one of the requests that the plan allows; those of the warm-up do not count.
+    /// Takes one of the requests that the plan allows this task; those of the warm-up do not count.
     pub(super) fn claim(&self, intended: Duration) -> bool {
         intended < self.phases.warmup
-            || self
-                .total
-                .is_none_or(|total| self.measured.fetch_add(1, Ordering::Relaxed) < total)
+            || self.total.is_none_or(|total| {
+                self.measured.fetch_add(1, Ordering::Relaxed) < self.dealing.count(total)
+            })
     }
 
     /// The arrivals that the plan allows, by their number. Those of the warm-up do not count.
@@ -263,6 +327,17 @@ impl<C: Connect, O: Observer> Load<C, O> {
     }
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Users of a closed loop; `None` for an open one.
+pub fn users(load: &LoadModel) -> Option<u64> {
+    match load {
+        LoadModel::ClosedLoop {
+            concurrent_users, ..
+        } => Some(u64::from(*concurrent_users)),
+        LoadModel::OpenLoop { .. } => None,
+    }
+}
+
+/// Locks what no panic can leave half-changed.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

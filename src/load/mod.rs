@@ -1,8 +1,8 @@
 //! The load generator: when requests are sent, what they hold, and what became of them.
 //!
-//! [`arrival`], [`phase`], [`workload`], [`sample`] and [`wire`] are pure. [`connection`] and [`exchange`] are one request
-//! on the wire with its stamps, [`pace`] waits for a moment; [`dispatch`] is a load, [`worker`] sends its share of it,
-//! [`talk`] is a conversation.
+//! [`arrival`], [`deal`], [`phase`], [`workload`], [`sample`] and [`wire`] are pure. [`connection`] and [`exchange`] are
+//! one request on the wire with its stamps, [`pace`] waits for a moment; [`dispatch`] is a load, [`worker`] sends its share
+//! of it, [`talk`] is a conversation.
 //!
 //! # What it costs, and what nobody can save
 //!
@@ -38,6 +38,7 @@
 mod answer;
 pub mod arrival;
 pub mod connection;
+pub mod deal;
 pub mod dispatch;
 pub mod exchange;
 pub mod pace;

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     connection::Connect,
+    deal::Share,
     dispatch::{Load, Observer, lock},
     exchange::{self, Call, Target},
     pace::Pace,
@@ -36,19 +37,6 @@ pub const REFUSED: Duration = Duration::from_millis(100);
 
 /// How often a worker looks how late its event loop is.
 pub const PROBE: Duration = Duration::from_millis(10);
-
-/// Which of the users and arrivals are a worker's: every `of`-th, from `number` on.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Share {
-    pub(super) number: usize,
-    pub(super) of: usize,
-}
-
-impl Share {
-    fn holds(self, index: u64) -> bool {
-        index % self.of as u64 == self.number as u64
-    }
-}
 
 /// A part of a load, on one event loop.
 pub(super) struct Worker<C: Connect, O> {
@@ -76,13 +64,15 @@ impl<C: Connect, O: Observer> Worker<C, O> {
     /// Sends its share, and waits for all answers.
     pub(super) async fn send(self: Arc<Self>, share: Share, pace: C::Pace) {
         let tasks = TaskTracker::new();
-        match self.load.model {
+        let load = &*self.load;
+        match load.model {
             LoadModel::ClosedLoop {
                 concurrent_users,
                 think_time,
                 requests_per_user,
             } => {
-                for user in (0..u64::from(concurrent_users)).filter(|user| share.holds(*user)) {
+                let own = (0..u64::from(concurrent_users)).filter(|user| load.holds(share, *user));
+                for user in own {
                     let worker = Arc::clone(&self);
                     tasks.spawn(
                         async move { worker.user(user, think_time, requests_per_user).await },
@@ -90,10 +80,11 @@ impl<C: Connect, O: Observer> Worker<C, O> {
                 }
             }
             LoadModel::OpenLoop { max_in_flight, .. } => {
-                let all = self.load.arrivals();
-                let own = all.filter(|(index, _)| share.holds(*index));
-                self.follow(own, max_in_flight.map(u64::from), pace, &tasks)
-                    .await;
+                let own = load
+                    .arrivals()
+                    .filter(|(index, _)| load.holds(share, *index));
+                let most = max_in_flight.map(|most| load.dealing.task.count(most.into()));
+                self.follow(own, most, pace, &tasks).await;
             }
         }
         tasks.close();
@@ -112,9 +103,8 @@ impl<C: Connect, O: Observer> Worker<C, O> {
             if load.is_over(intended) || !load.claim(intended) {
                 return;
             }
-            let (mut call, talk) = next.take().unwrap_or_else(|| {
-                load.begin(load.index.fetch_add(1, Ordering::Relaxed), intended)
-            });
+            let (mut call, talk) =
+                (next.take()).unwrap_or_else(|| load.begin(load.next_index(), intended));
             call.intended = intended;
             load.in_flight.fetch_add(1, Ordering::Relaxed);
             let mut sample = self.carry(call).await;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Resources, Series};
 
@@ -34,8 +34,14 @@ impl Serialize for Hidden {
     }
 }
 
+impl<'de> Deserialize<'de> for Hidden {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
 /// When requests are sent.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "pattern", rename_all = "kebab-case")]
 pub enum LoadModel {
     /// By users, each with one request at a time.
@@ -59,7 +65,7 @@ pub enum LoadModel {
 }
 
 /// A pause of users: the same each time, or drawn for each.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ThinkTime {
     /// As that of users who do not know of each other, with this mean.
@@ -72,7 +78,7 @@ pub enum ThinkTime {
 }
 
 /// An arrival process.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arrival {
     /// Equal gaps.
@@ -101,7 +107,7 @@ pub enum Arrival {
 }
 
 /// Gaps between the arrivals of a ramp.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gaps {
     /// As even as the changing rate allows.
@@ -114,7 +120,7 @@ pub enum Gaps {
 pub const MOST_TOKENS: u64 = 10_000_000;
 
 /// A length in tokens: one for all requests, or drawn for each.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Length {
     /// Each one between two alike.
@@ -164,7 +170,7 @@ impl Length {
 }
 
 /// What prompts share: those of a group begin alike.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SharedPrefix {
     /// Groups; requests belong to them in turn.
     pub groups: u32,
@@ -174,7 +180,7 @@ pub struct SharedPrefix {
 }
 
 /// How much of a prompt is shared.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SharedPart {
     /// So many tokens.
@@ -184,7 +190,7 @@ pub enum SharedPart {
 }
 
 /// Requests that follow from each other, as those of a user who goes on asking.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Conversation {
     /// Requests of a conversation; as many as the file has where `None`.
     pub turns: Option<Length>,
@@ -195,7 +201,7 @@ pub struct Conversation {
 }
 
 /// A file that prompts come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dataset {
     /// Its form.
     #[serde(rename = "type")]
@@ -207,7 +213,7 @@ pub struct Dataset {
 }
 
 /// The form of a file of prompts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DatasetKind {
     /// A prompt a line.
@@ -219,7 +225,7 @@ pub enum DatasetKind {
 }
 
 /// What requests hold.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Workload {
     /// Model named in the request; the service's own where `None`.
     pub model_name: Option<String>,
@@ -234,7 +240,7 @@ pub struct Workload {
     /// What prompts share; nothing where `None`.
     pub shared_prefix: Option<SharedPrefix>,
     /// Requests follow from each other; each is alone where `None`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<Conversation>,
     /// Sampling temperature.
     pub temperature: Option<f64>,
@@ -245,7 +251,7 @@ pub struct Workload {
     /// Streamed answers?
     pub stream: bool,
     /// Further fields of a request's body.
-    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub extra_body: serde_json::Map<String, serde_json::Value>,
     /// Seed of prompts and arrivals.
     pub seed: u64,
@@ -264,7 +270,7 @@ pub struct Slo {
 }
 
 /// A client recipe, resolved.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClientPlan {
     /// The recipe's name, which names the folder of its results.
     pub name: String,
@@ -285,12 +291,12 @@ pub struct ClientPlan {
     /// Load before the window.
     pub warmup: Duration,
     /// The same as a number of requests; by time alone where `None`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup_requests: Option<u64>,
     /// Requests in all; without limit where `None`.
     pub total_requests: Option<u64>,
     /// Several loads in place of one: `load` is the first of them then.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<Series>,
     /// What requests hold.
     pub workload: Workload,

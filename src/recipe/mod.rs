@@ -152,7 +152,7 @@ impl Plan {
 }
 
 /// What a job or a step of this recipe asks of Slurm.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Resources {
     /// Partition, as the recipe or the site names it.
     pub partition: Option<String>,

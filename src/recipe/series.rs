@@ -55,7 +55,7 @@ fn four_figures(value: f64) -> f64 {
 }
 
 /// Several loads, one after another.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Series {
     /// Which.
     pub course: Course,
@@ -66,7 +66,7 @@ pub struct Series {
 }
 
 /// Which loads.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Course {
     /// The recipe's own.
@@ -78,7 +78,7 @@ pub enum Course {
 }
 
 /// Levels that are given.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sweep {
     /// What they are levels of.
     pub of: Quantity,
@@ -91,7 +91,7 @@ pub struct Sweep {
 }
 
 /// Between which levels, and how exactly, the highest is sought that keeps the limits.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Search {
     /// What they are levels of.
     pub of: Quantity,

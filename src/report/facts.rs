@@ -7,7 +7,10 @@ use serde::Serialize;
 use super::{gather::Part, text};
 use crate::{
     exit::Exit,
-    stats::results::{Generator, Results},
+    stats::{
+        results::{Generator, Results},
+        tasks::TaskAccount,
+    },
 };
 
 /// A name and what it is.
@@ -236,7 +239,29 @@ pub(super) fn generator_facts(generator: &Generator) -> Vec<Fact> {
             if generator.cores_shared { "yes" } else { "no" },
         ),
     ]);
+    facts.extend(generator.tasks.iter().map(task_fact));
     facts
+}
+
+/// One of several tasks of a load.
+fn task_fact(task: &TaskAccount) -> Fact {
+    let lost = task.lost.as_ref().map_or_else(String::new, |loss| {
+        format!(
+            "; lost after {:.0} s: {}, counted to second {:.0}",
+            loss.at_seconds, loss.why, loss.counted_to_seconds
+        )
+    });
+    fact(
+        &task.name(),
+        format!(
+            "{} requests, p99 lateness {} ms, clock known to {} ms, began {} ms late, {} of its CPUs{lost}",
+            task.requests,
+            text::number(task.lateness_p99_ms),
+            text::number(task.clock_error_ms),
+            text::number(task.start_skew_ms),
+            percent(Some(task.cpu_share)),
+        ),
+    )
 }
 
 pub(super) fn manifest_facts(part: &Part) -> Vec<Fact> {

@@ -57,7 +57,13 @@ impl Recount {
             let first = offered.saturating_sub(tally.counts().total);
             for reader in &readers {
                 reader.each(|request| {
-                    if request.sample.index >= first {
+                    // tasks have numbers of their own, and the window each by its time
+                    let in_window = if readers.len() > 1 {
+                        frame.planned.owns(request.sample.intended)
+                    } else {
+                        request.sample.index >= first
+                    };
+                    if in_window {
                         asked.take(request.asked_prompt_tokens, request.asked_output_tokens);
                     }
                 })?;

@@ -98,6 +98,8 @@ pub struct Setup {
     pub folder: PathBuf,
     /// The task, of several that share the load.
     pub task: Option<u32>,
+    /// How many there are of these.
+    pub tasks: usize,
     /// The measured window, as planned.
     pub window: Window,
     /// What is loaded, request by request in turn.

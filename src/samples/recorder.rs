@@ -64,6 +64,8 @@ struct Slot {
 #[derive(Debug)]
 pub struct Recorder {
     slots: Vec<Mutex<Slot>>,
+    /// Tasks that share the load.
+    tasks: u64,
     shared: Arc<Shared>,
     writer: Mutex<Option<JoinHandle<Result<Sink, Error>>>>,
 }
@@ -85,6 +87,7 @@ impl Recorder {
     /// # Errors
     /// No file, or no thread.
     pub fn begin(setup: Setup, workers: usize) -> Result<Self, Error> {
+        let tasks = setup.tasks.max(1) as u64;
         let sink = Sink::create(setup)?;
         let shared = Arc::new(Shared::default());
         let writer = thread::Builder::new().name("samples".to_owned()).spawn({
@@ -92,6 +95,7 @@ impl Recorder {
             move || write(sink, &shared)
         });
         Ok(Self {
+            tasks,
             slots: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
             shared,
             writer: Mutex::new(Some(writer.map_err(Error::Thread)?)),
@@ -102,7 +106,7 @@ impl Recorder {
     fn take(&self, sample: &Sample) {
         // requests are dealt out by their numbers: workers seldom meet here
         let slots = self.slots.len() as u64;
-        let place = usize::try_from(sample.index % slots).unwrap_or(0);
+        let place = usize::try_from(sample.index / self.tasks % slots).unwrap_or(0);
         let mut slot = lock(&self.slots[place]);
         if slot.batch.bytes() >= OVERFULL {
             slot.missing += 1;

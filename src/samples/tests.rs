@@ -59,6 +59,7 @@ fn setup(folder: &Path) -> Setup {
     Setup {
         folder: folder.to_owned(),
         task: None,
+        tasks: 1,
         window: Frame::example().planned,
         targets: vec!["http://a".to_owned(), "http://b".to_owned()],
         asked: Box::new(|index| {
@@ -180,6 +181,7 @@ fn what_nobody_writes_is_counted_and_memory_ends() {
     let sink = Sink::create(setup(folder.path())).unwrap();
     // a writer that does not come to it
     let recorder = Recorder {
+        tasks: 1,
         slots: vec![Mutex::default()],
         shared: Arc::default(),
         writer: Mutex::new(Some(thread::spawn(move || Ok(sink)))),
@@ -210,6 +212,7 @@ fn a_full_disk_costs_the_samples_alone() {
     let mut sink = Sink::create(setup(folder.path())).unwrap();
     sink.fill_disk();
     let recorder = Recorder {
+        tasks: 1,
         slots: vec![Mutex::default()],
         shared: Arc::default(),
         writer: Mutex::new(Some(thread::spawn(move || Ok(sink)))),

@@ -12,7 +12,7 @@ use super::{
     results::{Metric, Results},
     summary::Window,
     tally::Tally,
-    validity,
+    tasks, validity,
 };
 use crate::recipe::Slo;
 
@@ -72,6 +72,12 @@ impl Frame {
         facts.itl_p50_ms = median("inter_token_latency");
         facts.counted_by_chunks = whole.uncounted > 0;
         results.validity = validity::judge(&facts);
+        tasks::judge(
+            &results.generator.tasks,
+            facts.ttft_p50_ms,
+            self.window.seconds(),
+            &mut results.validity,
+        );
 
         results.throughput_req_per_sec = of("request_throughput").map_or(0.0, |metric| metric.avg);
         results.total_requests = counts.total;

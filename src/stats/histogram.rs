@@ -12,6 +12,7 @@ use std::time::Duration;
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use super::{order, results::Metric};
 
@@ -24,8 +25,9 @@ const MEDIAN: f64 = 0.5;
 /// Observations of one kind: durations, or counts.
 ///
 /// Values are held in thousandths of the histogram's unit: a duration in ns over units of 1 µs, a count in thousandths.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Distribution {
+    #[serde(with = "encoded")]
     histogram: Histogram<u64>,
     count: u64,
     /// Of the count, those that were observed apart: what came `n` times at once is one.
@@ -240,6 +242,40 @@ impl Distribution {
         }
         let value = self.histogram.value_at_quantile(quantile) as f64 * 1000.0;
         value.clamp(self.min as f64, self.max as f64)
+    }
+}
+
+/// A histogram in its own V2 form, as text: empty stretches cost next to nothing.
+mod encoded {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use hdrhistogram::{
+        Histogram,
+        serialization::{Deserializer, Serializer as _, V2Serializer},
+    };
+    use serde::{Deserialize as _, de::Error as _, ser::Error as _};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        histogram: &Histogram<u64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::new();
+        V2Serializer::new()
+            .serialize(histogram, &mut bytes)
+            .map_err(S::Error::custom)?;
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Histogram<u64>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = STANDARD.decode(text).map_err(D::Error::custom)?;
+        let mut histogram = Deserializer::new()
+            .deserialize(&mut bytes.as_slice())
+            .map_err(|error| D::Error::custom(format!("{error:?}")))?;
+        // it takes more than it was sent with
+        histogram.auto(true);
+        Ok(histogram)
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! [`results`] is the format of `results.json`, [`frame`] fills it, [`summary`] has its words, [`tally`] adds samples up (by the second:
 //! [`seconds`], by what it is: [`observed`], by the turn: [`turns`]), [`series`] tells several loads as one, [`validity`]
-//! turns facts into a verdict; [`histogram`] holds observations, [`order`] says how sure a percentile is,
-//! [`engine_counters`] reads what an engine counted itself.
+//! turns facts into a verdict, [`tasks`] those of a load of several tasks; [`histogram`] holds observations, [`order`]
+//! says how sure a percentile is, [`engine_counters`] reads what an engine counted itself.
 
 pub mod engine_counters;
 pub mod frame;
@@ -15,5 +15,6 @@ pub mod seconds;
 pub mod series;
 pub mod summary;
 pub mod tally;
+pub mod tasks;
 pub mod turns;
 pub mod validity;

@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     histogram::Distribution,
     results::Metric,
@@ -14,7 +16,7 @@ use super::{
 use crate::load::sample::Sample;
 
 /// Distributions over the successes of a window.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
     /// Sent → first token.
     pub ttft: Distribution,

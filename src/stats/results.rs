@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::series::Series;
+use super::{series::Series, tasks::TaskAccount};
 
 /// The version of the format that this program writes.
 pub const SCHEMA: u32 = 1;
@@ -181,6 +181,12 @@ pub struct Generator {
     pub cpus: Vec<usize>,
     /// Were they shared with the engine?
     pub cores_shared: bool,
+    /// Of a load of several tasks, each one's account: then CPU time and workers above are those of all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskAccount>,
+    /// Time between the first and the last task's beginning, at the most, in ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_spread_ms: Option<f64>,
 }
 
 /// The requests themselves, in a file beside the result.

@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     results::Slice,
     summary::{is_single_second, milliseconds, runs_of_tokens},
@@ -15,10 +17,33 @@ use crate::load::sample::Sample;
 const LONGEST: u64 = 1_000_000;
 
 /// Seconds since the start of the load.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Sparse", into = "Sparse")]
 pub struct Seconds(Vec<Second>);
 
-#[derive(Debug, Clone, Default, PartialEq)]
+/// The seconds in which something happened: of a long load, a task tells another only the last few.
+#[derive(Serialize, Deserialize)]
+struct Sparse(BTreeMap<usize, Second>);
+
+impl From<Seconds> for Sparse {
+    fn from(seconds: Seconds) -> Self {
+        let blank = Second::default();
+        let told = seconds.0.into_iter().enumerate();
+        Self(told.filter(|(_, second)| *second != blank).collect())
+    }
+}
+
+impl From<Sparse> for Seconds {
+    fn from(sparse: Sparse) -> Self {
+        let mut seconds = Self::default();
+        for (at, second) in sparse.0 {
+            *seconds.at(Duration::from_secs(at as u64)) = second;
+        }
+        seconds
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Second {
     sent: u64,
     /// Of what was sent, what ended in it.
@@ -34,7 +59,7 @@ struct Second {
 }
 
 /// What the fullest second is found by.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Peak {
     chunks: u64,
     came: u64,

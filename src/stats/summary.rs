@@ -42,7 +42,7 @@ impl Window {
 }
 
 /// How the requests of a window ended.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
     /// Offered.
     pub total: u64,

@@ -3,9 +3,11 @@
 //! The window is given before the first sample: as planned, or open where only a number of requests ends the load.
 //! What the result says is the same as if all samples had been kept, for nothing is intended, and nothing ends, after
 //! the end of a load that came to it early. Times are exact in sums and extremes, and to three significant figures in
-//! percentiles. Tallies of several workers, or tasks, are merged. Pure; nothing can fail.
+//! percentiles. Tallies of several workers, or tasks, are merged: these send theirs as JSON. Pure; nothing can fail.
 
 use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     histogram::Distribution,
@@ -24,7 +26,7 @@ use crate::{
 const ERROR_SAMPLES: usize = 5;
 
 /// All that is known of a load, without its samples.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     window: Window,
     slo: Slo,
@@ -46,7 +48,7 @@ pub struct Tally {
 }
 
 /// What happened within the window.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Within {
     sent: u64,
     /// Of these, those with nothing before them in a conversation.
@@ -57,7 +59,7 @@ struct Within {
 }
 
 /// The whole load, warm-up and drain included.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whole {
     /// Requests that have ended.
     pub requests: u64,

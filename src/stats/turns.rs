@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     histogram::Distribution,
     results::{Conversations, Metric, TurnResult},
@@ -15,7 +17,7 @@ use crate::load::sample::Sample;
 pub const MOST: usize = 32;
 
 /// The turns of the conversations of a load.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Turns {
     /// Over the whole load.
     ends: Ends,
@@ -23,14 +25,14 @@ pub struct Turns {
     turns: Vec<Turn>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Ends {
     begun: u64,
     completed: u64,
     failed: u64,
 }
 
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Turn {
     requests: u64,
     errors: u64,

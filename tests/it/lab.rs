@@ -326,6 +326,12 @@ pub(crate) struct Started {
 }
 
 impl Started {
+    /// Starts a command.
+    pub(crate) fn of(mut command: Command) -> Self {
+        let child = command.spawn().expect("it starts");
+        Self { child: Some(child) }
+    }
+
     /// Its pid.
     pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.as_ref().expect("it runs").id()).expect("a pid")

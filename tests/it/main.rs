@@ -14,4 +14,5 @@ mod series;
 mod server;
 mod site;
 mod stack;
+mod tasks;
 mod turns;

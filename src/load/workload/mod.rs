@@ -19,7 +19,7 @@ use rand::{SeedableRng as _, seq::SliceRandom as _};
 use rand_chacha::ChaCha12Rng;
 
 pub use self::{
-    material::Material,
+    material::{Material, hex},
     scale::Scale,
     stimulus::{stimulus, stimulus_of_all},
     words::Prompts,

@@ -3,6 +3,8 @@
 //! Only the engine knows its tokenizer and the template that it puts around a prompt. Over many words tokens grow in a
 //! line, so two lengths that were tried tell all others: [`next_guess`] says what to try, [`Scale`] is the line. Pure.
 
+use serde::{Deserialize, Serialize};
+
 /// Observations after which the search for one length ends.
 pub const TRIES: usize = 6;
 
@@ -10,7 +12,7 @@ pub const TRIES: usize = 6;
 pub type Observation = (usize, u64);
 
 /// The line from words to tokens.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Scale {
     /// A place that it goes through: words, tokens.
     anchor: (f64, f64),

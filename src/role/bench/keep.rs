@@ -14,6 +14,7 @@ use crate::{
 };
 
 /// The file of a load; `None` where the recipe wants none.
+#[derive(Default)]
 pub(super) struct Keep(Option<Result<Arc<Recorder>, Error>>);
 
 impl Keep {
@@ -23,14 +24,15 @@ impl Keep {
         plan: &ClientPlan,
         content: Content,
         service: &Service,
-        workers: usize,
+        (workers, task, tasks): (usize, Option<u32>, usize),
     ) -> Self {
         if !plan.samples {
             return Self(None);
         }
         let setup = Setup {
             folder: folder.to_owned(),
-            task: None,
+            task,
+            tasks,
             window: outcome::planned(plan),
             targets: service.facts.urls.clone(),
             asked: Box::new(move |index| {

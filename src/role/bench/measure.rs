@@ -5,14 +5,14 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
-
 use super::{
     Bench, END_SLACK, RealLoad, WORKERS,
     calibrate::Calibration,
+    effort,
     keep::Keep,
     outcome::{self, Facts},
     service::Service,
+    tasks,
     watch::{self, Ending},
 };
 use crate::{
@@ -59,25 +59,46 @@ impl Bench<'_> {
             ..Control::default()
         };
         let counters = service.counters(context).await;
-        let cpu = outcome::cpu_seconds();
+        let blank = Tally::new(outcome::planned(plan), &plan.slo);
+        let frame = outcome::frame(&facts, plan, &blank, Duration::ZERO)?;
+        let wanted = tasks::Wanted {
+            plan,
+            service,
+            folder,
+            frame: &frame,
+            scale: calibration.scale,
+            until: control.until,
+            stimulus: &facts.stimulus,
+        };
+        let joint = Arc::new(self.team.prepare(context, &wanted).await?);
+        joint.hand_on(&control);
+        facts.join(&joint, service);
+        let cpu = effort::cpu_seconds();
         let cores = cpus::allowed().len().min(WORKERS);
-        let keep = Keep::begin(folder, plan, content.clone(), service, cores);
-        let load: Arc<RealLoad> = Arc::new(Load::new(
+        let who = (cores, joint.task(), joint.share().of);
+        let keep = Keep::begin(folder, plan, content.clone(), service, who);
+        let load = Load::new(
             plan,
             service.targets(plan),
             content,
             control.clone(),
             (Arc::clone(&self.exporter), keep.recorder()),
-        ));
+        );
+        let load: Arc<RealLoad> = Arc::new(load.part(joint.share()));
         facts.workers = load.workers(cores);
 
-        let start = Instant::now();
+        let start = joint.start();
         // what the stamps of the trace count from
         tracing::trace!(target: "aif::load", monotonic_ns = clock::monotonic_nanoseconds(), "The load starts");
         let running = context.shutdown.tasks.spawn({
             let load = Arc::clone(&load);
             let workers = facts.workers;
-            async move { load.run_on(workers, start).await }
+            let joint = Arc::clone(&joint);
+            async move {
+                load.run_on(workers, start).await?;
+                joint.ended().await;
+                Ok(())
+            }
         });
         let beside = watch::Beside {
             plan,
@@ -102,14 +123,15 @@ impl Bench<'_> {
         // who is gone counts no more
         let counters = counters.filter(|_| !matches!(ending, Ending::Lost { .. }));
         facts.look_again(context).await;
-        facts.cpu_seconds = outcome::cpu_seconds() - cpu;
-        let tally = load.tally();
+        facts.cpu_seconds = effort::cpu_seconds() - cpu;
+        let tally = facts.tally(&load);
         facts.tell_what_came_again(tally.whole().begun);
         facts.counted = service.counted(context, counters, tally.whole()).await;
         let elapsed = start.elapsed();
         let frame = outcome::frame(&facts, plan, &tally, elapsed)?;
         let mut results = outcome::assemble(&facts, &frame, &tally);
-        results.samples = keep.finish(&frame, &context.shutdown).await;
+        let samples = keep.finish(&frame, &context.shutdown).await;
+        results.samples = samples.map(|own| joint.samples(own));
         Ok(Measured {
             results,
             tally,

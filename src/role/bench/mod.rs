@@ -4,6 +4,8 @@
 //! one last scrape of its exporter → record withdrawn. Told to end, it sends nothing more, waits a little for what is
 //! in flight, and writes what it has, marked `interrupted`.
 //!
+//! Several tasks of one step are one bench ([`tasks`]): task 0 is the bench of the run, the others send for it.
+//!
 //! [`service`] is what is loaded, [`calibrate`] finds the prompt length, [`measure`] is one load, [`series`] several,
 //! [`exporter`] is what Prometheus sees, [`watch`] is what goes on beside the load, [`progress`] what is shown of it,
 //! [`sight`] whether the service is still there, [`keep`] writes the samples, [`outcome`] turns them into the files of the
@@ -12,7 +14,9 @@
 //! What can fail: no service in time (69), a service lost on the way (69, or 75 where its whole node is silent; results
 //! kept), results that cannot be written (73), a result that is invalid (80).
 
+mod asked;
 mod calibrate;
+mod effort;
 mod exporter;
 mod keep;
 mod measure;
@@ -21,15 +25,23 @@ mod progress;
 mod series;
 mod service;
 mod sight;
+mod tasks;
 mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{net::TcpListener, time::Instant};
 
-use self::{exporter::Exporter, outcome::Place, service::Service, watch::Ending};
+use self::{
+    exporter::Exporter,
+    outcome::Place,
+    service::Service,
+    tasks::{Seat, Team},
+    watch::Ending,
+};
 use crate::{
     clock,
+    env::Env,
     exit::{Exit, Failure, OrExit as _},
     load::{
         connection::Tcp,
@@ -44,6 +56,7 @@ use crate::{
     run::RecipeEntry,
     samples::Recorder,
     shutdown::Cause,
+    slurm::job_env::JobEnv,
     stats::results::Verdict,
     telemetry::agent::{self, Agent, Serving},
     terminal,
@@ -84,11 +97,20 @@ pub struct Config {
 /// The load with real connections, a live exporter, and a file of samples where there is one.
 type RealLoad = Load<Tcp, (Arc<Exporter>, Option<Arc<Recorder>>)>;
 
+/// Is this process one of several tasks of a bench, and not the one that leads? Then the run is another's.
+pub fn is_member(job: Option<&JobEnv>, env: &Env) -> bool {
+    Seat::of(job, env).is_some_and(|seat| seat.task > 0)
+}
+
 /// Loads the service and writes what came of it.
 ///
 /// # Errors
 /// No service, or results that cannot be written.
 pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
+    let seat = Seat::of(context.job.as_ref(), &context.env);
+    if let Some(seat) = seat.filter(|seat| seat.task > 0) {
+        return tasks::assist(&config, context, seat).await;
+    }
     let note = StepNote::begin(
         &format!("bench-{}", config.plan.name),
         &config.plan.name,
@@ -100,7 +122,14 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         .unwrap_or_else(|| context.run.bench(&config.plan.name));
     let place = Place::take(&folder)?;
     let exporter = Arc::new(Exporter::new());
-    let (publication, agent, serving) = register(&config, context, &exporter).await?;
+    let own = context.record(Kind::Bench, &config.plan.service_name, &config.plan.name);
+    let listener = match seat {
+        Some(_) => Some(tasks::listen(context, &own.address).await?),
+        None => None,
+    };
+    let (publication, agent, serving) =
+        register(&config, context, &exporter, listener.as_ref()).await?;
+    let team = Team::open(seat.zip(listener), context, &folder)?;
     let bench = Bench {
         config: &config,
         context,
@@ -108,8 +137,11 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         exporter,
         publication: &publication,
         note,
+        team,
     };
     let ended = bench.run(place).await;
+    let exit = ended.as_ref().map_or_else(Exit::of, |exit| *exit);
+    bench.team.dismiss(exit, context).await;
     if ended.is_ok() {
         linger(context, &publication, &agent).await;
     }
@@ -118,11 +150,12 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
     ended
 }
 
-/// Registers the bench with its exporter.
+/// Registers the bench with its exporter, and with the port where its tasks meet.
 async fn register(
     config: &Config,
     context: &Context,
     exporter: &Arc<Exporter>,
+    meeting: Option<&TcpListener>,
 ) -> anyhow::Result<(Publication, Arc<Agent>, Serving)> {
     let job = context.job.as_ref();
     let plan = &config.plan;
@@ -138,7 +171,10 @@ async fn register(
         .or_exit(Exit::Bug, || "no address".to_owned())?
         .port();
     let base = format!("http://{}:{port}", record.address);
-    record.ports = vec![port];
+    let meeting = meeting.and_then(|listener| listener.local_addr().ok());
+    record.ports = std::iter::once(port)
+        .chain(meeting.map(|address| address.port()))
+        .collect();
     record.endpoints = Endpoints {
         api: None,
         metrics: Some(format!("{base}/metrics")),
@@ -172,6 +208,8 @@ struct Bench<'a> {
     exporter: Arc<Exporter>,
     publication: &'a Publication,
     note: StepNote,
+    /// Other tasks that send for it.
+    team: Team,
 }
 
 impl Bench<'_> {
@@ -180,6 +218,7 @@ impl Bench<'_> {
         let (config, context) = (self.config, self.context);
         let folder = self.folder.as_path();
         let plan = &config.plan;
+        self.team.gather(context).await?;
         let service = Service::find(config, context).await?;
         tracing::info!(service = plan.service_name, instances = ?service.facts.instances, model = service.model, "Found the service");
         let content = Content::new(plan, config.material.clone(), &service.model);

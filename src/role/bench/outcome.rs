@@ -4,42 +4,42 @@ use std::{
     collections::BTreeMap,
     fs::File,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
-use nix::sys::resource::{UsageWho, getrusage};
+use tokio::time::Instant;
 
-use super::{calibrate::Calibration, measure::Measured, service::Service};
+use super::{
+    RealLoad, asked,
+    calibrate::Calibration,
+    effort::{Cores, memory_mb},
+    measure::Measured,
+    service::Service,
+    tasks::{Joint, Part},
+};
 use crate::{
     clock,
     exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
     launch::cpus,
     load::workload::{self, Content},
-    recipe::{Arrival, ClientPlan, LoadModel},
+    recipe::{ClientPlan, LoadModel},
     registry::{Kind, Liveness, Record, Watch},
     report,
     role::Context,
     stats::{
-        frame::{Asked, Frame},
+        frame::Frame,
         results::{
             Completeness, Generator, Results, SCHEMA, TargetFacts, Tokens, Validity, Verdict,
         },
         summary::Window,
         tally::Tally,
+        tasks::{self, TaskAccount},
         validity,
     },
 };
-
-/// Whom the generator shares its cores with.
-#[derive(Debug, Clone, Copy)]
-struct Cores {
-    /// With an engine of the service.
-    shared: bool,
-    /// Is it known at all?
-    known: bool,
-}
 
 /// What is known of a load besides its samples.
 #[derive(Debug, Clone)]
@@ -60,7 +60,9 @@ pub(super) struct Facts {
     /// What requests hold.
     content: Content,
     /// SHA-256 of the stimulus.
-    stimulus: String,
+    pub(super) stimulus: String,
+    /// The load with all its tasks, once it is agreed.
+    joint: Option<Arc<Joint>>,
     /// Start of the load.
     pub(super) started_at: Timestamp,
     /// Is the result whole?
@@ -82,27 +84,12 @@ impl Facts {
         content: Content,
     ) -> Self {
         let own = cpus::allowed();
-        let here = context.node();
-        let beside: Vec<&Record> = service
-            .records
-            .iter()
-            .filter(|record| record.node == here)
-            .collect();
-        let shared = beside
-            .iter()
-            .any(|record| record.cpus.iter().any(|cpu| own.contains(cpu)));
-        let told = beside.iter().all(|record| !record.cpus.is_empty());
-        // a service that is given by its address may be anywhere, also here
-        let near = service.records.is_empty() && service.is_on_loopback();
         Self {
             name: plan.name.clone(),
             service_name: plan.service_name.clone(),
             run: context.run.id.clone(),
             target: service.facts.clone(),
-            cores: Cores {
-                shared,
-                known: told && !near,
-            },
+            cores: Cores::of(service, &context.node(), &own),
             cpus: own,
             monitors: monitors(context),
             monitor_lost: false,
@@ -111,12 +98,63 @@ impl Facts {
             probes: calibration.probes.clone(),
             stimulus: workload::stimulus(plan, &content),
             content,
+            joint: None,
             started_at: clock::now(),
             completeness: Completeness::Running,
             cpu_seconds: 0.0,
             workers: 1,
             counted: Tokens::default(),
         }
+    }
+
+    /// Takes note of the tasks that the load was agreed with.
+    pub(super) fn join(&mut self, joint: &Arc<Joint>, service: &Service) {
+        let wait = joint.start().saturating_duration_since(Instant::now());
+        self.started_at = clock::now()
+            .checked_add(wait)
+            .unwrap_or_else(|_| clock::now());
+        let whole = &mut self.cores;
+        joint.judge_cores(|node, cpus| {
+            let cores = Cores::of(service, node, cpus);
+            whole.known &= cores.known;
+            cores.shared
+        });
+        self.joint = Some(Arc::clone(joint));
+    }
+
+    /// What has come of the load so far, in all tasks.
+    pub(super) fn tally(&self, load: &RealLoad) -> Tally {
+        match &self.joint {
+            Some(joint) => joint.whole(load, self.workers, &self.cpus),
+            None => load.tally(),
+        }
+    }
+
+    /// What each of several tasks has done of it.
+    fn parts(&self) -> Vec<Part> {
+        self.joint
+            .as_ref()
+            .map_or_else(Vec::new, |joint| joint.parts())
+    }
+
+    /// CPU time, event loops, and the share that the first was of what the latter could have had; of several tasks the
+    /// share of the one that had least to spare, for no task helps another.
+    fn effort(&self, elapsed: Duration, tasks: &[TaskAccount]) -> (f64, usize, f64) {
+        let available = elapsed.as_secs_f64() * self.workers as f64;
+        if tasks.is_empty() {
+            let share = if available > 0.0 {
+                self.cpu_seconds / available
+            } else {
+                0.0
+            };
+            return (self.cpu_seconds, self.workers, share);
+        }
+        let shares = tasks.iter().map(|task| task.cpu_share);
+        (
+            tasks.iter().map(|task| task.cpu_seconds).sum(),
+            tasks.iter().map(|task| task.workers).sum(),
+            shares.fold(0.0, f64::max),
+        )
     }
 
     /// Says so when the prompts of a file did not suffice: a prefix cache knows those that come again.
@@ -172,22 +210,6 @@ fn monitors(context: &Context) -> Vec<String> {
         .filter(|record| record.kind == Kind::Monitor && context.owns(record))
         .map(|record| record.instance_id)
         .collect()
-}
-
-/// CPU time of this process so far, in seconds.
-pub(super) fn cpu_seconds() -> f64 {
-    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
-        return 0.0;
-    };
-    let seconds =
-        |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
-    seconds(usage.user_time()) + seconds(usage.system_time())
-}
-
-/// Most memory that this process has had so far.
-fn memory_mb() -> Option<f64> {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
-    Some(usage.max_rss() as f64 * 1024.0 / 1e6)
 }
 
 /// Room that is taken for the results before anything is measured.
@@ -263,7 +285,7 @@ impl Place {
 }
 
 /// The measured window: planned, or as far as the load came.
-fn window(plan: &ClientPlan, tally: &Tally, elapsed: Duration) -> Window {
+pub(super) fn window(plan: &ClientPlan, tally: &Tally, elapsed: Duration) -> Window {
     let last = tally.whole().end.unwrap_or(elapsed);
     let came = elapsed.max(last);
     let planned = plan.duration.map(|duration| plan.warmup + duration);
@@ -287,65 +309,6 @@ fn window(plan: &ClientPlan, tally: &Tally, elapsed: Duration) -> Window {
     }
 }
 
-/// Requests that the schedule intended for this window.
-fn expected(plan: &ClientPlan, content: &Content, window: Window) -> Option<u64> {
-    let times = content.schedule()?.times();
-    let inside = times
-        .skip_while(|at| *at < window.start)
-        .take_while(|at| *at < window.end);
-    let limit = plan
-        .total_requests
-        .and_then(|total| usize::try_from(total).ok())
-        .unwrap_or(usize::MAX);
-    Some(inside.take(limit).count() as u64)
-}
-
-/// The rate that was asked for over this window; `None` for a closed loop.
-fn requested_rate(plan: &ClientPlan, expected: Option<u64>, window: Window) -> Option<f64> {
-    let LoadModel::OpenLoop {
-        requests_per_second,
-        ..
-    } = plan.load
-    else {
-        return None;
-    };
-    // a rate with a course of its own has its mean
-    requests_per_second.or_else(|| {
-        let seconds = window.seconds();
-        (seconds > 0.0).then(|| expected.unwrap_or(0) as f64 / seconds)
-    })
-}
-
-/// Does a load have one rate and equal gaps?
-fn is_even(load: &LoadModel) -> bool {
-    matches!(
-        load,
-        LoadModel::OpenLoop {
-            arrival: Arrival::Constant,
-            ..
-        }
-    )
-}
-
-/// The lengths that were asked for, where each request has its own: beside those that the engine counted. Requests have
-/// their numbers in the order of their times, so those of the window come last.
-fn asked(content: &Content, offered: u64, in_window: u64) -> Asked {
-    let mut all = Asked::default();
-    if lengths_vary(content) {
-        for index in offered.saturating_sub(in_window)..offered {
-            let asked = content.asked(index);
-            let input = asked.prompt_tokens.map(u64::from);
-            all.take(input, Some(asked.max_tokens.into()));
-        }
-    }
-    all
-}
-
-/// Does each request ask for lengths of its own? A context that grows by what is answered was not asked for.
-fn lengths_vary(content: &Content) -> bool {
-    content.varies() && !content.is_conversation()
-}
-
 /// The window that a tally begins with.
 pub(super) fn planned(plan: &ClientPlan) -> Window {
     let end = plan.duration.map(|duration| plan.warmup + duration);
@@ -357,7 +320,12 @@ pub(super) fn planned(plan: &ClientPlan) -> Window {
 
 /// The result.
 pub(super) fn assemble(facts: &Facts, frame: &Frame, tally: &Tally) -> Results {
-    let asked = asked(&facts.content, tally.whole().requests, tally.counts().total);
+    let parts = facts.parts();
+    let asked = if parts.is_empty() {
+        asked::lengths(&facts.content, &[Part::only(tally)])
+    } else {
+        asked::lengths(&facts.content, &parts)
+    };
     frame.fill(tally, &asked)
 }
 
@@ -369,16 +337,13 @@ pub(super) fn frame(
     elapsed: Duration,
 ) -> Result<Frame, Failure> {
     let window = window(plan, tally, elapsed);
-    let expected = expected(plan, &facts.content, window);
-    let requested_rate = requested_rate(plan, expected, window);
+    let parts = facts.parts();
+    let asked = asked::Asked::of(plan, &facts.content, window, &parts);
     let whole = tally.whole();
     let delay = tally.loop_delay();
-    let available = elapsed.as_secs_f64() * facts.workers as f64;
-    let cpu_share = if available > 0.0 {
-        facts.cpu_seconds / available
-    } else {
-        0.0
-    };
+    let tasks: Vec<TaskAccount> = parts.into_iter().map(|part| part.account).collect();
+    let (cpu_seconds, workers, cpu_share) = facts.effort(elapsed, &tasks);
+    let cores_shared = facts.cores.shared || tasks.iter().any(|task| task.cores_shared);
     let bug = |error| Failure::caused(Exit::Bug, "the plan cannot be written", error);
     let mut workload = serde_json::to_value(&plan.workload).map_err(bug)?;
     workload["api"] = serde_json::to_value(plan.api).map_err(bug)?;
@@ -421,16 +386,18 @@ pub(super) fn frame(
         conversations: None,
         turns: Vec::new(),
         generator: Generator {
-            requested_rate,
+            requested_rate: asked.rate,
             loop_delay_p50_ms: delay.map(|delay| delay.p50_ms),
             loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),
             loop_delay_max_ms: delay.map(|delay| delay.max_ms),
-            workers: Some(facts.workers),
-            cpu_seconds: facts.cpu_seconds,
+            workers: Some(workers),
+            cpu_seconds,
             cpu_share: Some(cpu_share),
             memory_mb: memory_mb(),
             cpus: facts.cpus.clone(),
-            cores_shared: facts.cores.shared,
+            cores_shared,
+            start_spread_ms: tasks::start_spread_ms(&tasks),
+            tasks,
             ..Generator::default()
         },
         samples: None,
@@ -440,23 +407,23 @@ pub(super) fn frame(
     Ok(Frame {
         results,
         facts: validity::Facts {
-            requested_rate,
-            expected_in_window: expected,
+            requested_rate: asked.rate_of_those_left,
+            expected_in_window: asked.of_those_left,
             loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),
             cpu_share,
-            cores_shared: facts.cores.shared,
+            cores_shared,
             cores_known: facts.cores.known,
             monitor_lost: facts.monitor_lost,
             engine_restarted: facts.engine_restarted,
             interrupted: facts.completeness == Completeness::Interrupted,
-            even: is_even(&plan.load),
+            even: asked::is_even(&plan.load),
             ..validity::Facts::default()
         },
         window,
         planned: planned(plan),
         slo: plan.slo,
         elapsed,
-        lengths_vary: lengths_vary(&facts.content),
+        lengths_vary: asked::lengths_vary(&facts.content),
         is_open: matches!(plan.load, LoadModel::OpenLoop { .. }),
     })
 }

@@ -65,13 +65,7 @@ impl Service {
             Some(url) => Self::at(url, config)?,
             None => Self::by_name(config, context).await?,
         };
-        for instance in &service.instances {
-            let authority = authority(&instance.url)?;
-            let addresses = authority.to_socket_addrs();
-            addresses.or_exit(Exit::Unavailable, || {
-                format!("{authority} cannot be resolved on this node")
-            })?;
-        }
+        service.resolve()?;
         service.model = match config
             .plan
             .workload
@@ -84,6 +78,18 @@ impl Service {
         };
         service.facts.model = Some(service.model.clone());
         Ok(service)
+    }
+
+    /// Can its names be resolved here?
+    fn resolve(&self) -> anyhow::Result<()> {
+        for instance in &self.instances {
+            let authority = authority(&instance.url)?;
+            let addresses = authority.to_socket_addrs();
+            addresses.or_exit(Exit::Unavailable, || {
+                format!("{authority} cannot be resolved on this node")
+            })?;
+        }
+        Ok(())
     }
 
     fn at(url: &str, config: &Config) -> anyhow::Result<Self> {
@@ -123,6 +129,26 @@ impl Service {
         )
         .await;
         let records = records.map_err(|error| Failure::new(error.exit(), error.to_string()))?;
+        Self::of_records(records)
+    }
+
+    /// The service as another task has found it: these records, or the URL where there are none.
+    pub(super) fn given(
+        config: &Config,
+        records: Vec<Record>,
+        model: String,
+    ) -> anyhow::Result<Self> {
+        let mut service = match &config.url {
+            Some(url) => Self::at(url, config)?,
+            None => Self::of_records(records)?,
+        };
+        service.resolve()?;
+        service.facts.model = Some(model.clone());
+        service.model = model;
+        Ok(service)
+    }
+
+    fn of_records(records: Vec<Record>) -> anyhow::Result<Self> {
         let instances = records
             .iter()
             .map(instance)

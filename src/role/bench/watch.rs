@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// Results are written, and the state is told, this often.
 const CHECKPOINT: u32 = 20;
 /// What is in flight gets this share of the grace to come to its end.
-const GRACE_SHARE: f64 = 0.3;
+pub(super) const GRACE_SHARE: f64 = 0.3;
 
 /// Why the load ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Beside<'_> {
 
     /// Writes what there is, marked as running: a bench that is killed leaves that.
     fn checkpoint(&self, now: Now) {
-        let tally = self.load.tally();
+        let tally = self.facts.tally(self.load);
         let elapsed = self.start.elapsed();
         match outcome::frame(self.facts, self.plan, &tally, elapsed) {
             Ok(frame) => {
