@@ -46,6 +46,10 @@ pub(super) static FIELDS: &[Field] = &[
     ),
     Field::new("prometheus", Type::Map(PROMETHEUS), "Prometheus"),
     Field::new("grafana", Type::TextMap, "Grafana beside Prometheus").later(),
-    Field::new("alerts", Type::List(&Type::TextMap), "alert rules").later(),
+    Field::new(
+        "alerts",
+        Type::Map(super::alerts::ALERTS),
+        "what Prometheus watches for; each of ours takes false, or what is to be different",
+    ),
     ORCHESTRATION_FIELD,
 ];

@@ -38,6 +38,10 @@ impl Monitor {
         if let End::Told(cause) = &end {
             self.last_scrape(*cause).await;
         }
+        match &self.prometheus {
+            Some(prometheus) => self.parts.alarms.keep(&prometheus.client).await,
+            None => self.parts.alarms.lost(),
+        }
         let in_vain = self.in_vain().await;
         let stop = self.parts.context.shutdown.stop.clone();
         let archived = tokio::select! {
@@ -100,10 +104,31 @@ impl Monitor {
             }
             pause = pause.min(grace * SCRAPE_SHARE / 100);
         }
-        tokio::select! {
-            () = shutdown.stop.cancelled() => {}
-            () = tokio::time::sleep(pause) => {}
+        // the last scrape, and where something is wrong the evaluation of the rules that see it
+        let looks = if cause == Cause::Released { 2 } else { 1 };
+        for _ in 0..looks {
+            tokio::select! {
+                () = shutdown.stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            if !self.is_amiss().await {
+                return;
+            }
         }
+    }
+}
+
+impl Monitor {
+    /// Is a target down, or does an alert fire?
+    async fn is_amiss(&self) -> bool {
+        let Some(prometheus) = &self.prometheus else {
+            return false;
+        };
+        let down = prometheus
+            .client
+            .instant("up{role!=\"bench\"} == 0", None)
+            .await;
+        self.parts.alarms.any() || down.is_ok_and(|series| !series.is_empty())
     }
 }
 

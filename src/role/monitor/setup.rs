@@ -6,7 +6,14 @@ use anyhow::Context as _;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use super::{Config, metrics::Metrics, scope::Scope, supervise::Monitor, written};
+use super::{
+    Config,
+    alarms::{self, Alarms},
+    metrics::Metrics,
+    scope::Scope,
+    supervise::Monitor,
+    written,
+};
 use crate::{
     api::client::Access,
     apptainer::{
@@ -75,7 +82,12 @@ pub(super) async fn start(
         own_targets: folder.path().join("targets.json"),
         open_targets: folder.path().join("open.json"),
         key_file: context.store.scrape_key_file(),
+        rules: folder.path().join("rules.yml"),
+        alertmanager: plan.alerts.alertmanager.clone(),
     };
+    let (alarms, rules) = Alarms::new(&plan.alerts, context, interval)?;
+    let rules = put(&folder, "rules.yml", &rules)?;
+    alarms::check(&binary, context, &rules).await?;
     let options = Options {
         config: put(
             &folder,
@@ -139,6 +151,7 @@ pub(super) async fn start(
         publication,
         metrics,
         agent: serving,
+        alarms,
         step,
     });
     // before Prometheus starts, so that it never misses a file

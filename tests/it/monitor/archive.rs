@@ -15,6 +15,7 @@ use aif::{
         config::{self, Scraping},
         process::{Binary, Options, Prometheus, choose_port},
         query::{Client, Point, Range, Series},
+        rules::rules_yml,
         snapshot,
         targets::{Source, Targets},
     },
@@ -40,6 +41,8 @@ fn prepare(folder: &Path, agent: &str, password: &str) -> Options {
         own_targets: folder.join("targets.json"),
         open_targets: folder.join("open.json"),
         key_file: put("scrape.key", KEY),
+        rules: put("rules.yml", &rules_yml(&[], &[]).unwrap()),
+        alertmanager: None,
     };
     let source = Source {
         role: "bench".to_owned(),

@@ -5,6 +5,8 @@
     reason = "helpers of tests are not recognised as tests"
 )]
 
+mod alarms;
+mod alerts;
 mod archive;
 mod role;
 

@@ -1,0 +1,154 @@
+//! What a monitor saw of alerts stands in its run: an engine that answers no more, a server that is gone, a quiet run.
+
+use std::time::Duration;
+
+use aif::{
+    env::Env,
+    exit::Exit,
+    files,
+    prometheus::{
+        episodes::{Alerts, Episode, FILE},
+        query::Client,
+    },
+    recipe::{AlertKind, AlertsPlan, OwnAlert},
+    shutdown::Cause,
+};
+
+use super::{eventually, role::Stack};
+
+/// Ours, of which a target that is down is told after a second.
+fn impatient() -> AlertsPlan {
+    let mut plan = AlertsPlan::default();
+    for setting in &mut plan.ours {
+        if setting.alert == AlertKind::TargetDown {
+            setting.hold = Duration::from_secs(1);
+        }
+    }
+    plan
+}
+
+fn kept(stack: &Stack) -> Alerts {
+    files::read_json(&stack.context.run.metrics().join(FILE)).unwrap()
+}
+
+async fn all_up(client: &Client, count: usize) {
+    eventually("engine and agents are up", async || {
+        let up = client.instant("up == 1", None).await.unwrap();
+        (up.len() == count).then_some(())
+    })
+    .await;
+}
+
+async fn fires(client: &Client, alert: &str) {
+    let query = format!("ALERTS{{alertname=\"{alert}\", alertstate=\"firing\"}}");
+    eventually(alert, async || {
+        let firing = client.instant(&query, None).await.unwrap();
+        firing.first().map(|_| ())
+    })
+    .await;
+}
+
+fn named<'a>(alerts: &'a Alerts, name: &str) -> Vec<&'a Episode> {
+    alerts
+        .episodes
+        .iter()
+        .filter(|episode| episode.alert == name)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_answers_no_more_and_a_server_that_is_gone_are_kept_in_the_run() {
+    let stack = Stack::start(Env::of_process()).await;
+    let running = stack.monitor_for(impatient());
+    let (_, client) = stack.ready().await;
+    all_up(&client, 3).await;
+    stack.engine.stop.cancel();
+    fires(&client, "TargetDown").await;
+    // the file is there while the run goes on
+    eventually("the alert in the run", async || {
+        let path = stack.context.run.metrics().join(FILE);
+        let alerts: Alerts = files::read_json(&path).ok()?;
+        named(&alerts, "TargetDown").first().map(|_| ())
+    })
+    .await;
+    stack.agent.stop.cancel();
+    fires(&client, "EngineLost").await;
+    stack.context.shutdown.tell(Cause::Released);
+    assert_eq!(running.await.unwrap().unwrap(), Exit::Done);
+    stack.assert_no_trace();
+
+    let alerts = kept(&stack);
+    assert_eq!(alerts.problem, None);
+    assert_eq!(alerts.rules.len(), AlertKind::ALL.len());
+    let down = named(&alerts, "TargetDown");
+    let engine = down
+        .iter()
+        .find(|episode| episode.labels["job"] == "vllm-llm")
+        .unwrap();
+    assert_eq!(
+        engine.labels["instance_id"],
+        stack.server.record().instance_id
+    );
+    assert_eq!(engine.severity, "critical");
+    assert!(engine.summary.starts_with("A target cannot be scraped"));
+    let fired = engine.fired_at.unwrap();
+    assert!(fired >= engine.since && engine.ended_at.is_none());
+    let lost = named(&alerts, "EngineLost");
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    assert!(lost[0].fired_at.is_some());
+    // the archive says the same
+    let archived = stack
+        .export(&[
+            "--query",
+            "max_over_time(ALERTS{alertname=\"EngineLost\"}[1h])",
+        ])
+        .await;
+    assert!(archived.contains("EngineLost,firing"), "{archived}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_run_says_what_was_watched_for_and_that_nothing_came() {
+    let stack = Stack::start(Env::of_process()).await;
+    let mut plan = impatient();
+    plan.own.push(OwnAlert {
+        alert: "Never".to_owned(),
+        expr: "up > 1".to_owned(),
+        hold: Duration::ZERO,
+        severity: "info".to_owned(),
+        summary: "it cannot be".to_owned(),
+    });
+    let running = stack.monitor_for(plan);
+    let (_, client) = stack.ready().await;
+    all_up(&client, 3).await;
+    stack.context.shutdown.tell(Cause::Released);
+    assert_eq!(running.await.unwrap().unwrap(), Exit::Done);
+    let alerts = kept(&stack);
+    assert_eq!(alerts.episodes, []);
+    assert!(alerts.until.is_some() && alerts.problem.is_none());
+    let own = alerts.rules.last().unwrap();
+    assert_eq!(
+        (own.alert.as_str(), own.severity.as_str()),
+        ("Never", "info")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_is_no_promql_is_named_before_anything_starts() {
+    let stack = Stack::start(Env::of_process()).await;
+    let mut plan = AlertsPlan::default();
+    plan.own.push(OwnAlert {
+        alert: "Mine".to_owned(),
+        expr: "rate(up)".to_owned(),
+        hold: Duration::ZERO,
+        severity: "warning".to_owned(),
+        summary: String::new(),
+    });
+    let error = stack.monitor_for(plan).await.unwrap().unwrap_err();
+    assert_eq!(Exit::of(&error), Exit::Recipe);
+    assert_eq!(
+        error.to_string(),
+        "alerts.rules of the recipe cannot be read by Prometheus: \"Mine\": could not parse expression: 1:6: parse \
+         error: expected type range vector in call to function \"rate\", got instant vector"
+    );
+    stack.assert_no_trace();
+}
