@@ -46,8 +46,9 @@ pub struct Facts<'a> {
 const LEAST_WINDOW: Duration = Duration::from_mins(1);
 /// Slowest first token at the 99th percentile where nobody says what is wanted.
 const SLOWEST: Duration = Duration::from_secs(10);
-/// What is left of a job that is nearly over: a tenth of it, and no more than this.
-const LEFT: Duration = Duration::from_mins(5);
+/// What is left of a job that is nearly over: a tenth of it within these bounds (Slurm may send its signal two minutes
+/// before the end), and never more than half.
+const LEFT: (Duration, Duration) = (Duration::from_mins(3), Duration::from_mins(5));
 /// Labels that tell an instance.
 const INSTANCE: &str = "service, instance_id, node, job_id";
 
@@ -70,7 +71,8 @@ pub fn alerts(plan: &AlertsPlan, facts: &Facts<'_>) -> Vec<Alert> {
     ours.chain(own).collect()
 }
 
-const fn name(alert: AlertKind) -> &'static str {
+/// The name of an alert of ours.
+pub const fn name(alert: AlertKind) -> &'static str {
     match alert {
         AlertKind::TargetDown => "TargetDown",
         AlertKind::EngineLost => "EngineLost",
@@ -179,10 +181,10 @@ fn expression(setting: &AlertSetting, facts: &Facts<'_>) -> String {
             )
         ),
         AlertKind::Walltime => {
-            let tenth = facts.job.map_or(LEFT, |job| job / 10);
-            let left = setting
-                .threshold
-                .unwrap_or_else(|| tenth.min(LEFT).as_secs_f64());
+            let left = facts
+                .job
+                .map_or(LEFT.1, |job| (job / 10).clamp(LEFT.0, LEFT.1).min(job / 2));
+            let left = setting.threshold.unwrap_or(left.as_secs_f64());
             format!("aif_monitor_job_end_timestamp_seconds - time() < {left}")
         }
     }

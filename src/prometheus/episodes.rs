@@ -38,6 +38,9 @@ pub struct Alerts {
     /// Why nothing more is known.
     #[serde(default)]
     pub problem: Option<String>,
+    /// What an earlier monitor of this run saw, whose Prometheus died with it.
+    #[serde(skip)]
+    earlier: Vec<Episode>,
 }
 
 /// An alert that was watched for.
@@ -99,10 +102,23 @@ impl Alerts {
         }
     }
 
+    /// Goes on from the file of an earlier monitor of this run, where there is one.
+    pub fn resume(&mut self, path: &Path) {
+        let Ok(before) = files::read_json::<Self>(path) else {
+            return;
+        };
+        self.earlier = before.episodes;
+        for episode in &mut self.earlier {
+            episode.ended_at = episode.ended_at.or(before.until);
+        }
+        self.episodes.clone_from(&self.earlier);
+    }
+
     /// Asks what was seen over this range, whose step is the interval of evaluations.
     pub async fn ask(&mut self, client: &Client, range: Range) -> Result<(), Error> {
         let series = client.range("ALERTS", range).await?;
-        self.episodes = episodes(&series, range, &self.rules);
+        self.episodes.clone_from(&self.earlier);
+        self.episodes.extend(episodes(&series, range, &self.rules));
         self.until = Some(range.end);
         Ok(())
     }
@@ -271,6 +287,15 @@ mod tests {
             .collect()
     }
 
+    fn seen_episodes() -> Vec<Episode> {
+        let range = Range {
+            start: at(0),
+            end: at(50),
+            step: Duration::from_secs(2),
+        };
+        episodes(&[series("Down", "firing", [48, 50])], range, &[])
+    }
+
     #[test]
     fn an_episode_is_a_run_of_points() {
         let name = || "Down: it is down".to_owned();
@@ -308,6 +333,14 @@ mod tests {
         }]);
         alerts.write(&path).unwrap();
         assert_eq!(files::read_json::<Alerts>(&path).unwrap(), alerts);
+        let mut first = alerts.clone();
+        first.until = Some(at(50));
+        first.episodes = seen_episodes();
+        first.write(&path).unwrap();
+        let mut second = alerts;
+        second.resume(&path);
+        assert_eq!(second.episodes[0].ended_at, Some(at(50)), "until it died");
+
         let poor = r#"{"schema": 1, "episodes": [{"alert": "x", "since": "2026-01-01T00:00:00Z"}], "new": 1}"#;
         let read: Alerts = serde_json::from_str(poor).unwrap();
         assert_eq!(read.episodes[0].fired_at, None);

@@ -62,7 +62,7 @@ static WALLTIME: &[Field] = &[
     threshold(
         SPAN,
         "time that is left to the job",
-        "a tenth of the job's time, at most 5m",
+        "a tenth of the job's time, but 3m to 5m",
     ),
     FOR.default("0"),
 ];

@@ -20,7 +20,7 @@ use crate::{
         query::{Client, Range},
         rules::{self, Recorded},
     },
-    recipe::AlertsPlan,
+    recipe::{AlertKind, AlertsPlan},
     role::Context,
     run::Manifest,
 };
@@ -68,11 +68,14 @@ impl Alarms {
             },
         );
         let text = rules::rules_yml(&rules, &recorded)?;
+        let path = context.run.metrics().join(FILE);
+        let mut seen = Alerts::new(&rules);
+        seen.resume(&path);
         let alarms = Self {
-            seen: Alerts::new(&rules),
+            seen,
             since: now,
             interval,
-            path: context.run.metrics().join(FILE),
+            path,
             firing: Vec::new(),
         };
         Ok((alarms, text))
@@ -147,9 +150,21 @@ impl Alarms {
         }
     }
 
-    /// Does an alert fire at the moment?
-    pub(super) fn any(&self) -> bool {
-        !self.firing.is_empty()
+    /// Is there anything to watch for?
+    pub(super) fn watches(&self) -> bool {
+        !self.seen.rules.is_empty()
+    }
+
+    /// Does an alert of a target or an engine fire at the moment?
+    pub(super) fn fires(&self) -> bool {
+        let names = self
+            .firing
+            .iter()
+            .filter_map(|alert| alert.get("alertname"));
+        let telling = [AlertKind::TargetDown, AlertKind::EngineLost].map(alerts::name);
+        names
+            .into_iter()
+            .any(|name| telling.contains(&name.as_str()))
     }
 }
 

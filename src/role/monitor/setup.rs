@@ -57,6 +57,15 @@ pub(super) async fn start(
 
     let mut record = context.record(Kind::Monitor, &plan.service_name, &plan.name);
     let folder = data_folder(context, &record)?;
+    let interval = plan.scrape_interval.unwrap_or(if context.in_stack {
+        INTERVAL_IN_STACK
+    } else {
+        INTERVAL_ALONE
+    });
+    // before there is a key or a record that would have to be taken away
+    let (alarms, rules) = Alarms::new(&plan.alerts, context, interval)?;
+    let rules = put(&folder, "rules.yml", &rules)?;
+    alarms::check(&binary, context, &rules).await?;
     let listen = listening_address(&record.address, job.is_some());
     let port = choose_port(listen, plan.port, context.site.ports())
         .or_exit(Exit::Unavailable, || "Prometheus has no port".to_owned())?;
@@ -72,11 +81,6 @@ pub(super) async fn start(
         .store
         .create_key(&record.instance_id)
         .context("the password of Prometheus")?;
-    let interval = plan.scrape_interval.unwrap_or(if context.in_stack {
-        INTERVAL_IN_STACK
-    } else {
-        INTERVAL_ALONE
-    });
     let scraping = Scraping {
         interval,
         own_targets: folder.path().join("targets.json"),
@@ -85,9 +89,6 @@ pub(super) async fn start(
         rules: folder.path().join("rules.yml"),
         alertmanager: plan.alerts.alertmanager.clone(),
     };
-    let (alarms, rules) = Alarms::new(&plan.alerts, context, interval)?;
-    let rules = put(&folder, "rules.yml", &rules)?;
-    alarms::check(&binary, context, &rules).await?;
     let options = Options {
         config: put(
             &folder,
