@@ -1,7 +1,8 @@
 //! `aif open RUN`: the archived Prometheus of a run, served again on this machine until Ctrl-C.
 //!
 //! It works on a copy, so the archive stays as it was, and listens on 127.0.0.1 only: the line for `ssh -L` that is
-//! printed is how one gets there from elsewhere. The link opens the graph at the time of the run; Prometheus's own
+//! printed is how one gets there from elsewhere. Others on this machine reach the port, too, so a password that is made
+//! for the occasion is asked for and printed. The link opens the graph at the time of the run; Prometheus's own
 //! start page shows the last hour, in which an archive has nothing.
 
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use crate::{
     command::Shell,
     exit::{Exit, Failure, OrExit as _},
-    prometheus::{archive::Served, process::choose_port},
+    prometheus::{archive::Served, config::USER, process::choose_port},
     recipe::PortChoice,
     shutdown::Shutdown,
     site::Site,
@@ -57,6 +58,10 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
         "Prometheus of {}: {}",
         run.id,
         link(served.port, served.span)
+    ))?;
+    terminal::line(format_args!(
+        "It asks for user {USER} and password {}",
+        served.password
     ))?;
     if let Some((first, last)) = served.span {
         terminal::line(format_args!("It holds {first:.0} to {last:.0}."))?;

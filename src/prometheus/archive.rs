@@ -1,7 +1,8 @@
 //! A packed snapshot, served again: what `aif open` and `aif export` ask.
 //!
 //! Prometheus writes to its data even when it scrapes nothing, so it is given a copy: the archive stays as it was.
-//! The copy lies on this machine's own disk and is removed at the end. Nothing is deleted for its age.
+//! The copy lies on this machine's own disk and is removed at the end. Nothing is deleted for its age. Others on the
+//! machine reach the port, so it wants a password that is made for the occasion.
 
 use std::{
     fs,
@@ -85,6 +86,8 @@ pub struct Served {
     prometheus: Prometheus,
     /// The port on 127.0.0.1.
     pub port: u16,
+    /// The password of the user `aif`.
+    pub password: String,
     /// First and last sample, as far as that can be told.
     pub span: Option<(Timestamp, Timestamp)>,
     // removed after Prometheus was killed: fields are dropped in this order
@@ -129,12 +132,20 @@ impl Served {
             0o600,
             Durability::Fast,
         )?;
+        let password = uuid::Uuid::new_v4().simple().to_string();
+        let web = folder.path().join("web.yml");
+        files::write_atomic(
+            &web,
+            config::web_yml(&password)?.as_bytes(),
+            0o600,
+            Durability::Fast,
+        )?;
         let blocks = span_of_blocks(&data);
         let mut prometheus = Prometheus::start(
             binary,
             &Options {
                 config,
-                web: None,
+                web: Some(web),
                 data,
                 host: IpAddr::from([127, 0, 0, 1]),
                 port: port.number,
@@ -143,7 +154,7 @@ impl Served {
                 log: folder.path().join("prometheus.log"),
                 visible: Vec::new(),
                 guard: guard::program(),
-                access: Access::Open,
+                access: Access::Basic(config::USER.to_owned(), password.clone()),
             },
         )?;
         prometheus.ready(READY_LIMIT).await?;
@@ -155,6 +166,7 @@ impl Served {
         Ok(Self {
             prometheus,
             port: port.number,
+            password,
             span,
             _folder: folder,
         })
