@@ -14,6 +14,7 @@ pub mod export;
 pub mod folder;
 pub mod process;
 pub mod query;
+pub mod renamed;
 pub mod rules;
 pub mod snapshot;
 pub mod targets;

@@ -8,6 +8,7 @@
 mod alarms;
 mod alerts;
 mod archive;
+mod export;
 mod role;
 
 use std::{
