@@ -38,7 +38,7 @@ use nix::{
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use super::{HOST, KEY, PORTS, eventually, program, prometheus_of, start_agent};
+use super::{HOST, KEY, PORTS, eventually, local, program, prometheus_of, start_agent};
 
 /// A stack's surroundings: registry, run, and a server of the run that has an engine.
 pub(super) struct Stack {
@@ -129,6 +129,7 @@ impl Stack {
                 scrape_interval: Some(Duration::from_millis(500)),
                 retention: Duration::from_hours(24),
                 port: PortChoice::Auto,
+                allow_shared_tsdb: false,
                 alerts,
                 resources: Resources::default(),
             },
@@ -180,6 +181,7 @@ impl Stack {
 
     /// Nothing of the monitor is left: no record, no data, no process.
     pub(super) fn assert_no_trace(&self) {
+        assert!(!self.context.store.root().join("prometheus.json").exists());
         assert!(self.records().is_empty());
         assert_eq!(std::fs::read_dir(self.local.path()).unwrap().count(), 0);
         assert!(prometheus_of(self.local.path()).is_none());
@@ -226,6 +228,9 @@ async fn a_stack_is_watched_and_archived_when_it_is_released() {
     let running = stack.monitor();
     let (record, client) = stack.ready().await;
     assert_eq!(record.service_name, "vllm");
+    let listed = stack.context.store.root().join("prometheus.json");
+    let found: Record = files::read_json(&listed).unwrap();
+    assert_eq!(found.instance_id, record.instance_id);
 
     let jobs = eventually("engine and agents are up", async || {
         let up = client.instant("up == 1", None).await.unwrap();
@@ -364,7 +369,7 @@ async fn prometheus_is_started_again_once_and_its_data_outlives_it() {
     let parent = tempfile::tempdir().unwrap();
     let binary = Binary::Program(program("prometheus"));
     let port = choose_port(HOST, PortChoice::Auto, PORTS).unwrap();
-    let served = Served::start(&stack.archive(), parent.path(), &binary, port)
+    let served = Served::start(&stack.archive(), local(parent.path()), &binary, port)
         .await
         .unwrap();
     let (_, last) = served.span.unwrap();
