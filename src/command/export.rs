@@ -22,9 +22,10 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
     prometheus::{
-        archive::Served,
+        archive::{Local, Served},
         config::USER,
         export::{Format, render},
+        folder::Sharing,
         process::choose_port,
         query::{Client, Range, Series},
         renamed::{self, Pair},
@@ -79,6 +80,9 @@ pub struct Args {
     /// File to write; standard output where it is not given
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Unpack an archive on a network file system where this machine has nothing else; it may break
+    #[arg(long)]
+    pub allow_shared_tsdb: bool,
     /// User of the Prometheus at the URL
     #[arg(long, requires = "password_file")]
     pub user: Option<String>,
@@ -231,7 +235,10 @@ async fn export(args: &Args, shell: &Shell) -> anyhow::Result<Vec<Series>> {
     let url = url.or(args.source.as_deref().filter(|text| text.contains("://")));
     let source = match (url, &args.source) {
         (Some(url), _) => of_url(url, args)?,
-        (None, Some(run)) => of_run(&shell.find_run(run)?, shell).await?,
+        (None, Some(run)) => {
+            let sharing = Sharing::of(args.allow_shared_tsdb);
+            of_run(&shell.find_run(run)?, sharing, shell).await?
+        }
         (None, None) => return Err(Failure::new(Exit::Usage, "a run or --url is needed").into()),
     };
     let aliases: Vec<Pair> = engine::profiles()
@@ -286,7 +293,7 @@ fn password(file: &Path) -> anyhow::Result<String> {
     Ok(files::read_text(file)?.trim().to_owned())
 }
 
-async fn of_run(run: &RunDir, shell: &Shell) -> anyhow::Result<Source> {
+async fn of_run(run: &RunDir, sharing: Sharing, shell: &Shell) -> anyhow::Result<Source> {
     let step = files::read_json::<StepFile>(&run.step("monitor"))
         .ok()
         .and_then(|step| step.facts.get("scrape_interval_seconds")?.as_f64())
@@ -306,8 +313,12 @@ async fn of_run(run: &RunDir, shell: &Shell) -> anyhow::Result<Source> {
         .or_exit(Exit::Unavailable, || {
             "the archive cannot be served".to_owned()
         })?;
-    let local = site.local_folder(&shell.env);
-    let served = Served::of_run(run, &local, &shell.env, port)
+    let folder = site.local_folder(&shell.env);
+    let local = Local {
+        parent: &folder,
+        sharing,
+    };
+    let served = Served::of_run(run, local, &shell.env, port)
         .await
         .map_err(|error| Failure::caused(error.exit(), "the archive cannot be served", error))?;
     let span = served

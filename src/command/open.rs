@@ -10,7 +10,12 @@ use jiff::Timestamp;
 use crate::{
     command::Shell,
     exit::{Exit, Failure, OrExit as _},
-    prometheus::{archive::Served, config::USER, process::choose_port},
+    prometheus::{
+        archive::{Local, Served},
+        config::USER,
+        folder::Sharing,
+        process::choose_port,
+    },
     recipe::PortChoice,
     shutdown::Shutdown,
     site::Site,
@@ -25,6 +30,9 @@ pub struct Args {
     /// Port on 127.0.0.1; a free one where it is not given
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
+    /// Unpack it on a network file system where this machine has nothing else; it may break
+    #[arg(long)]
+    pub allow_shared_tsdb: bool,
 }
 
 /// Serves the archive until it is told to end.
@@ -46,14 +54,21 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
         return Err(Failure::new(Exit::Unavailable, message).into());
     }
     terminal::note(format_args!("aif: unpacking the metrics of {} …", run.id));
-    let local = site.local_folder(&shell.env);
+    let folder = site.local_folder(&shell.env);
+    let local = Local {
+        parent: &folder,
+        sharing: Sharing::of(args.allow_shared_tsdb),
+    };
     let started = tokio::select! {
-        started = Served::of_run(&run, &local, &shell.env, port) => started,
+        started = Served::of_run(&run, local, &shell.env, port) => started,
         () = shutdown.drain.cancelled() => return Ok(Exit::Done),
     };
     let mut served = started
         .map_err(|error| Failure::caused(error.exit(), "the archive cannot be served", error))?;
 
+    if !served.checked {
+        terminal::note("aif: no checksum lies beside the archive: it is taken as it is");
+    }
     terminal::line(format_args!(
         "Prometheus of {}: {}",
         run.id,

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use super::{
     config,
-    folder::{self, LocalFolder},
+    folder::{self, LocalFolder, Sharing},
     process::{self, Binary, Options, Port, Prometheus},
     query::Client,
     snapshot,
@@ -80,12 +80,23 @@ impl Error {
     }
 }
 
+/// Where the copy of an archive is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Local<'a> {
+    /// The folder that it is made in.
+    pub parent: &'a Path,
+    /// May that be on a network file system?
+    pub sharing: Sharing,
+}
+
 /// An archive that is served.
 #[derive(Debug)]
 pub struct Served {
     prometheus: Prometheus,
     /// The port on 127.0.0.1.
     pub port: u16,
+    /// Was there a checksum beside the archive, which holds?
+    pub checked: bool,
     /// The password of the user `aif`.
     pub password: String,
     /// First and last sample, as far as that can be told.
@@ -95,8 +106,13 @@ pub struct Served {
 }
 
 impl Served {
-    /// Serves the archive of a run, on a copy below `parent`, by the image that the run used where it is still there.
-    pub async fn of_run(run: &RunDir, parent: &Path, env: &Env, port: Port) -> Result<Self, Error> {
+    /// Serves the archive of a run, on a copy made in `local`, by the image that the run used where it is still there.
+    pub async fn of_run(
+        run: &RunDir,
+        local: Local<'_>,
+        env: &Env,
+        port: Port,
+    ) -> Result<Self, Error> {
         let path = run.metrics().join(snapshot::ARCHIVE);
         if !path.is_file() {
             return Err(Error::None {
@@ -110,21 +126,22 @@ impl Served {
             .get("monitor")
             .and_then(|step| step.facts.get("image")?["path"].as_str());
         let binary = Binary::find(env, image.map(Path::new))?;
-        Self::start(&path, parent, &binary, port).await
+        Self::start(&path, local, &binary, port).await
     }
 
-    /// Unpacks an archive below `parent` and starts Prometheus on it, on 127.0.0.1.
+    /// Unpacks an archive into a copy and starts Prometheus on it, on 127.0.0.1.
     pub async fn start(
         archive: &Path,
-        parent: &Path,
+        local: Local<'_>,
         binary: &Binary,
         port: Port,
     ) -> Result<Self, Error> {
-        let folder = LocalFolder::create(parent, &format!("aif-{}-archive", std::process::id()))?;
+        let name = format!("aif-{}-archive", std::process::id());
+        let folder = LocalFolder::create(local.parent, &name, local.sharing)?;
         let data = folder.path().join("data");
         files::create_folder(&data, 0o700)?;
         let (from, into) = (archive.to_owned(), data.clone());
-        tokio::task::spawn_blocking(move || snapshot::unpack(&from, &into)).await??;
+        let checked = tokio::task::spawn_blocking(move || snapshot::unpack(&from, &into)).await??;
         let config = folder.path().join("prometheus.yml");
         files::write_atomic(
             &config,
@@ -166,6 +183,7 @@ impl Served {
         Ok(Self {
             prometheus,
             port: port.number,
+            checked,
             password,
             span,
             _folder: folder,

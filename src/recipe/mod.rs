@@ -298,6 +298,8 @@ pub struct MonitorPlan {
     pub retention: Duration,
     /// Port of Prometheus.
     pub port: PortChoice,
+    /// May its data lie on a network file system?
+    pub allow_shared_tsdb: bool,
     /// What it watches for.
     pub alerts: AlertsPlan,
     /// Size of job and step.

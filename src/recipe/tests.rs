@@ -515,6 +515,7 @@ prometheus.source                   where the image is pulled from when it is mi
 prometheus.scrape_interval          interval of scrapes (a duration above 0 such as 90, 500ms, 20m or 04:00:00; default: 2s in a stack, else 15s)
 prometheus.retention_time           how long samples are kept (a duration above 0 such as 90, 500ms, 20m or 04:00:00; default: 24h)
 prometheus.port                     port of Prometheus (a port from 1 to 65535, or auto; default: auto)
+prometheus.allow_shared_tsdb        keep its data on a network file system where there is nothing else? It may break (true or false; default: false)
 prometheus.partition                partition of the job
 prometheus.resources                size of the job, and of the step in a stack
 prometheus.resources.partition      partition, by the site's or Slurm's name

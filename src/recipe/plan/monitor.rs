@@ -33,6 +33,9 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<MonitorPlan> 
         port: prometheus("port")
             .and_then(port)
             .unwrap_or(PortChoice::Auto),
+        allow_shared_tsdb: prometheus("allow_shared_tsdb")
+            .and_then(Node::as_bool)
+            .unwrap_or(false),
         alerts: super::alerts::plan(root, findings),
         resources: Resources {
             partition: text(root, "prometheus.partition")

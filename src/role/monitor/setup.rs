@@ -26,7 +26,7 @@ use crate::{
     process::{address::listening_address, guard},
     prometheus::{
         config::{self, Scraping},
-        folder::{LocalFolder, MEMORY_CAP},
+        folder::{LocalFolder, MEMORY_CAP, Sharing},
         process::{self, Binary, Options, choose_port},
     },
     recipe::Plan,
@@ -56,7 +56,7 @@ pub(super) async fn start(
     tracing::info!(%binary, image = plan.image, "Found Prometheus");
 
     let mut record = context.record(Kind::Monitor, &plan.service_name, &plan.name);
-    let folder = data_folder(context, &record)?;
+    let folder = data_folder(context, &record, Sharing::of(plan.allow_shared_tsdb))?;
     let interval = plan.scrape_interval.unwrap_or(if context.in_stack {
         INTERVAL_IN_STACK
     } else {
@@ -198,15 +198,23 @@ fn put(folder: &LocalFolder, name: &str, text: &str) -> anyhow::Result<std::path
 
 /// The node-local folder of Prometheus's data. What a killed monitor of this stack left is removed: where the node's disk
 /// is memory, it is the job's. (Without Slurm its Prometheus may not have ended yet; the stack takes it away later.)
-fn data_folder(context: &Context, record: &Record) -> anyhow::Result<LocalFolder> {
+fn data_folder(
+    context: &Context,
+    record: &Record,
+    sharing: Sharing,
+) -> anyhow::Result<LocalFolder> {
     if context.in_stack && context.job.is_some() {
         context.sweep(|other| other.kind == Kind::Monitor && context.owns(other));
     }
     let parent = context.site.local_folder(&context.env);
-    let folder = LocalFolder::create(&parent, &local_name(&record.instance_id, "prometheus"))
-        .or_exit(Exit::CannotCreate, || {
-            "there is no place for Prometheus's data".to_owned()
-        })?;
+    let folder = LocalFolder::create(
+        &parent,
+        &local_name(&record.instance_id, "prometheus"),
+        sharing,
+    )
+    .or_exit(Exit::CannotCreate, || {
+        "there is no place for Prometheus's data".to_owned()
+    })?;
     if folder.medium == Medium::Memory {
         tracing::warn!(
             folder = %folder.path().display(),

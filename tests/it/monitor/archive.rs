@@ -27,7 +27,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{HOST, KEY, PORTS, eventually, program, prometheus_of, start_agent};
+use super::{HOST, KEY, PORTS, eventually, local, program, prometheus_of, start_agent};
 
 /// Writes all that Prometheus reads into a folder.
 fn prepare(folder: &Path, agent: &str, password: &str) -> Options {
@@ -172,7 +172,7 @@ async fn check_archive(
 ) {
     let parent = tempfile::tempdir().unwrap();
     let port = choose_port(HOST, PortChoice::Auto, PORTS).unwrap();
-    let served = Served::start(archive, parent.path(), binary, port)
+    let served = Served::start(archive, local(parent.path()), binary, port)
         .await
         .unwrap();
     let (first, last) = served.span.expect("a span");

@@ -25,7 +25,7 @@ use aif::{
 use clap::Parser as _;
 use serde_json::Value;
 
-use super::{HOST, PORTS, eventually, program};
+use super::{HOST, PORTS, eventually, local, program};
 
 /// When the samples begin, and how many there are of each series, one a second.
 const FIRST: u32 = 1_735_689_600;
@@ -96,7 +96,7 @@ async fn serve(folder: &Path, openmetrics: &str) -> (Served, Client) {
     snapshot::pack(&blocks(folder, openmetrics), &archive).unwrap();
     let binary = Binary::Program(program("prometheus"));
     let port = choose_port(HOST, PortChoice::Auto, PORTS).unwrap();
-    let served = Served::start(&archive, folder, &binary, port)
+    let served = Served::start(&archive, local(folder), &binary, port)
         .await
         .unwrap();
     let client = served.client().clone();

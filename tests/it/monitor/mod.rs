@@ -20,6 +20,7 @@ use std::{
 
 use aif::{
     env::Env,
+    prometheus::{archive::Local, folder::Sharing},
     shutdown::Shutdown,
     telemetry::{agent::Agent, host},
 };
@@ -39,6 +40,14 @@ async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> 
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("{what}: not within a minute");
+}
+
+/// A place for the copy of an archive.
+fn local(parent: &Path) -> Local<'_> {
+    Local {
+        parent,
+        sharing: Sharing::Refused,
+    }
 }
 
 fn program(name: &str) -> PathBuf {
