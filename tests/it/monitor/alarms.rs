@@ -3,18 +3,26 @@
 use std::time::Duration;
 
 use aif::{
+    api::client::Access,
     env::Env,
     exit::Exit,
     files,
     prometheus::{
+        config::USER,
         episodes::{Alerts, Episode, FILE},
-        query::Client,
+        query::{Client, Range, Series},
     },
     recipe::{AlertKind, AlertsPlan, OwnAlert},
     shutdown::Cause,
 };
 
-use super::{eventually, role::Stack};
+use jiff::Timestamp;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{archive::open, eventually, role::Stack};
 
 /// Ours, of which a target that is down is told after a second.
 fn impatient() -> AlertsPlan {
@@ -73,6 +81,7 @@ async fn an_engine_that_answers_no_more_and_a_server_that_is_gone_are_kept_in_th
     .await;
     stack.agent.stop.cancel();
     fires(&client, "EngineLost").await;
+    let live = answers(&client, None).await;
     stack.context.shutdown.tell(Cause::Released);
     assert_eq!(running.await.unwrap().unwrap(), Exit::Done);
     stack.assert_no_trace();
@@ -104,6 +113,42 @@ async fn an_engine_that_answers_no_more_and_a_server_that_is_gone_are_kept_in_th
         ])
         .await;
     assert!(archived.contains("EngineLost,firing"), "{archived}");
+    // and so does what `aif open` serves, to every question, over the same range
+    let (mut child, link, password) = open(&stack.context.run, &stack.context.home);
+    let base = link.split("/graph").next().unwrap();
+    let opened = Client::new(base, Access::Basic(USER.to_owned(), password));
+    let again = answers(&opened, Some(live.0)).await;
+    let pid = i32::try_from(child.id()).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(again, live);
+}
+
+/// What a Prometheus answers to some questions over the half minute before this time, or, where none is given, until a
+/// second ago.
+async fn answers(client: &Client, end: Option<Timestamp>) -> (Timestamp, Vec<Vec<Series>>) {
+    let end = end.unwrap_or_else(|| Timestamp::now() - Duration::from_secs(1));
+    let range = Range {
+        start: end - Duration::from_secs(30),
+        end,
+        step: Duration::from_millis(500),
+    };
+    let mut all = Vec::new();
+    for query in [
+        "up",
+        "ALERTS",
+        "aif_test_cakes_total",
+        "rate(aif_node_cpu_seconds_total{mode=\"user\"}[5s])",
+        "sum by (job) (up)",
+    ] {
+        let series = client.range(query, range).await.unwrap();
+        assert!(!series.is_empty(), "{query}");
+        all.push(series);
+        let mut series = client.instant(query, Some(end)).await.unwrap();
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        all.push(series);
+    }
+    (end, all)
 }
 
 #[tokio::test(flavor = "multi_thread")]

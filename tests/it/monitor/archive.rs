@@ -221,7 +221,7 @@ async fn archived_run(root: &Path) -> RunDir {
 }
 
 /// Starts `aif open`; the link and the password that it printed.
-fn open(run: &RunDir, home: &Path) -> (Child, String, String) {
+pub(super) fn open(run: &RunDir, home: &Path) -> (Child, String, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_aif"))
         .args(["open", run.path.to_str().unwrap()])
         .env("HOME", home)
