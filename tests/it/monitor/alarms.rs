@@ -22,7 +22,12 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{archive::open, eventually, role::Stack};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use super::{HOST, archive::open, eventually, role::Stack};
 
 /// Ours, of which a target that is down is told after a second.
 fn impatient() -> AlertsPlan {
@@ -196,4 +201,41 @@ async fn a_rule_that_is_no_promql_is_named_before_anything_starts() {
          error: expected type range vector in call to function \"rate\", got instant vector"
     );
     stack.assert_no_trace();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alertmanager_is_told_where_the_recipe_names_one() {
+    let stack = Stack::start(Env::of_process()).await;
+    let listener = TcpListener::bind((HOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut plan = AlertsPlan::default();
+    plan.alertmanager = Some(format!("http://{address}/am"));
+    plan.own.push(OwnAlert {
+        alert: "Always".to_owned(),
+        expr: "vector(1)".to_owned(),
+        // Prometheus takes 5 s to find its Alertmanagers, and tells again only after a minute
+        hold: Duration::from_secs(8),
+        severity: "info".to_owned(),
+        summary: "it is so".to_owned(),
+    });
+    let running = stack.monitor_for(plan);
+    let (mut stream, _) = tokio::time::timeout(Duration::from_mins(1), listener.accept())
+        .await
+        .unwrap()
+        .unwrap();
+    let mut told = String::new();
+    let mut buffer = [0; 4096];
+    while !told.contains("it is so") {
+        let read = stream.read(&mut buffer).await.unwrap();
+        assert!(read > 0, "{told}");
+        told.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    assert!(told.starts_with("POST /am/api/v"), "{told}");
+    assert!(told.contains("\"alertname\":\"Always\""), "{told}");
+    stream
+        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        .await
+        .unwrap();
+    stack.context.shutdown.tell(Cause::Released);
+    assert_eq!(running.await.unwrap().unwrap(), Exit::Done);
 }
