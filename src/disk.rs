@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Magic numbers of `statfs(2)`, and what they mean.
-const KINDS: [(i64, &str, Medium); 17] = [
+const KINDS: [(i64, &str, Medium); 22] = [
     (0x6969, "NFS", Medium::Network),
     (0x0BD0_0BD0, "Lustre", Medium::Network),
     (0x4750_4653, "GPFS", Medium::Network),
@@ -33,6 +33,11 @@ const KINDS: [(i64, &str, Medium); 17] = [
     (0xFF53_4D42, "CIFS", Medium::Network),
     (0xFE53_4D42, "SMB", Medium::Network),
     (0x5346_414F, "AFS", Medium::Network),
+    (0x6B41_4653, "AFS", Medium::Network),
+    (0x517B, "SMB", Medium::Network),
+    (0xAAD7_AAEA, "PanFS", Medium::Network),
+    (0x7461_636F, "OCFS2", Medium::Network),
+    (0x0116_1970, "GFS2", Medium::Network),
     (0x0102_1994, "tmpfs", Medium::Memory),
     (0x8584_58F6, "ramfs", Medium::Memory),
     (0xEF53, "ext4", Medium::Disk),

@@ -37,7 +37,7 @@ pub enum Command {
     /// Run an engine, wait until it is ready, register it
     Server(RoleArgs),
     /// Run Prometheus on the registered services
-    Monitor(RoleArgs),
+    Monitor(MonitorArgs),
     /// Load a service and measure it
     Bench(Box<BenchArgs>),
     /// Submit a recipe or a job script to Slurm
@@ -88,6 +88,17 @@ pub struct RoleArgs {
     pub out: Option<PathBuf>,
 }
 
+/// Arguments of a monitor.
+#[derive(Debug, Args)]
+pub struct MonitorArgs {
+    /// Those of every role.
+    #[command(flatten)]
+    pub role: RoleArgs,
+    /// Keep Prometheus's data on a network file system where the node has nothing else; it may break
+    #[arg(long)]
+    pub allow_shared_tsdb: bool,
+}
+
 /// Arguments of a stack.
 #[derive(Debug, Args)]
 pub struct StackArgs {
@@ -106,6 +117,9 @@ pub struct StackArgs {
     /// Folder that the run folder is made in [default: results in the folder of submission]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Keep Prometheus's data on a network file system where the node has nothing else; it may break
+    #[arg(long)]
+    pub allow_shared_tsdb: bool,
     /// Start the roles as processes of this machine, even inside a job
     #[arg(long)]
     pub local: bool,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
 
-use super::{BenchArgs, Cli, Command, RoleArgs, StackArgs, alone::Alone, quick};
+use super::{BenchArgs, Cli, Command, MonitorArgs, RoleArgs, StackArgs, alone::Alone, quick};
 use crate::{
     command::{self, Shell},
     env::Env,
@@ -205,7 +205,15 @@ async fn server(args: RoleArgs, shell: &Shell) -> anyhow::Result<Exit> {
     begun.end(ended, &context)
 }
 
-async fn monitor(args: RoleArgs, shell: &Shell) -> anyhow::Result<Exit> {
+/// What `--allow-shared-tsdb` stands for.
+const ALLOW_SHARED: &str = "prometheus.allow_shared_tsdb=true";
+
+async fn monitor(args: MonitorArgs, shell: &Shell) -> anyhow::Result<Exit> {
+    let mut args = args;
+    if args.allow_shared_tsdb {
+        args.role.set.push(ALLOW_SHARED.to_owned());
+    }
+    let args = args.role;
     let resolved = resolve(&args.recipe, Kind::Monitor, &args.set, shell)?;
     let Plan::Monitor(plan) = resolved.plan.clone() else {
         return Err(wrong_kind(&args.recipe, "monitor"));
@@ -307,7 +315,11 @@ async fn stack(args: StackArgs, shell: &Shell) -> anyhow::Result<Exit> {
     kinds.extend(args.server.as_ref().map(|_| Kind::Server));
     kinds.extend(args.monitor.as_ref().map(|_| Kind::Monitor));
     kinds.extend((!args.bench.is_empty()).then_some(Kind::Client));
-    let routed = library::route_overrides(&args.set, &kinds)?;
+    let mut set = args.set.clone();
+    if args.allow_shared_tsdb && args.monitor.is_some() {
+        set.push(format!("monitor:{ALLOW_SHARED}"));
+    }
+    let routed = library::route_overrides(&set, &kinds)?;
     let sets = |kind: Kind| routed.of(kind).to_vec();
     let one = |name: &Option<String>, kind| {
         name.as_ref()

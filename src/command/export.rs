@@ -1,7 +1,10 @@
-//! `aif export RUN|URL`: series of a run, live or archived, or of any Prometheus, as JSON or CSV.
+//! `aif export RUN`: series of a run, live or archived, or of any Prometheus, as JSON, CSV or `OpenMetrics`.
 //!
 //! A run whose monitor is alive is asked there; else its archive is served again for as long as the question takes.
-//! Without an expression everything is exported; without times the whole run.
+//! Without an expression everything is exported; without times the whole run. A time may be relative to what there is:
+//! `+30s` after its start, `-5m` before its end, which is now where Prometheus lives.
+//!
+//! Metrics that an engine has renamed are found under either name: those of `--engine`, and a `--query` that is a name.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,16 +18,19 @@ use crate::{
     api::client::Access,
     clock,
     command::Shell,
+    engine,
     exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
     prometheus::{
-        archive::Served,
+        archive::{Local, Served},
         config::USER,
         export::{Format, render},
+        folder::Sharing,
         process::choose_port,
         query::{Client, Range, Series},
+        renamed::{self, Pair},
     },
-    recipe::PortChoice,
+    recipe::{EngineKind, PortChoice},
     registry::{Kind, Liveness, State, Watch},
     run::{Manifest, RunDir, StepFile},
     shutdown::Shutdown,
@@ -42,24 +48,30 @@ const LAST: Duration = Duration::from_hours(1);
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Run (its folder, its name in results/, or its job's id), or the URL of a Prometheus
-    #[arg(value_name = "RUN|URL")]
-    pub source: String,
-    /// Expression to export; every series where it is not given
+    #[arg(value_name = "RUN|URL", required_unless_present = "url")]
+    pub source: Option<String>,
+    /// URL of a Prometheus, in place of a run
+    #[arg(long, value_name = "URL", conflicts_with = "source")]
+    pub url: Option<String>,
+    /// Expression to export; every series where neither it nor an engine is given
     #[arg(long, short, value_name = "PROMQL")]
     pub query: Option<String>,
-    /// Values at this time: RFC 3339, or seconds since 1970
-    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with_all = ["start", "end", "step"])]
-    pub at: Option<Timestamp>,
+    /// Export the metrics of this engine, under all names that its releases gave them
+    #[arg(long, conflicts_with = "query", value_parser = ENGINES)]
+    pub engine: Option<String>,
+    /// Values at this time: RFC 3339, seconds since 1970, or relative: -5m before the end, +30s after the start
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true, conflicts_with_all = ["start", "end", "step"])]
+    pub at: Option<When>,
     /// First time of a range; the start of the run where it is not given
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub start: Option<Timestamp>,
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
+    pub start: Option<When>,
     /// Last time of a range; the end of the run where it is not given
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    pub end: Option<Timestamp>,
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
+    pub end: Option<When>,
     /// Distance of points, such as 2s; the scrape interval where it is not given
     #[arg(long, value_name = "DURATION", value_parser = parse_step)]
     pub step: Option<Duration>,
-    /// Form of the output; json, or csv where --out ends so
+    /// Form of the output; json, or what the name of --out ends in: .csv, .om or .prom
     #[arg(long, value_enum)]
     pub format: Option<Format>,
     /// The same as --format json
@@ -68,6 +80,9 @@ pub struct Args {
     /// File to write; standard output where it is not given
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Unpack an archive on a network file system where this machine has nothing else; it may break
+    #[arg(long)]
+    pub allow_shared_tsdb: bool,
     /// User of the Prometheus at the URL
     #[arg(long, requires = "password_file")]
     pub user: Option<String>,
@@ -76,7 +91,31 @@ pub struct Args {
     pub password_file: Option<PathBuf>,
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, String> {
+/// The engines whose metrics have a name in front.
+const ENGINES: [&str; 2] = [EngineKind::Vllm.name(), EngineKind::LlamaCpp.name()];
+
+/// A time as the user gives it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum When {
+    /// This one.
+    At(Timestamp),
+    /// So long after the start of what there is.
+    AfterStart(Duration),
+    /// So long before its end.
+    BeforeEnd(Duration),
+}
+
+impl When {
+    fn of(self, span: (Timestamp, Timestamp)) -> Timestamp {
+        match self {
+            Self::At(time) => time,
+            Self::AfterStart(time) => span.0.saturating_add(time).unwrap_or(span.1),
+            Self::BeforeEnd(time) => span.1.saturating_sub(time).unwrap_or(span.0),
+        }
+    }
+}
+
+fn parse_time(text: &str) -> Result<When, String> {
     let seconds = || {
         let milliseconds = text.parse::<f64>().ok()? * 1000.0;
         #[expect(
@@ -88,10 +127,23 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
             .then_some(milliseconds.round() as i64)?;
         Timestamp::from_millisecond(milliseconds).ok()
     };
-    text.parse()
-        .ok()
-        .or_else(seconds)
-        .ok_or_else(|| "a time is 2025-01-31T12:00:00Z (RFC 3339) or seconds since 1970".to_owned())
+    let relative = || {
+        let (sign, length) = text.split_at_checked(1)?;
+        let length = units::parse_duration(length)?;
+        match sign {
+            "+" => Some(When::AfterStart(length)),
+            "-" => Some(When::BeforeEnd(length)),
+            _ => None,
+        }
+    };
+    let signed = text.starts_with(['+', '-']);
+    let absolute = || text.parse().ok().or_else(seconds).map(When::At);
+    relative()
+        .or_else(|| (!signed).then(absolute)?)
+        .ok_or_else(|| {
+            "a time is 2025-01-31T12:00:00Z (RFC 3339), seconds since 1970, -5m (before the end) or +30s (after the start)"
+                .to_owned()
+        })
 }
 
 fn parse_step(text: &str) -> Result<Duration, String> {
@@ -122,11 +174,11 @@ impl Question {
     fn of(args: &Args, span: (Timestamp, Timestamp), step: Duration) -> Self {
         let ranged = args.start.is_some() || args.end.is_some() || args.step.is_some();
         match (args.at, &args.query) {
-            (Some(at), _) => Self::At(at),
+            (Some(at), _) => Self::At(at.of(span)),
             (None, Some(_)) if !ranged => Self::At(span.1),
             _ => Self::Over(Range {
-                start: args.start.unwrap_or(span.0),
-                end: args.end.unwrap_or(span.1),
+                start: args.start.map_or(span.0, |time| time.of(span)),
+                end: args.end.map_or(span.1, |time| time.of(span)),
                 step: args.step.unwrap_or(step),
             }),
         }
@@ -146,14 +198,10 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
             return Ok(shutdown.cause().map_or(Exit::Interrupted, crate::shutdown::Cause::exit));
         }
     };
-    let csv = args
-        .out
-        .as_ref()
-        .is_some_and(|path| path.extension().is_some_and(|e| e == "csv"));
-    let format = args
-        .format
-        .unwrap_or(if csv { Format::Csv } else { Format::Json });
-    let text = render(format, args.query.as_deref().unwrap_or(ALL), &exported);
+    let named = args.out.as_deref().and_then(Format::of_file);
+    let format = args.format.or(named.filter(|_| !args.json));
+    let format = format.unwrap_or(Format::Json);
+    let text = render(format, &expression(&args), &exported);
     let points: usize = exported.iter().map(|series| series.points.len()).sum();
     match &args.out {
         Some(path) => {
@@ -172,31 +220,59 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// What Prometheus is asked, but for renamed metrics.
+fn expression(args: &Args) -> String {
+    match (&args.query, &args.engine) {
+        (Some(query), _) => query.clone(),
+        // `vllm_` are the recorded names of the original tool
+        (None, Some(engine)) => format!("{{__name__=~\"{engine}[:_].+\"}}"),
+        (None, None) => ALL.to_owned(),
+    }
+}
+
 async fn export(args: &Args, shell: &Shell) -> anyhow::Result<Vec<Series>> {
-    let source = if args.source.contains("://") {
-        of_url(args)?
-    } else {
-        of_run(&shell.find_run(&args.source)?, shell).await?
+    let url = args.url.as_deref();
+    let url = url.or(args.source.as_deref().filter(|text| text.contains("://")));
+    let source = match (url, &args.source) {
+        (Some(url), _) => of_url(url, args)?,
+        (None, Some(run)) => {
+            let sharing = Sharing::of(args.allow_shared_tsdb);
+            of_run(&shell.find_run(run)?, sharing, shell).await?
+        }
+        (None, None) => return Err(Failure::new(Exit::Usage, "a run or --url is needed").into()),
     };
-    let query = args.query.as_deref().unwrap_or(ALL);
+    let aliases: Vec<Pair> = engine::profiles()
+        .flat_map(|profile| profile.aliases)
+        .copied()
+        .collect();
+    let query = expression(args);
+    let either = renamed::either(&query, &aliases);
+    let asked = either.as_ref().map_or(&query, |(asked, _)| asked);
     let answer = match Question::of(args, source.span, source.step) {
-        Question::At(at) => source.client.instant(query, Some(at)).await,
-        Question::Over(range) => source.client.range(query, range).await,
+        Question::At(at) => source.client.instant(asked, Some(at)).await,
+        Question::Over(range) => source.client.range(asked, range).await,
     };
     if let Some(served) = source.served {
         served.stop().await;
     }
-    Ok(answer.map_err(|error| {
+    let mut series = answer.map_err(|error| {
         let exit = match &error {
             crate::prometheus::query::Error::Refused { .. }
             | crate::prometheus::query::Error::Range => Exit::Usage,
             _ => Exit::Unavailable,
         };
         Failure::caused(exit, "nothing was exported", error)
-    })?)
+    })?;
+    if let Some((_, name)) = &either {
+        renamed::rename(&mut series, name);
+    }
+    if args.engine.is_some() {
+        renamed::complete(&mut series, &aliases);
+    }
+    Ok(series)
 }
 
-fn of_url(args: &Args) -> anyhow::Result<Source> {
+fn of_url(url: &str, args: &Args) -> anyhow::Result<Source> {
     let access = match (&args.user, &args.password_file) {
         (_, None) => Access::Open,
         (user, Some(file)) => Access::Basic(
@@ -206,7 +282,7 @@ fn of_url(args: &Args) -> anyhow::Result<Source> {
     };
     let now = clock::now();
     Ok(Source {
-        client: Client::new(&args.source, access),
+        client: Client::new(url, access),
         served: None,
         span: (now - LAST, now),
         step: STEP,
@@ -217,7 +293,7 @@ fn password(file: &Path) -> anyhow::Result<String> {
     Ok(files::read_text(file)?.trim().to_owned())
 }
 
-async fn of_run(run: &RunDir, shell: &Shell) -> anyhow::Result<Source> {
+async fn of_run(run: &RunDir, sharing: Sharing, shell: &Shell) -> anyhow::Result<Source> {
     let step = files::read_json::<StepFile>(&run.step("monitor"))
         .ok()
         .and_then(|step| step.facts.get("scrape_interval_seconds")?.as_f64())
@@ -237,8 +313,12 @@ async fn of_run(run: &RunDir, shell: &Shell) -> anyhow::Result<Source> {
         .or_exit(Exit::Unavailable, || {
             "the archive cannot be served".to_owned()
         })?;
-    let local = site.local_folder(&shell.env);
-    let served = Served::of_run(run, &local, &shell.env, port)
+    let folder = site.local_folder(&shell.env);
+    let local = Local {
+        parent: &folder,
+        sharing,
+    };
+    let served = Served::of_run(run, local, &shell.env, port)
         .await
         .map_err(|error| Failure::caused(error.exit(), "the archive cannot be served", error))?;
     let span = served
@@ -310,9 +390,14 @@ mod tests {
             "1738324800",
             "1738324800.0",
         ] {
-            assert_eq!(parse_time(text), Ok(noon), "{text}");
+            assert_eq!(parse_time(text), Ok(When::At(noon)), "{text}");
         }
-        for text in ["", "yesterday", "inf", "1e300"] {
+        let span = (noon, noon + Duration::from_secs(100));
+        for (text, second) in [("-0", 100), ("-30s", 70), ("+30", 30), ("+1m", 60)] {
+            let time = parse_time(text).unwrap().of(span);
+            assert_eq!(time.duration_since(noon).as_secs(), second, "{text}");
+        }
+        for text in ["", "yesterday", "inf", "1e300", "-", "+x", "-1738324800.x"] {
             assert!(parse_time(text).is_err(), "{text}");
         }
         assert!(parse_step("0").is_err());
@@ -349,6 +434,11 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused() {
+        assert!(parse(&[]).unwrap_err().contains("<RUN|URL>"));
+        assert!(parse(&["r", "--url", "http://h"]).is_err());
+        assert!(parse(&["r", "--engine", "vllm", "--query", "up"]).is_err());
+        assert!(parse(&["r", "--engine", "nothing"]).is_err());
+        assert!(parse(&["--url", "http://h", "--start", "-5m"]).is_ok());
         assert!(parse(&["r", "--at", "1", "--start", "1"]).is_err());
         assert!(
             parse(&["http://h", "--user", "u"])

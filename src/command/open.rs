@@ -1,7 +1,8 @@
 //! `aif open RUN`: the archived Prometheus of a run, served again on this machine until Ctrl-C.
 //!
 //! It works on a copy, so the archive stays as it was, and listens on 127.0.0.1 only: the line for `ssh -L` that is
-//! printed is how one gets there from elsewhere. The link opens the graph at the time of the run; Prometheus's own
+//! printed is how one gets there from elsewhere. Others on this machine reach the port, too, so a password that is made
+//! for the occasion is asked for and printed. The link opens the graph at the time of the run; Prometheus's own
 //! start page shows the last hour, in which an archive has nothing.
 
 use jiff::Timestamp;
@@ -9,7 +10,12 @@ use jiff::Timestamp;
 use crate::{
     command::Shell,
     exit::{Exit, Failure, OrExit as _},
-    prometheus::{archive::Served, process::choose_port},
+    prometheus::{
+        archive::{Local, Served},
+        config::USER,
+        folder::Sharing,
+        process::choose_port,
+    },
     recipe::PortChoice,
     shutdown::Shutdown,
     site::Site,
@@ -24,6 +30,9 @@ pub struct Args {
     /// Port on 127.0.0.1; a free one where it is not given
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
+    /// Unpack it on a network file system where this machine has nothing else; it may break
+    #[arg(long)]
+    pub allow_shared_tsdb: bool,
 }
 
 /// Serves the archive until it is told to end.
@@ -45,18 +54,29 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
         return Err(Failure::new(Exit::Unavailable, message).into());
     }
     terminal::note(format_args!("aif: unpacking the metrics of {} …", run.id));
-    let local = site.local_folder(&shell.env);
+    let folder = site.local_folder(&shell.env);
+    let local = Local {
+        parent: &folder,
+        sharing: Sharing::of(args.allow_shared_tsdb),
+    };
     let started = tokio::select! {
-        started = Served::of_run(&run, &local, &shell.env, port) => started,
+        started = Served::of_run(&run, local, &shell.env, port) => started,
         () = shutdown.drain.cancelled() => return Ok(Exit::Done),
     };
     let mut served = started
         .map_err(|error| Failure::caused(error.exit(), "the archive cannot be served", error))?;
 
+    if !served.checked {
+        terminal::note("aif: no checksum lies beside the archive: it is taken as it is");
+    }
     terminal::line(format_args!(
         "Prometheus of {}: {}",
         run.id,
         link(served.port, served.span)
+    ))?;
+    terminal::line(format_args!(
+        "It asks for user {USER} and password {}",
+        served.password
     ))?;
     if let Some((first, last)) = served.span {
         terminal::line(format_args!("It holds {first:.0} to {last:.0}."))?;

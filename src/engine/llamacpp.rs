@@ -24,6 +24,11 @@ pub(super) const PROFILE: Profile = Profile {
     output_tokens: &["llamacpp:tokens_predicted_total"],
     running: &["llamacpp:requests_processing"],
     waiting: &["llamacpp:requests_deferred"],
+    // older releases told it
+    kv_cache: &["llamacpp:kv_cache_usage_ratio"],
+    time_to_first_token: None,
+    failures: &[],
+    recorded: &[],
     aliases: &[],
     caches: &[],
     hints: &[

@@ -4,7 +4,10 @@ mod http;
 mod llamacpp;
 mod vllm;
 
-use crate::recipe::EngineKind;
+use crate::{
+    prometheus::{alerts::EngineNames, rules::Recorded},
+    recipe::EngineKind,
+};
 
 /// How an engine takes its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,14 @@ pub struct Profile {
     pub running: &'static [&'static str],
     /// Requests that wait.
     pub waiting: &'static [&'static str],
+    /// Gauge of the share of its KV cache that is in use, by its names of all generations.
+    pub kv_cache: &'static [&'static str],
+    /// Histogram of the time to first token, in seconds.
+    pub time_to_first_token: Option<&'static str>,
+    /// Counters of failed and of all requests, as selectors.
+    pub failures: &'static [(&'static str, &'static str)],
+    /// What Prometheus records under further names.
+    pub recorded: &'static [Recorded],
     /// Older and newer name of what is the same metric: both are served, whichever it has.
     pub aliases: &'static [(&'static str, &'static str)],
     /// Variables that name folders for what it compiles or keeps for itself, and the folder's name. They are put on the
@@ -56,6 +67,13 @@ pub fn profile(kind: EngineKind) -> &'static Profile {
         EngineKind::LlamaCpp => &llamacpp::PROFILE,
         EngineKind::Http => &http::PROFILE,
     }
+}
+
+/// Every profile.
+pub fn profiles() -> impl Iterator<Item = &'static Profile> {
+    [EngineKind::Vllm, EngineKind::LlamaCpp, EngineKind::Http]
+        .into_iter()
+        .map(profile)
 }
 
 /// Words in any engine's log, and the mend.
@@ -99,6 +117,16 @@ const COMMON_HINTS: [(&str, &str); 9] = [
 ];
 
 impl Profile {
+    /// Names under which it tells what alerts ask for.
+    pub fn names(&self) -> EngineNames {
+        EngineNames {
+            waiting: self.waiting,
+            kv_cache: self.kv_cache,
+            time_to_first_token: self.time_to_first_token,
+            failures: self.failures,
+        }
+    }
+
     /// The mend for what these lines of its log complain about.
     pub fn hint(&self, log: &[String]) -> Option<&'static str> {
         self.hints
@@ -144,6 +172,20 @@ mod tests {
     fn every_name_of_a_profile_is_in_what_its_engine_says() {
         for (kind, metrics) in [(EngineKind::Vllm, VLLM), (EngineKind::LlamaCpp, LLAMA)] {
             let profile = profile(kind);
+            let first_token = profile.time_to_first_token.into_iter();
+            for name in first_token.chain(profile.kv_cache.first().copied()) {
+                let told = metrics.contains(&format!("# TYPE {name} "));
+                assert_eq!(told, kind == EngineKind::Vllm, "{name}");
+            }
+            for recorded in profile.recorded {
+                let source = recorded.expr.split(" or ").next().unwrap();
+                let source = source.trim_end_matches(')').rsplit('(').next().unwrap();
+                let base = ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|ending| source.strip_suffix(ending))
+                    .unwrap_or(source);
+                assert!(metrics.contains(&format!("# TYPE {base} ")), "{source}");
+            }
             let names = [
                 profile.prompt_tokens,
                 profile.output_tokens,

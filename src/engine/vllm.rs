@@ -8,7 +8,11 @@
 //! - Metrics were renamed between generations; both names are served (`aliases`).
 
 use super::{KeyBy, Profile};
-use crate::recipe::EngineKind;
+use crate::{prometheus::rules::Recorded, recipe::EngineKind};
+
+const fn record(name: &'static str, expr: &'static str) -> Recorded {
+    Recorded { name, expr }
+}
 
 pub(super) const PROFILE: Profile = Profile {
     kind: EngineKind::Vllm,
@@ -21,6 +25,54 @@ pub(super) const PROFILE: Profile = Profile {
     output_tokens: &["vllm:generation_tokens_total"],
     running: &["vllm:num_requests_running"],
     waiting: &["vllm:num_requests_waiting"],
+    kv_cache: &["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"],
+    time_to_first_token: Some("vllm:time_to_first_token_seconds"),
+    failures: &[
+        (
+            "vllm:request_success_total{finished_reason=\"error\"}",
+            "vllm:request_success_total",
+        ),
+        (
+            "http_requests_total{status=~\"5..\"}",
+            "http_requests_total",
+        ),
+    ],
+    // names that queries and dashboards written for the original tool ask for
+    recorded: &[
+        record(
+            "vllm_requests_total",
+            "sum without (finished_reason) (vllm:request_success_total)",
+        ),
+        record(
+            "vllm_request_duration_seconds_bucket",
+            "vllm:e2e_request_latency_seconds_bucket",
+        ),
+        record(
+            "vllm_request_duration_seconds_sum",
+            "vllm:e2e_request_latency_seconds_sum",
+        ),
+        record(
+            "vllm_request_duration_seconds_count",
+            "vllm:e2e_request_latency_seconds_count",
+        ),
+        record(
+            "vllm_time_to_first_token_seconds_bucket",
+            "vllm:time_to_first_token_seconds_bucket",
+        ),
+        record(
+            "vllm_time_to_first_token_seconds_sum",
+            "vllm:time_to_first_token_seconds_sum",
+        ),
+        record(
+            "vllm_time_to_first_token_seconds_count",
+            "vllm:time_to_first_token_seconds_count",
+        ),
+        record("vllm_num_requests_running", "vllm:num_requests_running"),
+        record(
+            "vllm_gpu_cache_usage_perc",
+            "vllm:kv_cache_usage_perc or vllm:gpu_cache_usage_perc",
+        ),
+    ],
     aliases: &[
         ("vllm:gpu_cache_usage_perc", "vllm:kv_cache_usage_perc"),
         (

@@ -1,7 +1,8 @@
 //! A packed snapshot, served again: what `aif open` and `aif export` ask.
 //!
 //! Prometheus writes to its data even when it scrapes nothing, so it is given a copy: the archive stays as it was.
-//! The copy lies on this machine's own disk and is removed at the end. Nothing is deleted for its age.
+//! The copy lies on this machine's own disk and is removed at the end. Nothing is deleted for its age. Others on the
+//! machine reach the port, so it wants a password that is made for the occasion.
 
 use std::{
     fs,
@@ -15,7 +16,7 @@ use serde::Deserialize;
 
 use super::{
     config,
-    folder::{self, LocalFolder},
+    folder::{self, LocalFolder, Sharing},
     process::{self, Binary, Options, Port, Prometheus},
     query::Client,
     snapshot,
@@ -79,12 +80,25 @@ impl Error {
     }
 }
 
+/// Where the copy of an archive is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Local<'a> {
+    /// The folder that it is made in.
+    pub parent: &'a Path,
+    /// May that be on a network file system?
+    pub sharing: Sharing,
+}
+
 /// An archive that is served.
 #[derive(Debug)]
 pub struct Served {
     prometheus: Prometheus,
     /// The port on 127.0.0.1.
     pub port: u16,
+    /// Was there a checksum beside the archive, which holds?
+    pub checked: bool,
+    /// The password of the user `aif`.
+    pub password: String,
     /// First and last sample, as far as that can be told.
     pub span: Option<(Timestamp, Timestamp)>,
     // removed after Prometheus was killed: fields are dropped in this order
@@ -92,8 +106,13 @@ pub struct Served {
 }
 
 impl Served {
-    /// Serves the archive of a run, on a copy below `parent`, by the image that the run used where it is still there.
-    pub async fn of_run(run: &RunDir, parent: &Path, env: &Env, port: Port) -> Result<Self, Error> {
+    /// Serves the archive of a run, on a copy made in `local`, by the image that the run used where it is still there.
+    pub async fn of_run(
+        run: &RunDir,
+        local: Local<'_>,
+        env: &Env,
+        port: Port,
+    ) -> Result<Self, Error> {
         let path = run.metrics().join(snapshot::ARCHIVE);
         if !path.is_file() {
             return Err(Error::None {
@@ -107,25 +126,34 @@ impl Served {
             .get("monitor")
             .and_then(|step| step.facts.get("image")?["path"].as_str());
         let binary = Binary::find(env, image.map(Path::new))?;
-        Self::start(&path, parent, &binary, port).await
+        Self::start(&path, local, &binary, port).await
     }
 
-    /// Unpacks an archive below `parent` and starts Prometheus on it, on 127.0.0.1.
+    /// Unpacks an archive into a copy and starts Prometheus on it, on 127.0.0.1.
     pub async fn start(
         archive: &Path,
-        parent: &Path,
+        local: Local<'_>,
         binary: &Binary,
         port: Port,
     ) -> Result<Self, Error> {
-        let folder = LocalFolder::create(parent, &format!("aif-{}-archive", std::process::id()))?;
+        let name = format!("aif-{}-archive", std::process::id());
+        let folder = LocalFolder::create(local.parent, &name, local.sharing)?;
         let data = folder.path().join("data");
         files::create_folder(&data, 0o700)?;
         let (from, into) = (archive.to_owned(), data.clone());
-        tokio::task::spawn_blocking(move || snapshot::unpack(&from, &into)).await??;
+        let checked = tokio::task::spawn_blocking(move || snapshot::unpack(&from, &into)).await??;
         let config = folder.path().join("prometheus.yml");
         files::write_atomic(
             &config,
             config::empty_yml()?.as_bytes(),
+            0o600,
+            Durability::Fast,
+        )?;
+        let password = uuid::Uuid::new_v4().simple().to_string();
+        let web = folder.path().join("web.yml");
+        files::write_atomic(
+            &web,
+            config::web_yml(&password)?.as_bytes(),
             0o600,
             Durability::Fast,
         )?;
@@ -134,7 +162,7 @@ impl Served {
             binary,
             &Options {
                 config,
-                web: None,
+                web: Some(web),
                 data,
                 host: IpAddr::from([127, 0, 0, 1]),
                 port: port.number,
@@ -143,7 +171,7 @@ impl Served {
                 log: folder.path().join("prometheus.log"),
                 visible: Vec::new(),
                 guard: guard::program(),
-                access: Access::Open,
+                access: Access::Basic(config::USER.to_owned(), password.clone()),
             },
         )?;
         prometheus.ready(READY_LIMIT).await?;
@@ -155,6 +183,8 @@ impl Served {
         Ok(Self {
             prometheus,
             port: port.number,
+            checked,
+            password,
             span,
             _folder: folder,
         })

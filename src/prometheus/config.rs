@@ -47,11 +47,19 @@ pub struct Scraping {
     pub open_targets: PathBuf,
     /// File that holds the bearer.
     pub key_file: PathBuf,
+    /// File with the rules.
+    pub rules: PathBuf,
+    /// `host:port` or URL of an Alertmanager that is told.
+    pub alertmanager: Option<String>,
 }
 
 #[derive(Serialize)]
 struct Config<'a> {
     global: Global,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule_files: Option<[&'a Path; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alerting: Option<Alerting<'a>>,
     scrape_configs: Vec<ScrapeConfig<'a>>,
 }
 
@@ -60,6 +68,39 @@ struct Global {
     scrape_interval: String,
     scrape_timeout: String,
     evaluation_interval: String,
+}
+
+#[derive(Serialize)]
+struct Alerting<'a> {
+    alertmanagers: [Alertmanager<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Alertmanager<'a> {
+    scheme: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    path_prefix: &'a str,
+    static_configs: [Static<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Static<'a> {
+    targets: [&'a str; 1],
+}
+
+/// An Alertmanager at `host:port`, or at a URL.
+fn alerting(address: &str) -> Alerting<'_> {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("http", address));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    Alerting {
+        alertmanagers: [Alertmanager {
+            scheme,
+            path_prefix: path.trim_end_matches('/'),
+            static_configs: [Static {
+                targets: [authority],
+            }],
+        }],
+    }
 }
 
 #[derive(Serialize)]
@@ -99,6 +140,8 @@ pub fn prometheus_yml(scraping: &Scraping) -> Result<String, Error> {
             scrape_timeout: prometheus_duration(scraping.interval.min(LONGEST_TIMEOUT)),
             evaluation_interval: interval,
         },
+        rule_files: Some([scraping.rules.as_path()]),
+        alerting: scraping.alertmanager.as_deref().map(alerting),
         scrape_configs: vec![
             ScrapeConfig {
                 job_name: "aif",
@@ -127,6 +170,8 @@ pub fn empty_yml() -> Result<String, Error> {
             scrape_timeout: "10s".to_owned(),
             evaluation_interval: "1m".to_owned(),
         },
+        rule_files: None,
+        alerting: None,
         scrape_configs: Vec::new(),
     })?)
 }
@@ -155,6 +200,8 @@ mod tests {
             own_targets: "/local/targets.json".into(),
             open_targets: "/local/open.json".into(),
             key_file: "/home/a b/scrape.key".into(),
+            rules: "/local/rules.yml".into(),
+            alertmanager: Some("https://alerts.example:9093/am/".to_owned()),
         })
         .unwrap();
         insta::assert_snapshot!(text, @r"
@@ -162,6 +209,15 @@ mod tests {
           scrape_interval: 2s
           scrape_timeout: 2s
           evaluation_interval: 2s
+        rule_files:
+        - /local/rules.yml
+        alerting:
+          alertmanagers:
+          - scheme: https
+            path_prefix: /am
+            static_configs:
+            - targets:
+              - alerts.example:9093
         scrape_configs:
         - job_name: aif
           honor_labels: false
@@ -189,6 +245,8 @@ mod tests {
                 own_targets: "a".into(),
                 open_targets: "b".into(),
                 key_file: "c".into(),
+                rules: "d".into(),
+                alertmanager: None,
             })
             .unwrap();
             assert!(

@@ -1,15 +1,18 @@
-//! Series as files: JSON for programs, CSV for spreadsheets and data frames.
+//! Series as files: JSON for programs, CSV for spreadsheets and data frames, `OpenMetrics` for another Prometheus.
+//!
+//! `OpenMetrics` with a time at each value is what `promtool tsdb create-blocks-from openmetrics` reads. Series hold no
+//! types, so every metric is of the type `unknown`; a series without a name, as most expressions give, is `value`.
 //!
 //! JSON keeps series together: labels once, points as `[seconds, value]`. CSV has one row per point with a column for
 //! every label that occurs, so rows of different metrics fit into one table. A value that is no number is written as
 //! Prometheus writes it (`NaN`, `+Inf`, `-Inf`): JSON knows no such number, and a null would hide which it was.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{collections::BTreeSet, fmt::Write as _, path::Path};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::query::Series;
+use super::{query::Series, renamed::NAME};
 
 /// The form of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -18,13 +21,32 @@ pub enum Format {
     Json,
     /// One row per point.
     Csv,
+    /// The text format of `OpenMetrics`, with times.
+    #[value(name = "openmetrics")]
+    OpenMetrics,
 }
+
+impl Format {
+    /// The form that a file of this name has; `None` where its end says nothing.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "json" => Some(Self::Json),
+            "csv" => Some(Self::Csv),
+            "om" | "prom" | "openmetrics" => Some(Self::OpenMetrics),
+            _ => None,
+        }
+    }
+}
+
+/// The name of a series that has none.
+const NAMELESS: &str = "value";
 
 /// Writes series in this form, with a final newline.
 pub fn render(format: Format, query: &str, series: &[Series]) -> String {
     match format {
         Format::Json => to_json(query, series),
         Format::Csv => to_csv(series),
+        Format::OpenMetrics => to_openmetrics(series),
     }
 }
 
@@ -63,8 +85,54 @@ fn text_of(value: f64) -> String {
     }
 }
 
+fn to_openmetrics(series: &[Series]) -> String {
+    let name = |series: &Series| {
+        let name = series.labels.get(NAME);
+        name.map_or(NAMELESS, String::as_str).to_owned()
+    };
+    let mut ordered: Vec<(String, &Series)> = series.iter().map(|s| (name(s), s)).collect();
+    // all series of a metric stand together
+    ordered.sort_by(|a, b| (&a.0, &a.1.labels).cmp(&(&b.0, &b.1.labels)));
+    let mut text = String::new();
+    let mut last = None;
+    for (name, series) in &ordered {
+        if last != Some(name) {
+            let _ = writeln!(text, "# TYPE {name} unknown");
+            last = Some(name);
+        }
+        let labels: Vec<String> = series
+            .labels
+            .iter()
+            .filter(|(label, _)| *label != NAME)
+            .map(|(label, value)| format!("{label}=\"{}\"", escaped(value)))
+            .collect();
+        let labels = if labels.is_empty() {
+            String::new()
+        } else {
+            format!("{{{}}}", labels.join(","))
+        };
+        for point in &series.points {
+            // a time is of milliseconds; more digits would be a float's noise
+            let _ = writeln!(
+                text,
+                "{name}{labels} {} {:.3}",
+                text_of(point.value),
+                point.time
+            );
+        }
+    }
+    text.push_str("# EOF\n");
+    text
+}
+
+/// A label's value as it stands between quotes.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
 fn to_csv(series: &[Series]) -> String {
-    const NAME: &str = "__name__";
     let labels: BTreeSet<&str> = series
         .iter()
         .flat_map(|series| series.labels.keys())
@@ -162,6 +230,36 @@ mod tests {
     #[test]
     fn json_keeps_series_together() {
         insta::assert_snapshot!(render(Format::Json, "q", &series()), @r#"{"schema":1,"query":"q","series":[{"labels":{"__name__":"up","job":"a,b"},"points":[[1.0,1.0],[2.5,0.0]]},{"labels":{"__name__":"x","le":"say \"5\""},"points":[[1.0,"+Inf"],[2.0,"NaN"]]}]}"#);
+    }
+
+    #[test]
+    fn openmetrics_keep_the_series_of_a_metric_together_with_their_times() {
+        let mut all = series();
+        all.push(Series {
+            labels: [("job".to_owned(), "c\\d\n".to_owned())].into(),
+            ..all[0].clone()
+        });
+        insta::assert_snapshot!(render(Format::OpenMetrics, "q", &all), @r#"
+        # TYPE up unknown
+        up{job="a,b"} 1 1.000
+        up{job="a,b"} 0 2.500
+        # TYPE value unknown
+        value{job="c\\d\n"} 1 1.000
+        value{job="c\\d\n"} 0 2.500
+        # TYPE x unknown
+        x{le="say \"5\""} +Inf 1.000
+        x{le="say \"5\""} NaN 2.000
+        # EOF
+        "#);
+        assert_eq!(render(Format::OpenMetrics, "q", &[]), "# EOF\n");
+    }
+
+    #[test]
+    fn the_name_of_the_file_tells_the_form() {
+        let form = |name: &str| Format::of_file(Path::new(name));
+        assert_eq!(form("a/b.csv"), Some(Format::Csv));
+        assert_eq!(form("b.om"), Some(Format::OpenMetrics));
+        assert_eq!(form("b"), None);
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! Prometheus as a child of ours: its configuration, its targets, its process, its HTTP API, its archive.
 //!
-//! [`config`] and [`targets`] are pure: they turn facts into the files that Prometheus reads. [`folder`] is where its
+//! [`config`], [`targets`], [`alerts`] and [`rules`] are pure: they turn facts into the files that Prometheus reads. [`folder`] is where its
 //! data may lie, [`process`] finds and runs the program, [`query`] asks it, [`snapshot`] packs and unpacks its data,
 //! [`archive`] serves a packed one again, [`export`] turns answers into JSON and CSV.
 //!
 //! Everything keeps to what Prometheus 2.42 to 3 have in common.
 
+pub mod alerts;
 pub mod archive;
 pub mod config;
+pub mod episodes;
 pub mod export;
 pub mod folder;
 pub mod process;
 pub mod query;
+pub mod renamed;
+pub mod rules;
 pub mod snapshot;
 pub mod targets;

@@ -128,6 +128,30 @@ impl Binary {
             .ok_or(Error::Missing)
     }
 
+    /// The `promtool` that came with it, which sees the folder of this file; `None` where it came without one.
+    pub fn promtool(&self, env: &Env, file: &Path) -> Option<Command> {
+        match self {
+            Self::Program(path) => {
+                let beside = path.with_file_name("promtool");
+                let program = if beside.is_file() {
+                    beside
+                } else {
+                    env.find_program("promtool")?
+                };
+                Some(Command::new(program))
+            }
+            Self::Image { apptainer, image } => {
+                let mut command = Command::new(apptainer);
+                command
+                    .args(["exec", "--pid", "--bind"])
+                    .arg(file.parent()?)
+                    .arg(image)
+                    .arg("promtool");
+                Some(command)
+            }
+        }
+    }
+
     /// Program and first arguments, with these paths visible in the container under their own names.
     fn command(&self, visible: &[PathBuf]) -> Vec<OsString> {
         match self {

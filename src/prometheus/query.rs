@@ -13,6 +13,8 @@ use crate::api::client::{self, Access, Answer};
 
 /// Points of one piece of a range; the server's limit is 11 000.
 const POINTS: u32 = 10_000;
+/// How the server refuses a question that would take too much of its memory (`--query.max-samples`).
+const TOO_MANY: &str = "too many samples";
 /// A query has this long: the server's own limit is two minutes.
 const QUERY_LIMIT: Duration = Duration::from_secs(130);
 /// What is answered from memory has this long.
@@ -115,6 +117,11 @@ impl Client {
         &self.base
     }
 
+    /// How one gets in.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
     /// Is it ready to scrape and to be asked?
     pub async fn is_ready(&self) -> bool {
         client::get(&format!("{}/-/ready", self.base), &self.access, SHORT_LIMIT)
@@ -157,15 +164,28 @@ impl Client {
     /// The values of an expression over a range, however long.
     pub async fn range(&self, query: &str, range: Range) -> Result<Vec<Series>, Error> {
         let mut joined: BTreeMap<BTreeMap<String, String>, Vec<Point>> = BTreeMap::new();
-        for (start, end) in pieces(range)? {
+        let step = range.step.as_millis();
+        let mut left = pieces(range)?;
+        left.reverse();
+        while let Some((start, end)) = left.pop() {
             let form = format!(
-                "query={}&start={}&end={}&step={}",
+                "query={}&start={}&end={}&step={}.{:03}",
                 encode(query),
                 seconds(start),
                 seconds(end),
-                range.step.as_secs_f64()
+                step / 1000,
+                step % 1000
             );
-            for series in series_of(&self.ask("query_range", form).await?)? {
+            let answer = match self.ask("query_range", form).await {
+                Err(Error::Refused { message }) if message.contains(TOO_MANY) => {
+                    let (first, second) =
+                        halves(start, end, range.step).ok_or(Error::Refused { message })?;
+                    left.extend([second, first]);
+                    continue;
+                }
+                answer => answer?,
+            };
+            for series in series_of(&answer)? {
                 joined
                     .entry(series.labels)
                     .or_default()
@@ -285,6 +305,21 @@ fn pieces(range: Range) -> Result<Vec<(Timestamp, Timestamp)>, Error> {
     Ok(pieces)
 }
 
+type Piece = (Timestamp, Timestamp);
+
+/// A piece in two, the second of which begins one step after the last point of the first; `None` where it is one point.
+fn halves(start: Timestamp, end: Timestamp, step: Duration) -> Option<(Piece, Piece)> {
+    let (from, to) = (start.as_millisecond(), end.as_millisecond());
+    let step = i64::try_from(step.as_millis()).ok()?;
+    let points = (to - from).checked_div(step)? + 1;
+    let middle = from + (points / 2 - 1) * step;
+    let halves = || {
+        let first = (start, stamp(middle).ok()?);
+        Some((first, (stamp(middle + step).ok()?, end)))
+    };
+    (points > 1).then(halves)?
+}
+
 fn stamp(milliseconds: i64) -> Result<Timestamp, Error> {
     Timestamp::from_millisecond(milliseconds).map_err(|_| Error::Range)
 }
@@ -382,6 +417,20 @@ mod tests {
         assert!(pieces(range(0, 10, 0)).is_err());
         assert!(pieces(range(10, 0, 1)).is_err());
         assert_eq!(pieces(range(10, 10, 1)).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn halves_hold_each_point_once() {
+        let step = Duration::from_millis(10);
+        assert_eq!(halves(at(0), at(9), step), None);
+        assert_eq!(
+            halves(at(0), at(19), step),
+            Some(((at(0), at(0)), (at(10), at(19))))
+        );
+        assert_eq!(
+            halves(at(5), at(45), step),
+            Some(((at(5), at(15)), (at(25), at(45))))
+        );
     }
 
     proptest::proptest! {

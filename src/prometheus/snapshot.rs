@@ -29,6 +29,15 @@ pub enum Error {
     /// A file or folder of it.
     #[error(transparent)]
     Files(#[from] files::Error),
+    /// It ends too early, or is none.
+    #[error("{} is damaged: it cannot be unpacked to its end", archive.display())]
+    Torn {
+        /// The archive.
+        archive: PathBuf,
+        /// What was found.
+        #[source]
+        source: io::Error,
+    },
     /// Its content is not what its checksum says.
     #[error("{} is damaged: its SHA-256 is not the one in {}", archive.display(), checksum.display())]
     Damaged {
@@ -65,6 +74,8 @@ pub fn pack(folder: &Path, archive: &Path) -> Result<Packed, Error> {
     }
     let name = archive.file_name().unwrap_or_default().to_string_lossy();
     let temporary = archive.with_file_name(format!(".{name}.{}", std::process::id()));
+    // a new archive with an old checksum would look damaged, should we be killed between the two
+    let _ = fs::remove_file(checksum_file(archive));
     let packed = write_archive(folder, &temporary)
         .and_then(|written| fs::rename(&temporary, archive).map(|()| written));
     let (sha256, bytes) = packed.map_err(|source| {
@@ -114,11 +125,17 @@ fn write_archive(folder: &Path, to: &Path) -> io::Result<(String, u64)> {
     Ok((hexadecimal(&written.digest.finalize()), written.bytes))
 }
 
-/// Unpacks an archive into a folder that exists. Its checksum is compared where there is one.
-pub fn unpack(archive: &Path, into: &Path) -> Result<(), Error> {
+/// Unpacks an archive into a folder that exists. Its checksum is compared where there is one: `false` where there is none,
+/// as after a monitor that was killed before it wrote it.
+pub fn unpack(archive: &Path, into: &Path) -> Result<bool, Error> {
     let failed = |source| files::Error::new("read", archive, source);
     let checksum = checksum_file(archive);
-    if let Ok(expected) = fs::read_to_string(&checksum) {
+    let expected = match fs::read_to_string(&checksum) {
+        Ok(expected) => Some(expected),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => return Err(files::Error::new("read", &checksum, source).into()),
+    };
+    if let Some(expected) = &expected {
         let mut digest = Sha256::new();
         let mut file = File::open(archive).map_err(failed)?;
         io::copy(&mut file, &mut digest).map_err(failed)?;
@@ -131,10 +148,30 @@ pub fn unpack(archive: &Path, into: &Path) -> Result<(), Error> {
         }
     }
     let file = File::open(archive).map_err(failed)?;
-    let decoder = zstd::Decoder::new(file).map_err(failed)?;
-    // tar refuses paths that lead out of the folder
-    tar::Archive::new(decoder).unpack(into).map_err(failed)?;
-    Ok(())
+    let mut decoder = zstd::Decoder::new(file).map_err(failed)?;
+    // tar refuses paths that lead out of the folder, and does not read beyond its own end
+    let unpacked = tar::Archive::new(&mut decoder)
+        .unpack(into)
+        .and_then(|()| io::copy(&mut decoder, &mut io::sink()));
+    match unpacked {
+        Ok(_) => Ok(expected.is_some()),
+        // what is no fault of the archive
+        Err(source)
+            if matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+                    | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            Err(failed(source).into())
+        }
+        Err(source) => Err(Error::Torn {
+            archive: archive.to_owned(),
+            source,
+        }),
+    }
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -196,7 +233,7 @@ mod tests {
         let line = files::read_text(&checksum_file(&archive)).unwrap();
         assert_eq!(line, format!("{}  {ARCHIVE}\n", packed.sha256));
 
-        unpack(&archive, again.path()).unwrap();
+        assert!(unpack(&archive, again.path()).unwrap(), "checked");
         assert_eq!(
             files::read_text(&again.path().join("wal/00000000")).unwrap(),
             "samples"
@@ -221,6 +258,21 @@ mod tests {
         files::write_atomic(&archive, &bytes, 0o644, Durability::Fast).unwrap();
         let error = unpack(&archive, run.path()).unwrap_err();
         assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_torn_archive_is_told_also_without_its_checksum() {
+        let (data, run) = (data(), tempfile::tempdir().unwrap());
+        let archive = run.path().join(ARCHIVE);
+        pack(data.path(), &archive).unwrap();
+        fs::remove_file(checksum_file(&archive)).unwrap();
+        let whole = fs::read(&archive).unwrap();
+        assert!(!unpack(&archive, run.path()).unwrap(), "not checked");
+        for length in [0, 3, whole.len() / 2, whole.len() - 1] {
+            files::write_atomic(&archive, &whole[..length], 0o644, Durability::Fast).unwrap();
+            let error = unpack(&archive, run.path()).unwrap_err();
+            assert!(matches!(error, Error::Torn { .. }), "{length}: {error:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! The original tool's recipes are a subset of this schema and run unchanged. Unknown keys are errors: a key that is
 //! ignored in silence is a benchmark that did something else than it says.
 
+pub mod alerts;
 pub mod check;
 pub mod client;
 pub mod describe;
@@ -29,6 +30,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::alerts::{AlertKind, AlertSetting, AlertsPlan, OwnAlert};
 pub use self::client::{
     Api, Arrival, ClientPlan, Conversation, Dataset, DatasetKind, Gaps, Length, LoadModel,
     SharedPart, SharedPrefix, Slo, ThinkTime, Workload,
@@ -296,6 +298,10 @@ pub struct MonitorPlan {
     pub retention: Duration,
     /// Port of Prometheus.
     pub port: PortChoice,
+    /// May its data lie on a network file system?
+    pub allow_shared_tsdb: bool,
+    /// What it watches for.
+    pub alerts: AlertsPlan,
     /// Size of job and step.
     pub resources: Resources,
 }

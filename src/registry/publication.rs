@@ -87,7 +87,8 @@ impl Publication {
         };
         self.inner.write(Durability::Synced)?;
         let record = self.record();
-        if record.kind == Kind::Server && before != after && !*lock(&self.inner.withdrawn) {
+        let listed = matches!(record.kind, Kind::Server | Kind::Monitor);
+        if listed && before != after && !*lock(&self.inner.withdrawn) {
             if after == State::Ready {
                 self.inner.store.write_newest(&record)?;
             } else {
@@ -230,6 +231,33 @@ mod tests {
         fs::remove_file(folder.path().join("s")).unwrap();
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(store.records().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_watches_is_found_as_the_service_prometheus() {
+        let (_folder, store) = store();
+        let shutdown = Shutdown::new();
+        let monitor = |instance: &str, service: &str| {
+            let mut record = starting(instance);
+            record.kind = Kind::Monitor;
+            service.clone_into(&mut record.service_name);
+            let publication = Publication::publish(&store, record, &shutdown).unwrap();
+            become_ready(&publication);
+            publication
+        };
+        let seen = || {
+            let value: serde_json::Value =
+                files::read_json(&store.newest_file("prometheus")).ok()?;
+            Some(value["instance_id"].as_str()?.to_owned())
+        };
+        let one = monitor("one", "s");
+        let two = monitor("two", "other");
+        assert_eq!(seen().as_deref(), Some("two"));
+        assert_eq!(named(&store), None, "it is no server of the service");
+        two.withdraw();
+        assert_eq!(seen().as_deref(), Some("one"), "of another service");
+        one.update(|record| record.state = State::Draining).unwrap();
+        assert_eq!(seen(), None);
     }
 
     #[tokio::test]

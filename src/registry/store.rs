@@ -18,7 +18,7 @@ use nix::{
     unistd::{AccessFlags, access},
 };
 
-use super::record::Record;
+use super::record::{Kind, Record};
 use crate::files::{self, Durability};
 
 /// No record is larger; what is, is no record.
@@ -234,7 +234,7 @@ impl Store {
     /// Writes `<service>.json`.
     pub(super) fn write_newest(&self, record: &Record) -> Result<(), Error> {
         write_file(
-            &self.newest_file(&record.service_name),
+            &self.newest_file(layout_name(record)),
             record,
             Durability::Synced,
         )
@@ -259,19 +259,26 @@ impl Store {
         self.repoint(record);
     }
 
-    /// Where `<service>.json` names this instance: the newest other ready server, or nothing.
+    /// Where `<service>.json` names this instance: the newest other of its kind that is ready, or nothing.
     pub(super) fn repoint(&self, record: &Record) {
-        let path = self.newest_file(&record.service_name);
+        let path = self.newest_file(layout_name(record));
         let named = read_record(&path).map(|named| named.instance_id);
         // a file of the original tool, or of another instance, is not ours to touch
         if named.as_deref() != Some(&record.instance_id) {
             return;
         }
-        let others = self.records_of(&record.service_name);
+        let others = match record.kind {
+            Kind::Monitor => self.records(),
+            _ => self.records_of(&record.service_name),
+        };
+        let kind = match record.kind {
+            Kind::Monitor => Kind::Monitor,
+            _ => Kind::Server,
+        };
         let newest = others
             .into_iter()
             .filter(|other| other.instance_id != record.instance_id)
-            .filter(|other| other.kind == super::Kind::Server && other.state == super::State::Ready)
+            .filter(|other| other.kind == kind && other.state == super::State::Ready)
             .max_by_key(|other| other.ready_at);
         match newest {
             Some(other) => {
@@ -283,6 +290,14 @@ impl Store {
                 let _ = fs::remove_file(path);
             }
         }
+    }
+}
+
+/// The name of the file of the original layout: the service, and `prometheus` for what watches it.
+fn layout_name(record: &Record) -> &str {
+    match record.kind {
+        Kind::Monitor => "prometheus",
+        _ => &record.service_name,
     }
 }
 

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     exit::Exit,
     files,
+    prometheus::episodes::Alerts,
     run::{Manifest, RunDir, StepFile},
     stats::results::Results,
 };
@@ -44,6 +45,8 @@ pub struct Part {
     pub steps: BTreeMap<String, StepFile>,
     /// The benches that left a folder.
     pub benches: Vec<Bench>,
+    /// What the monitor saw of alerts; `None` where nothing tells.
+    pub alerts: Option<Alerts>,
     /// Files of the metrics archive.
     pub metrics: Vec<PathBuf>,
     /// Log files.
@@ -148,6 +151,7 @@ impl Part {
             manifest,
             steps,
             benches,
+            alerts: super::alerts::read(run, &mut missing),
             metrics,
             logs,
             tails,

@@ -11,7 +11,9 @@ use minijinja::{Environment, Value, context};
 use serde::Serialize;
 
 use super::{
-    Error, chart,
+    Error,
+    alerts::{self, AlertRow},
+    chart,
     facts::{
         Fact, fact, generator_facts, manifest_facts, metric_rows, step_rows, target_facts,
         token_rows,
@@ -175,7 +177,14 @@ fn part_view(report: &Report, part: &Part) -> Value {
         .flatten()
         .map(|(name, value)| fact(name, text::value(value)))
         .collect();
+    let watched: Vec<Fact> = part
+        .alerts
+        .iter()
+        .flat_map(|alerts| &alerts.rules)
+        .map(|rule| fact(&rule.alert, &rule.expr))
+        .collect();
     context! {
+        alerts => AlertRow::all(part), watched, alerted => part.alerts.as_ref().map(alerts::verdict),
         id => part.id, facts => manifest_facts(part), steps => step_rows(part), recipes, tails, cost,
         snapshot => part.snapshot().map(|path| link(report, path)),
         metrics => part.metrics.iter().map(|path| link(report, path)).collect::<Vec<_>>(),

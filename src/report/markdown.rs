@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::{
+    alerts::{self, AlertRow},
     facts::{step_rows, token_rows},
     gather::{Part, Report},
     levels,
@@ -129,6 +130,30 @@ fn of_part(out: &mut String, part: &Part, several: bool) {
     } else {
         String::new()
     };
+    if let Some(alerts) = &part.alerts {
+        let _ = writeln!(
+            out,
+            "\n## Alerts{name}\n\n{}",
+            cell(&alerts::verdict(alerts))
+        );
+        let rows = AlertRow::all(part);
+        if !rows.is_empty() {
+            out.push_str("\n| alert | severity | at | for | state | of | meaning |\n|---|---|---|---|---|---|---|\n");
+        }
+        for row in rows {
+            let cells = [
+                &row.alert,
+                &row.severity,
+                &row.at,
+                &row.lasted,
+                row.state,
+                &row.about,
+                &row.summary,
+            ];
+            let cells: Vec<String> = cells.into_iter().map(cell).collect();
+            let _ = writeln!(out, "| {} |", cells.join(" | "));
+        }
+    }
     let _ = writeln!(out, "\n## What ran{name}\n");
     if let Some(manifest) = &part.manifest {
         let took = text::between(Some(manifest.started_at), manifest.ended_at);

@@ -8,8 +8,11 @@
 //! loads, [`html`], [`markdown`] and [`summary`] tell the same facts to a browser, a text and a terminal, [`text`] holds how
 //! numbers and times are written in all three. [`csv`], [`vllm`] and [`hlog`] are files for other tools, which the bench
 //! writes; [`aiperf`] and [`detailed`] are made on demand, from samples; [`recount`] makes a result of them again.
+//!
+//! [`alerts`] are those that the monitor kept.
 
 pub mod aiperf;
+pub mod alerts;
 pub mod chart;
 pub mod csv;
 pub mod detailed;

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{gather::Report, levels, text};
+use super::{alerts::AlertRow, gather::Report, levels, text};
 use crate::{
     stats::results::{Completeness, Metric, Results, Verdict},
     units,
@@ -251,6 +251,9 @@ impl fmt::Display for Headline {
     }
 }
 
+/// Alerts on the terminal at the most.
+const SHOWN: usize = 8;
+
 /// What the terminal shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
@@ -260,6 +263,8 @@ pub struct Summary {
     pub outcome: &'static str,
     /// Each bench.
     pub benches: Vec<Headline>,
+    /// What the monitor warned of.
+    pub alerts: Vec<AlertRow>,
     /// What went wrong.
     pub problems: Vec<String>,
     /// What should be there and is not.
@@ -274,6 +279,7 @@ impl Summary {
             run: report.title(),
             outcome: report.outcome().word(),
             benches: Headline::all(report),
+            alerts: report.parts.iter().flat_map(AlertRow::all).collect(),
             problems: report
                 .parts
                 .iter()
@@ -304,6 +310,17 @@ impl fmt::Display for Summary {
         }
         for bench in &self.benches {
             writeln!(f, "{bench}")?;
+        }
+        for alert in self.alerts.iter().take(SHOWN) {
+            writeln!(f, "  alert   {}", text::plain(&alert.to_string()))?;
+        }
+        if let Some(more) = self
+            .alerts
+            .len()
+            .checked_sub(SHOWN)
+            .filter(|more| *more > 0)
+        {
+            writeln!(f, "  {more} more alerts are in the report")?;
         }
         for missing in &self.missing {
             writeln!(f, "  missing {}", text::plain(missing))?;

@@ -285,6 +285,66 @@ fn the_terminal_shows_verdict_numbers_and_where_the_report_is() {
 }
 
 #[test]
+fn alerts_stand_in_page_text_and_terminal() {
+    let runs = Runs::new();
+    let run = runs.stack("llamacpp-41");
+    let evil = "<b>\u{1b}[31m|x";
+    let episode = |alert: &str, fired: Option<&str>, ended: Option<&str>| {
+        json!({"alert": alert, "severity": "critical", "summary": "it hangs", "labels": {"job": "engine", "node": "n1", "x": evil,
+            "instance": "n1:2"}, "since": "2026-03-01T12:00:10Z", "fired_at": fired, "ended_at": ended})
+    };
+    let fired = Some("2026-03-01T12:00:30Z");
+    runs.json(
+        "llamacpp-41/metrics/alerts.json",
+        &json!({"schema": 1, "until": "2026-03-01T12:01:00Z", "rules": [{"alert": "Down", "expr": "up == 0"}], "episodes": [
+            episode("Down", fired, Some("2026-03-01T12:00:50Z")), episode("Lost", fired, None), episode("Slow", None, None)]}),
+    );
+    let (page, text, summary) = runs.write(&run);
+    let lines: Vec<&str> = summary
+        .lines()
+        .filter(|line| line.contains("alert "))
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"), @"
+      alert   Down (critical), fired, was over, at 12:00:30.0 for 20.0 s: job engine, node n1, x <b>|x; it hangs
+      alert   Lost (critical), fired until the end, at 12:00:30.0 for 30.0 s: job engine, node n1, x <b>|x; it hangs
+      alert   Slow (critical), the run ended before it fired, at 12:00:10.0 for 50.0 s: job engine, node n1, x <b>|x; it hangs
+    ");
+    let alerts = text.split("## Alerts").nth(1).unwrap();
+    insta::assert_snapshot!(alerts.split("## What ran").next().unwrap(), @r"
+    Alerts fired 2 times; watched until 12:01:00.0.
+
+    | alert | severity | at | for | state | of | meaning |
+    |---|---|---|---|---|---|---|
+    | Down | critical | 12:00:30.0 | 20.0 s | fired, was over | job engine, node n1, x &lt;b>\|x | it hangs |
+    | Lost | critical | 12:00:30.0 | 30.0 s | fired until the end | job engine, node n1, x &lt;b>\|x | it hangs |
+    | Slow | critical | 12:00:10.0 | 50.0 s | the run ended before it fired | job engine, node n1, x &lt;b>\|x | it hangs |
+    ");
+    for words in [
+        "<h2>Alerts</h2>",
+        "Alerts fired 2 times; watched until 12:01:00.0.",
+        ">Down</span>",
+        "<td>fired until the end</td>",
+        "x &lt;b&gt;|x",
+        "<th scope=\"row\">Down</th><td>up == 0</td>",
+    ] {
+        assert!(page.contains(words), "{words} is not in the page");
+    }
+    // a quiet run says so, a file that is none is missing, and without a file nothing is claimed
+    runs.json(
+        "llamacpp-41/metrics/alerts.json",
+        &json!({"schema": 1, "rules": [{"alert": "Down", "expr": "up == 0"}], "problem": "Prometheus was lost"}),
+    );
+    let (_, text, _) = runs.write(&run);
+    let quiet =
+        "No alert fired, of 1 that were watched for. Not all is known: Prometheus was lost.";
+    assert!(text.contains(quiet), "{text}");
+    runs.file("llamacpp-41/metrics/alerts.json", "{");
+    let (_, text, _) = runs.write(&run);
+    assert!(text.contains("- missing: metrics/alerts.json: cannot be read"));
+    assert!(!text.contains("## Alerts"));
+}
+
+#[test]
 fn hostile_names_stay_text() {
     let runs = Runs::new();
     let run = runs.stack("llamacpp-41");

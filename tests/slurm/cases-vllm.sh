@@ -9,6 +9,18 @@ prepare_vllm() {
   ln -sfn vllm-cpu.sif "$T/containers/vllm-openai_v0.5.4.sif"
 }
 
+RECORDED='vllm_requests_total vllm:e2e_request_latency_seconds_count
+vllm_request_duration_seconds_bucket vllm:e2e_request_latency_seconds_bucket
+vllm_request_duration_seconds_sum vllm:e2e_request_latency_seconds_sum
+vllm_request_duration_seconds_count vllm:e2e_request_latency_seconds_count
+vllm_time_to_first_token_seconds_bucket vllm:time_to_first_token_seconds_bucket
+vllm_time_to_first_token_seconds_count vllm:time_to_first_token_seconds_count
+vllm_num_requests_running vllm:num_requests_running
+vllm_gpu_cache_usage_perc vllm:kv_cache_usage_perc'
+highest() { # RUN METRIC
+  as_user bin/aif export "$1" --query "max(max_over_time(${2}[1h]))" --json | jq -c '.series[0].points[0][1]'
+}
+
 check_vllm_run() { # RUN BENCH
   check_run "$1" "$2"
   jq -c '{requests: .total_requests, errors, tokens, verdict: .validity.verdict, node: .target.nodes}' "$RESULTS"
@@ -16,6 +28,14 @@ check_vllm_run() { # RUN BENCH
   local name; for name in vllm:gpu_cache_usage_perc vllm:kv_cache_usage_perc vllm:time_per_output_token_seconds_count vllm:inter_token_latency_seconds_count; do
     assert_archived "$1" "last_over_time(${name}[1h])"
   done
+  # the original tool's names, recorded over the real series: the same figures
+  local recorded real got want
+  while read -r recorded real; do
+    want=$(highest "$1" "$real") got=$(highest "$1" "$recorded")
+    echo "row $recorded: $got, $real: $want"
+    [ "$got" != null ] || fail "no series $recorded"
+    assert_eq "$recorded against $real" "$want" "$got"
+  done <<<"$RECORDED"
 }
 
 # The recipes of the original, as they are: a script with modules, a fixed port, a model of the hub.

@@ -3,6 +3,7 @@
 //! Pure, and in one direction: load → overrides put in → older forms rewritten → checked against the table → variables
 //! expanded → plan. Each step notes its faults and the next goes on with what there is, so that one reading tells all.
 
+mod alerts;
 mod client;
 mod conversation;
 mod extras;
@@ -83,7 +84,7 @@ fn build(source: &Source<'_>, variables: &Variables, findings: &mut Findings) ->
     expand(&mut root, table, skip, variables, findings);
     match kind {
         Kind::Server => server::plan(&root, findings).map(Plan::Server),
-        Kind::Monitor => monitor::plan(&root).map(Plan::Monitor),
+        Kind::Monitor => monitor::plan(&root, findings).map(Plan::Monitor),
         Kind::Client => {
             let folder = Path::new(source.path).parent().unwrap_or(Path::new(""));
             client::plan(&root, folder, findings).map(Plan::Client)

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{port, resources, text, whole};
-use crate::recipe::{MonitorPlan, PortChoice, Resources, Target, load::Node};
+use crate::recipe::{MonitorPlan, PortChoice, Resources, Target, fault::Findings, load::Node};
 
 const KEPT: Duration = Duration::from_hours(24);
 
-pub(super) fn plan(root: &Node) -> Option<MonitorPlan> {
+pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<MonitorPlan> {
     let prometheus = |key: &str| root.find("prometheus").and_then(|node| node.get(key));
     let outer = resources(root, "orchestration.resources");
     let inner = resources(root, "prometheus.resources");
@@ -33,6 +33,10 @@ pub(super) fn plan(root: &Node) -> Option<MonitorPlan> {
         port: prometheus("port")
             .and_then(port)
             .unwrap_or(PortChoice::Auto),
+        allow_shared_tsdb: prometheus("allow_shared_tsdb")
+            .and_then(Node::as_bool)
+            .unwrap_or(false),
+        alerts: super::alerts::plan(root, findings),
         resources: Resources {
             partition: text(root, "prometheus.partition")
                 .or(inner.partition)

@@ -2,6 +2,7 @@
 //!
 //! What the keys mean for a run is decided in `plan`.
 
+mod alerts;
 mod client;
 mod monitor;
 mod series;

@@ -27,6 +27,12 @@ static PROMETHEUS: &[Field] = &[
     Field::new("scrape_interval", SPAN, "interval of scrapes").default("2s in a stack, else 15s"),
     Field::new("retention_time", SPAN, "how long samples are kept").default("24h"),
     Field::new("port", Type::Port, "port of Prometheus").default("auto"),
+    Field::new(
+        "allow_shared_tsdb",
+        Type::Bool,
+        "keep its data on a network file system where there is nothing else? It may break",
+    )
+    .default("false"),
     Field::new("partition", Type::Text, "partition of the job"),
     Field::new(
         "resources",
@@ -46,6 +52,10 @@ pub(super) static FIELDS: &[Field] = &[
     ),
     Field::new("prometheus", Type::Map(PROMETHEUS), "Prometheus"),
     Field::new("grafana", Type::TextMap, "Grafana beside Prometheus").later(),
-    Field::new("alerts", Type::List(&Type::TextMap), "alert rules").later(),
+    Field::new(
+        "alerts",
+        Type::Map(super::alerts::ALERTS),
+        "what Prometheus watches for; each of ours takes false, or what is to be different",
+    ),
     ORCHESTRATION_FIELD,
 ];

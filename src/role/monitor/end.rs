@@ -22,6 +22,12 @@ const BENCH_SHARE: u32 = 40;
 const SCRAPE_SHARE: u32 = 10;
 /// A snapshot has this long, where nobody is in a hurry.
 const SNAPSHOT_LIMIT: Duration = Duration::from_mins(1);
+/// So many times it is looked whether an alert says why a target is down …
+const LOOKS: u32 = 3;
+/// … with a pause of this at the most.
+const LOOK_PAUSE: Duration = Duration::from_secs(2);
+/// Targets that should be there; benches come and go.
+const DOWN: &str = "up{role!=\"bench\"} == 0";
 /// Prometheus has this long to end; its data is archived by then.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -37,6 +43,10 @@ impl Monitor {
         }
         if let End::Told(cause) = &end {
             self.last_scrape(*cause).await;
+        }
+        match &self.prometheus {
+            Some(prometheus) => self.parts.alarms.keep(&prometheus.client).await,
+            None => self.parts.alarms.lost(),
         }
         let in_vain = self.in_vain().await;
         let stop = self.parts.context.shutdown.stop.clone();
@@ -100,10 +110,28 @@ impl Monitor {
             }
             pause = pause.min(grace * SCRAPE_SHARE / 100);
         }
-        tokio::select! {
-            () = shutdown.stop.cancelled() => {}
-            () = tokio::time::sleep(pause) => {}
+        for look in 0..=LOOKS {
+            tokio::select! {
+                () = shutdown.stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            if cause != Cause::Released || look == LOOKS || !self.is_in_doubt().await {
+                return;
+            }
+            pause = pause.min(LOOK_PAUSE);
         }
+    }
+
+    /// Is a target down, and does no alert say yet why? One that was up a moment ago takes some evaluations of the rules
+    /// to be told.
+    async fn is_in_doubt(&mut self) -> bool {
+        let Some(prometheus) = &self.prometheus else {
+            return false;
+        };
+        let alarms = &mut self.parts.alarms;
+        alarms.look(&prometheus.client).await;
+        let down = prometheus.client.instant(DOWN, None).await;
+        alarms.watches() && !alarms.fires() && down.is_ok_and(|series| !series.is_empty())
     }
 }
 

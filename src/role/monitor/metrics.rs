@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
+use jiff::Timestamp;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -18,11 +19,17 @@ struct Health {
     health: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ending {
+    ending_job: String,
+}
+
 /// Own metrics; cloning shares them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Metrics {
     targets: Family<Health, Gauge<i64>>,
     restarts: Counter<u64, AtomicU64>,
+    ends: Family<Ending, Gauge<f64, AtomicU64>>,
     /// How often the agent was scraped.
     pub(super) scrapes: Arc<AtomicU64>,
 }
@@ -40,11 +47,27 @@ impl Metrics {
             "Restarts of Prometheus by this monitor",
             self.restarts.clone(),
         );
+        registry.register(
+            "aif_monitor_job_end_timestamp_seconds",
+            "When a job ends of which this monitor watches a role, in seconds since 1970",
+            self.ends.clone(),
+        );
     }
 
     /// Counts a restart.
     pub(super) fn restarted(&self) {
         self.restarts.inc();
+    }
+
+    /// Which jobs end when; of others there is no series any more.
+    pub(super) fn ends<'a>(&self, jobs: impl Iterator<Item = (&'a str, Timestamp)>) {
+        self.ends.clear();
+        for (job, end) in jobs {
+            let ending_job = job.to_owned();
+            self.ends
+                .get_or_create(&Ending { ending_job })
+                .set(end.as_millisecond() as f64 / 1000.0);
+        }
     }
 
     fn set(&self, states: &[TargetState]) {

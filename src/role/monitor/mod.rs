@@ -13,6 +13,7 @@
 //! quiet service); the node has only
 //! network file systems (73); the archive cannot be written (73).
 
+mod alarms;
 mod end;
 mod metrics;
 mod scope;

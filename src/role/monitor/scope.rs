@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
@@ -68,6 +69,16 @@ fn source(record: &Record) -> Source {
         metrics: record.endpoints.metrics.clone(),
         agent: record.endpoints.agent.clone(),
     }
+}
+
+/// The jobs within a scope of which it is known when they end.
+pub(super) fn ends<'a>(
+    scope: &'a Scope,
+    seen: &'a [Seen],
+) -> impl Iterator<Item = (&'a str, Timestamp)> {
+    seen.iter()
+        .filter(|seen| seen.liveness == Liveness::Alive && scope.holds(&seen.record))
+        .filter_map(|seen| Some((seen.record.job_id.as_str(), seen.record.ends_at?)))
 }
 
 /// Is a server within the scope alive?

@@ -6,7 +6,14 @@ use anyhow::Context as _;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use super::{Config, metrics::Metrics, scope::Scope, supervise::Monitor, written};
+use super::{
+    Config,
+    alarms::{self, Alarms},
+    metrics::Metrics,
+    scope::Scope,
+    supervise::Monitor,
+    written,
+};
 use crate::{
     api::client::Access,
     apptainer::{
@@ -19,7 +26,7 @@ use crate::{
     process::{address::listening_address, guard},
     prometheus::{
         config::{self, Scraping},
-        folder::{LocalFolder, MEMORY_CAP},
+        folder::{LocalFolder, MEMORY_CAP, Sharing},
         process::{self, Binary, Options, choose_port},
     },
     recipe::Plan,
@@ -49,7 +56,16 @@ pub(super) async fn start(
     tracing::info!(%binary, image = plan.image, "Found Prometheus");
 
     let mut record = context.record(Kind::Monitor, &plan.service_name, &plan.name);
-    let folder = data_folder(context, &record)?;
+    let folder = data_folder(context, &record, Sharing::of(plan.allow_shared_tsdb))?;
+    let interval = plan.scrape_interval.unwrap_or(if context.in_stack {
+        INTERVAL_IN_STACK
+    } else {
+        INTERVAL_ALONE
+    });
+    // before there is a key or a record that would have to be taken away
+    let (alarms, rules) = Alarms::new(&plan.alerts, context, interval)?;
+    let rules = put(&folder, "rules.yml", &rules)?;
+    alarms::check(&binary, context, &rules).await?;
     let listen = listening_address(&record.address, job.is_some());
     let port = choose_port(listen, plan.port, context.site.ports())
         .or_exit(Exit::Unavailable, || "Prometheus has no port".to_owned())?;
@@ -65,16 +81,13 @@ pub(super) async fn start(
         .store
         .create_key(&record.instance_id)
         .context("the password of Prometheus")?;
-    let interval = plan.scrape_interval.unwrap_or(if context.in_stack {
-        INTERVAL_IN_STACK
-    } else {
-        INTERVAL_ALONE
-    });
     let scraping = Scraping {
         interval,
         own_targets: folder.path().join("targets.json"),
         open_targets: folder.path().join("open.json"),
         key_file: context.store.scrape_key_file(),
+        rules: folder.path().join("rules.yml"),
+        alertmanager: plan.alerts.alertmanager.clone(),
     };
     let options = Options {
         config: put(
@@ -139,6 +152,7 @@ pub(super) async fn start(
         publication,
         metrics,
         agent: serving,
+        alarms,
         step,
     });
     // before Prometheus starts, so that it never misses a file
@@ -184,15 +198,23 @@ fn put(folder: &LocalFolder, name: &str, text: &str) -> anyhow::Result<std::path
 
 /// The node-local folder of Prometheus's data. What a killed monitor of this stack left is removed: where the node's disk
 /// is memory, it is the job's. (Without Slurm its Prometheus may not have ended yet; the stack takes it away later.)
-fn data_folder(context: &Context, record: &Record) -> anyhow::Result<LocalFolder> {
+fn data_folder(
+    context: &Context,
+    record: &Record,
+    sharing: Sharing,
+) -> anyhow::Result<LocalFolder> {
     if context.in_stack && context.job.is_some() {
         context.sweep(|other| other.kind == Kind::Monitor && context.owns(other));
     }
     let parent = context.site.local_folder(&context.env);
-    let folder = LocalFolder::create(&parent, &local_name(&record.instance_id, "prometheus"))
-        .or_exit(Exit::CannotCreate, || {
-            "there is no place for Prometheus's data".to_owned()
-        })?;
+    let folder = LocalFolder::create(
+        &parent,
+        &local_name(&record.instance_id, "prometheus"),
+        sharing,
+    )
+    .or_exit(Exit::CannotCreate, || {
+        "there is no place for Prometheus's data".to_owned()
+    })?;
     if folder.medium == Medium::Memory {
         tracing::warn!(
             folder = %folder.path().display(),

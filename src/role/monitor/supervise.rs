@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{
+    alarms::Alarms,
     metrics::{Healths, Metrics},
     scope::{self, Idle, Scope},
     written,
@@ -59,6 +60,7 @@ pub(super) struct Parts {
     pub(super) publication: Publication,
     pub(super) metrics: Metrics,
     pub(super) agent: Serving,
+    pub(super) alarms: Alarms,
     pub(super) step: StepNote,
 }
 
@@ -216,7 +218,11 @@ impl Monitor {
             self.targets = targets;
             self.write_targets()?;
         }
+        self.parts
+            .metrics
+            .ends(scope::ends(&self.parts.scope, &seen));
         if let Some(prometheus) = &self.prometheus {
+            self.parts.alarms.look(&prometheus.client).await;
             match prometheus.client.targets().await {
                 Ok(states) => self
                     .healths

@@ -15,6 +15,7 @@ use aif::{
         config::{self, Scraping},
         process::{Binary, Options, Prometheus, choose_port},
         query::{Client, Point, Range, Series},
+        rules::rules_yml,
         snapshot,
         targets::{Source, Targets},
     },
@@ -26,7 +27,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{HOST, KEY, PORTS, eventually, program, prometheus_of, start_agent};
+use super::{HOST, KEY, PORTS, eventually, local, program, prometheus_of, start_agent};
 
 /// Writes all that Prometheus reads into a folder.
 fn prepare(folder: &Path, agent: &str, password: &str) -> Options {
@@ -40,6 +41,8 @@ fn prepare(folder: &Path, agent: &str, password: &str) -> Options {
         own_targets: folder.join("targets.json"),
         open_targets: folder.join("open.json"),
         key_file: put("scrape.key", KEY),
+        rules: put("rules.yml", &rules_yml(&[], &[]).unwrap()),
+        alertmanager: None,
     };
     let source = Source {
         role: "bench".to_owned(),
@@ -169,7 +172,7 @@ async fn check_archive(
 ) {
     let parent = tempfile::tempdir().unwrap();
     let port = choose_port(HOST, PortChoice::Auto, PORTS).unwrap();
-    let served = Served::start(archive, parent.path(), binary, port)
+    let served = Served::start(archive, local(parent.path()), binary, port)
         .await
         .unwrap();
     let (first, last) = served.span.expect("a span");
@@ -217,8 +220,8 @@ async fn archived_run(root: &Path) -> RunDir {
     run
 }
 
-/// Starts `aif open`; the link that it printed.
-fn open(run: &RunDir, home: &Path) -> (Child, String) {
+/// Starts `aif open`; the link and the password that it printed.
+pub(super) fn open(run: &RunDir, home: &Path) -> (Child, String, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_aif"))
         .args(["open", run.path.to_str().unwrap()])
         .env("HOME", home)
@@ -228,14 +231,12 @@ fn open(run: &RunDir, home: &Path) -> (Child, String) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let line = BufReader::new(child.stdout.take().unwrap())
+    let mut lines = BufReader::new(child.stdout.take().unwrap())
         .lines()
-        .next()
-        .unwrap()
-        .unwrap();
-    let link = line.split_whitespace().last().unwrap().to_owned();
-    assert!(link.starts_with("http://127.0.0.1:"), "{line}");
-    (child, link)
+        .map(|line| line.unwrap().split_whitespace().last().unwrap().to_owned());
+    let (link, password) = (lines.next().unwrap(), lines.next().unwrap());
+    assert!(link.starts_with("http://127.0.0.1:"), "{link}");
+    (child, link, password)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,9 +246,12 @@ async fn an_opened_archive_answers_until_it_is_closed_and_leaves_no_trace() {
     let archive = run.metrics().join(snapshot::ARCHIVE);
     let before = std::fs::read(&archive).unwrap();
 
-    let (mut child, link) = open(&run, home.path());
+    let (mut child, link, password) = open(&run, home.path());
     let base = link.split("/graph").next().unwrap();
-    let client = Client::new(base, Access::Open);
+    let stranger = Client::new(base, Access::Open);
+    let refused = stranger.instant("up", None).await.unwrap_err();
+    assert!(refused.to_string().contains("401"), "{refused}");
+    let client = Client::new(base, Access::Basic(config::USER.to_owned(), password));
     let ever = "last_over_time(aif_test_cakes_total[1d])";
     let series = client.instant(ever, None).await.unwrap();
     assert!((series[0].points[0].value - 42.0).abs() < 1e-9);
@@ -271,7 +275,7 @@ async fn an_opened_archive_answers_until_it_is_closed_and_leaves_no_trace() {
 async fn prometheus_does_not_survive_an_aif_that_was_killed() {
     let (root, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let run = archived_run(root.path()).await;
-    let (mut child, _link) = open(&run, home.path());
+    let (mut child, _link, _password) = open(&run, home.path());
     assert!(prometheus_of(home.path()).is_some());
     child.kill().unwrap();
     child.wait().unwrap();

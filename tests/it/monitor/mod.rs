@@ -5,7 +5,10 @@
     reason = "helpers of tests are not recognised as tests"
 )]
 
+mod alarms;
+mod alerts;
 mod archive;
+mod export;
 mod role;
 
 use std::{
@@ -17,6 +20,7 @@ use std::{
 
 use aif::{
     env::Env,
+    prometheus::{archive::Local, folder::Sharing},
     shutdown::Shutdown,
     telemetry::{agent::Agent, host},
 };
@@ -36,6 +40,14 @@ async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> 
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("{what}: not within a minute");
+}
+
+/// A place for the copy of an archive.
+fn local(parent: &Path) -> Local<'_> {
+    Local {
+        parent,
+        sharing: Sharing::Refused,
+    }
 }
 
 fn program(name: &str) -> PathBuf {

@@ -20,7 +20,7 @@ use aif::{
         query::Client,
         snapshot,
     },
-    recipe::{MonitorPlan, PortChoice, Resources, Target},
+    recipe::{AlertsPlan, MonitorPlan, PortChoice, Resources, Target},
     registry::{Kind, Publication, Record, State, Store},
     role::{self, Context},
     run::{RecipeEntry, RunDir, StepFile},
@@ -38,26 +38,30 @@ use nix::{
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use super::{HOST, KEY, PORTS, eventually, program, prometheus_of, start_agent};
+use super::{HOST, KEY, PORTS, eventually, local, program, prometheus_of, start_agent};
 
 /// A stack's surroundings: registry, run, and a server of the run that has an engine.
-struct Stack {
-    context: Context,
-    local: tempfile::TempDir,
+pub(super) struct Stack {
+    pub(super) context: Context,
+    pub(super) local: tempfile::TempDir,
     _root: tempfile::TempDir,
-    server: Publication,
+    pub(super) server: Publication,
     bench: Publication,
+    /// Ends the engine.
+    pub(super) engine: Shutdown,
+    /// Ends the server's agent.
+    pub(super) agent: Shutdown,
 }
 
 impl Stack {
-    async fn start(env: Env) -> Self {
+    pub(super) async fn start(env: Env) -> Self {
         let (root, local) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let store = Store::open(&root.path().join("registry")).unwrap();
         let run = RunDir::create(root.path(), "vllm-local-1", "local").unwrap();
         let shutdown = Shutdown::new();
         let key = store.scrape_key().unwrap();
 
-        let (engine, _) = start_agent().await;
+        let (engine, engine_shutdown) = start_agent().await;
         let mut metrics = Registry::default();
         host::register(&mut metrics, &env);
         let agent = Agent {
@@ -75,7 +79,8 @@ impl Stack {
         };
         let listener = TcpListener::bind((HOST, 0)).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        Arc::new(agent).serve(listener, &shutdown);
+        let agent_shutdown = Shutdown::new();
+        Arc::new(agent).serve(listener, &agent_shutdown);
         let mut record = Record::new(Kind::Server, "vllm", "vllm-server", None, Some(&run.id));
         record.state = State::Ready;
         record.ports = vec![8000];
@@ -103,10 +108,12 @@ impl Stack {
             _root: root,
             server,
             bench,
+            engine: engine_shutdown,
+            agent: agent_shutdown,
         }
     }
 
-    fn config() -> role::monitor::Config {
+    fn config(alerts: AlertsPlan) -> role::monitor::Config {
         role::monitor::Config {
             plan: MonitorPlan {
                 name: "vllm-monitor".to_owned(),
@@ -122,6 +129,8 @@ impl Stack {
                 scrape_interval: Some(Duration::from_millis(500)),
                 retention: Duration::from_hours(24),
                 port: PortChoice::Auto,
+                allow_shared_tsdb: false,
+                alerts,
                 resources: Resources::default(),
             },
             entry: RecipeEntry {
@@ -136,11 +145,19 @@ impl Stack {
 
     /// Runs the monitor; what it gave is had from the handle.
     fn monitor(&self) -> tokio::task::JoinHandle<anyhow::Result<Exit>> {
+        self.monitor_for(AlertsPlan::default())
+    }
+
+    /// The same with these alerts.
+    pub(super) fn monitor_for(
+        &self,
+        alerts: AlertsPlan,
+    ) -> tokio::task::JoinHandle<anyhow::Result<Exit>> {
         let context = self.context.clone();
         self.context
             .shutdown
             .tasks
-            .spawn(async move { role::monitor::run(Self::config(), &context).await })
+            .spawn(async move { role::monitor::run(Self::config(alerts), &context).await })
     }
 
     fn records(&self) -> Vec<Record> {
@@ -149,7 +166,7 @@ impl Stack {
         records
     }
 
-    async fn ready(&self) -> (Record, Client) {
+    pub(super) async fn ready(&self) -> (Record, Client) {
         let record = eventually("a ready monitor", async || {
             self.records().into_iter().find(|r| r.state == State::Ready)
         })
@@ -163,7 +180,8 @@ impl Stack {
     }
 
     /// Nothing of the monitor is left: no record, no data, no process.
-    fn assert_no_trace(&self) {
+    pub(super) fn assert_no_trace(&self) {
+        assert!(!self.context.store.root().join("prometheus.json").exists());
         assert!(self.records().is_empty());
         assert_eq!(std::fs::read_dir(self.local.path()).unwrap().count(), 0);
         assert!(prometheus_of(self.local.path()).is_none());
@@ -174,7 +192,7 @@ impl Stack {
     }
 
     /// Runs `aif export` on the run; what it wrote.
-    async fn export(&self, more: &[&str]) -> String {
+    pub(super) async fn export(&self, more: &[&str]) -> String {
         use clap::Parser as _;
         #[derive(Debug, clap::Parser)]
         struct Typed {
@@ -210,6 +228,9 @@ async fn a_stack_is_watched_and_archived_when_it_is_released() {
     let running = stack.monitor();
     let (record, client) = stack.ready().await;
     assert_eq!(record.service_name, "vllm");
+    let listed = stack.context.store.root().join("prometheus.json");
+    let found: Record = files::read_json(&listed).unwrap();
+    assert_eq!(found.instance_id, record.instance_id);
 
     let jobs = eventually("engine and agents are up", async || {
         let up = client.instant("up == 1", None).await.unwrap();
@@ -348,7 +369,7 @@ async fn prometheus_is_started_again_once_and_its_data_outlives_it() {
     let parent = tempfile::tempdir().unwrap();
     let binary = Binary::Program(program("prometheus"));
     let port = choose_port(HOST, PortChoice::Auto, PORTS).unwrap();
-    let served = Served::start(&stack.archive(), parent.path(), &binary, port)
+    let served = Served::start(&stack.archive(), local(parent.path()), &binary, port)
         .await
         .unwrap();
     let (_, last) = served.span.unwrap();
