@@ -208,8 +208,10 @@ async fn an_alertmanager_is_told_where_the_recipe_names_one() {
     let stack = Stack::start(Env::of_process()).await;
     let listener = TcpListener::bind((HOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let mut plan = AlertsPlan::default();
-    plan.alertmanager = Some(format!("http://{address}/am"));
+    let mut plan = AlertsPlan {
+        alertmanager: Some(format!("http://{address}/am")),
+        ..AlertsPlan::default()
+    };
     plan.own.push(OwnAlert {
         alert: "Always".to_owned(),
         expr: "vector(1)".to_owned(),

@@ -231,10 +231,16 @@ pub(super) fn open(run: &RunDir, home: &Path) -> (Child, String, String) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap())
-        .lines()
-        .map(|line| line.unwrap().split_whitespace().last().unwrap().to_owned());
-    let (link, password) = (lines.next().unwrap(), lines.next().unwrap());
+    // to its last line: who writes into a pipe that nobody reads ends
+    let mut words = Vec::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        words.push(line.split_whitespace().last().unwrap().to_owned());
+        if line.starts_with("Ctrl-C") {
+            break;
+        }
+    }
+    let (link, password) = (words[0].clone(), words[1].clone());
     assert!(link.starts_with("http://127.0.0.1:"), "{link}");
     (child, link, password)
 }
