@@ -438,6 +438,8 @@ fn gpus_of_nvidia_by_the_driver_s_library() {
     aif_gpu_info{gpu="0",uuid="GPU-0",model="NVIDIA Test 80GB",driver="550.54.15"} 1.0
     aif_gpu_utilization_ratio{gpu="0"} 0.9
     aif_gpu_memory_utilization_ratio{gpu="0"} 0.4
+    aif_gpu_memory_size_bytes{gpu="0"} 85899345920.0
+    aif_gpu_memory_used_bytes{gpu="0"} 1024.0
     aif_gpu_power_watts{gpu="0"} 350.5
     aif_gpu_power_limit_watts{gpu="0"} 700.0
     aif_gpu_energy_joules_total{gpu="0"} 123.456
