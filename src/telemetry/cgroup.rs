@@ -138,13 +138,8 @@ pub(super) fn folders(root: &Root, folder: &Path) -> Vec<PathBuf> {
     let mut at = 0;
     while at < all.len() {
         let here = all[at].clone();
-        let names = root.names(&here).unwrap_or_default();
-        // files of a cgroup have a dot in their names, Slurm's folders have none; tasks is a file of version 1
-        let below = names
-            .iter()
-            .filter(|name| !name.contains('.') && *name != "tasks")
-            .map(|name| here.join(name));
-        all.extend(below.filter(|path| root.is_folder(path)));
+        let names = root.folders(&here).unwrap_or_default();
+        all.extend(names.iter().map(|name| here.join(name)));
         at += 1;
     }
     all

@@ -5,7 +5,8 @@
 //! is not there, or that the kernel does not serve, is *unsupported*; any other error is a *failure*.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -34,13 +35,7 @@ impl Root {
     /// The text of a file, without the white space around it.
     pub(super) fn text(&self, path: impl AsRef<Path>) -> Result<String, Absent> {
         let path = path.as_ref();
-        match fs::read_to_string(self.real(path)) {
-            Ok(mut text) => {
-                text.truncate(text.trim_end().len());
-                Ok(text)
-            }
-            Err(error) => Err(Absent::from_io(&path.display().to_string(), &error)),
-        }
+        read(&self.real(path)).map_err(|error| Absent::from_io(&path.display().to_string(), &error))
     }
 
     /// A file that holds one number.
@@ -53,9 +48,24 @@ impl Root {
 
     /// The names in a folder, sorted.
     pub(super) fn names(&self, folder: impl AsRef<Path>) -> Result<Vec<String>, Absent> {
-        let folder = folder.as_ref();
+        self.list(folder.as_ref(), |_| true)
+    }
+
+    /// The names of the folders in a folder, sorted. Links do not count: in `/sys` most of what looks like a folder is one.
+    pub(super) fn folders(&self, folder: impl AsRef<Path>) -> Result<Vec<String>, Absent> {
+        self.list(folder.as_ref(), |entry| {
+            entry.file_type().is_ok_and(|kind| kind.is_dir())
+        })
+    }
+
+    fn list(
+        &self,
+        folder: &Path,
+        takes: impl Fn(&fs::DirEntry) -> bool,
+    ) -> Result<Vec<String>, Absent> {
         let listed: io::Result<Vec<String>> = fs::read_dir(self.real(folder)).and_then(|entries| {
             entries
+                .filter(|entry| entry.as_ref().map_or(true, &takes))
                 .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
                 .collect()
         });
@@ -74,6 +84,25 @@ impl Root {
     pub(super) fn has(&self, path: impl AsRef<Path>) -> bool {
         self.real(path.as_ref()).exists()
     }
+}
+
+/// A whole file, without the white space at its end. The kernel's own files have no size that could be asked for, and
+/// are small: asking first, and reading them in growing pieces, would be most of what a look costs.
+fn read(path: &Path) -> io::Result<String> {
+    let mut file = fs::File::open(path)?;
+    let mut whole = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => whole.extend_from_slice(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut text = String::from_utf8_lossy(&whole).into_owned();
+    text.truncate(text.trim_end().len());
+    Ok(text)
 }
 
 /// The value of a key in a text of `key value` lines.
