@@ -285,6 +285,9 @@ pub struct Manifest {
     /// What accounting says of the job; `None` where it was not asked or did not answer.
     #[serde(default)]
     pub accounting: Option<serde_json::Value>,
+    /// How long the way from submission to the first token took, phase by phase; written at the end.
+    #[serde(default)]
+    pub phases: Option<serde_json::Value>,
 }
 
 /// The job's facts as the manifest keeps them.
@@ -305,6 +308,9 @@ pub struct JobFacts {
     /// Incarnation.
     #[serde(default)]
     pub restart_count: u32,
+    /// When it started.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
     /// Projected end.
     #[serde(default)]
     pub ends_at: Option<Timestamp>,
@@ -323,6 +329,7 @@ impl From<&JobEnv> for JobFacts {
             partition: job.partition.clone(),
             account: job.account.clone(),
             restart_count: job.restart_count,
+            started_at: job.started_at,
             ends_at: job.ends_at,
         }
     }

@@ -19,7 +19,7 @@ use super::{
         token_rows,
     },
     gather::{Bench, Part, Report},
-    levels,
+    levels, phases,
     summary::{FROM_INTENDED, Headline},
     text,
 };
@@ -185,6 +185,7 @@ fn part_view(report: &Report, part: &Part) -> Value {
         .collect();
     context! {
         alerts => AlertRow::all(part), watched, alerted => part.alerts.as_ref().map(alerts::verdict),
+        phases => phases::of_part(part).iter().map(|phase| fact(phase.what, phase.told())).collect::<Vec<_>>(),
         id => part.id, facts => manifest_facts(part), steps => step_rows(part), recipes, tails, cost,
         snapshot => part.snapshot().map(|path| link(report, path)),
         metrics => part.metrics.iter().map(|path| link(report, path)).collect::<Vec<_>>(),

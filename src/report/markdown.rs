@@ -9,7 +9,7 @@ use super::{
     alerts::{self, AlertRow},
     facts::{step_rows, token_rows},
     gather::{Part, Report},
-    levels,
+    levels, phases,
     summary::{FROM_INTENDED, Headline},
     text,
 };
@@ -192,6 +192,13 @@ fn of_part(out: &mut String, part: &Part, several: bool) {
         ];
         let cells: Vec<String> = cells.into_iter().map(|text| cell(text)).collect();
         let _ = writeln!(out, "| {} |", cells.join(" | "));
+    }
+    let phases = phases::of_part(part);
+    if !phases.is_empty() {
+        out.push_str("\n| phase | took |\n|---|---|\n");
+    }
+    for phase in &phases {
+        let _ = writeln!(out, "| {} | {} |", phase.what, cell(&phase.told()));
     }
     for (log, lines) in &part.tails {
         let _ = writeln!(out, "\nLast lines of {}:\n", cell(log));

@@ -5,9 +5,10 @@
 //! of failing it: half a report of a broken run is when a report is needed most. What can fail is writing it.
 //!
 //! [`gather`] reads the folder, [`outcome`] judges it in a word, [`chart`] and [`svg`] draw, [`levels`] tells several
-//! loads, [`html`], [`markdown`] and [`summary`] tell the same facts to a browser, a text and a terminal, [`text`] holds how
-//! numbers and times are written in all three. [`csv`], [`vllm`] and [`hlog`] are files for other tools, which the bench
-//! writes; [`aiperf`] and [`detailed`] are made on demand, from samples; [`recount`] makes a result of them again.
+//! loads, [`phases`] how long the start took; [`html`], [`markdown`] and [`summary`] tell the same facts to a browser, a
+//! text and a terminal, [`text`] holds how numbers and times are written in all three. [`csv`], [`vllm`] and [`hlog`] are
+//! files for other tools, which the bench writes; [`aiperf`] and [`detailed`] are made on demand, from samples;
+//! [`recount`] makes a result of them again.
 //!
 //! [`alerts`] are those that the monitor kept.
 
@@ -23,6 +24,7 @@ pub mod html;
 pub mod levels;
 pub mod markdown;
 pub mod outcome;
+pub mod phases;
 pub mod recount;
 pub mod summary;
 pub mod svg;

@@ -8,7 +8,13 @@ use std::{
 
 use serde::Serialize;
 
-use super::{alerts::AlertRow, gather::Report, levels, text};
+use super::{
+    alerts::AlertRow,
+    gather::Report,
+    levels,
+    phases::{self, Phase},
+    text,
+};
 use crate::{
     stats::results::{Completeness, Metric, Results, Verdict},
     units,
@@ -269,6 +275,8 @@ pub struct Summary {
     pub problems: Vec<String>,
     /// What should be there and is not.
     pub missing: Vec<String>,
+    /// From submission to the first token; empty where several runs were joined.
+    pub phases: Vec<Phase>,
     /// Where the page is.
     pub report: PathBuf,
 }
@@ -290,6 +298,10 @@ impl Summary {
                 .iter()
                 .flat_map(|part| part.missing.iter().cloned())
                 .collect(),
+            phases: match report.parts.as_slice() {
+                [part] => phases::of_part(part),
+                _ => Vec::new(),
+            },
             report: page.to_owned(),
         }
     }
@@ -321,6 +333,10 @@ impl fmt::Display for Summary {
             .filter(|more| *more > 0)
         {
             writeln!(f, "  {more} more alerts are in the report")?;
+        }
+        let phases = phases::Line(&self.phases).to_string();
+        if !phases.is_empty() {
+            writeln!(f, "  phases: {phases}")?;
         }
         for missing in &self.missing {
             writeln!(f, "  missing {}", text::plain(missing))?;

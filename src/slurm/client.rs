@@ -13,6 +13,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// The question for what a run did cost, which is asked at its end: nodes are held for so long.
 const LAST_QUESTION: Duration = Duration::from_secs(10);
 
+/// How [`sacct`] tells times, as `strftime` and `strptime` have it.
+pub const TIME_FORMAT: &str = "%Y-%m-%dT%H:%M:%S%z";
+
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -174,7 +177,9 @@ pub async fn sacct(job: &str, fields: &[&str]) -> Result<Vec<(String, String)>, 
         format!("--jobs={job}"),
         format!("--format={}", fields.join(",")),
     ];
-    let answer = call_in("sacct", &arguments, None, &[], LAST_QUESTION).await?;
+    // the times of the default form are the machine's own and say nothing of their zone
+    let zone = [("SLURM_TIME_FORMAT", TIME_FORMAT)];
+    let answer = call_in("sacct", &arguments, None, &zone, LAST_QUESTION).await?;
     let values = answer.lines().next_back().unwrap_or_default().split('|');
     Ok(fields
         .iter()

@@ -41,6 +41,8 @@ pub struct JobEnv {
     pub account: Option<String>,
     /// Partition.
     pub partition: Option<String>,
+    /// When it started, to the second.
+    pub started_at: Option<Timestamp>,
     /// Projected end.
     pub ends_at: Option<Timestamp>,
 }
@@ -86,13 +88,16 @@ impl JobEnv {
             submit_dir: env.get("SLURM_SUBMIT_DIR").map(str::to_owned),
             account: env.get("SLURM_JOB_ACCOUNT").map(str::to_owned),
             partition: env.get("SLURM_JOB_PARTITION").map(str::to_owned),
-            ends_at: env
-                .number("SLURM_JOB_END_TIME")
-                .and_then(|seconds| Timestamp::from_second(seconds).ok()),
+            started_at: stamp(env, "SLURM_JOB_START_TIME"),
+            ends_at: stamp(env, "SLURM_JOB_END_TIME"),
             step_id,
             job_id,
         })
     }
+}
+
+fn stamp(env: &Env, name: &str) -> Option<Timestamp> {
+    Timestamp::from_second(env.number(name)?).ok()
 }
 
 /// The node lists of a heterogeneous job's components.

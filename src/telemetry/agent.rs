@@ -2,7 +2,7 @@
 //!
 //! | path | answers |
 //! |---|---|
-//! | `/metrics` | the role's own metrics, in the `OpenMetrics` text format |
+//! | `/metrics` | the role's own metrics, in the `OpenMetrics` text format, or in the older one for who asks for that alone |
 //! | `/instance` | the role's record as it stands |
 //! | `/engine/metrics` | of a server: its engine's metrics, served again |
 //!
@@ -39,7 +39,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::aliases;
+use super::{aliases, exposition};
 use crate::{
     api::client::{self, Access},
     process::port,
@@ -48,7 +48,7 @@ use crate::{
 
 /// What [`Agent`] answers with at `/metrics`: the only form in which all Prometheus since 2.5 read `OpenMetrics`.
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// What is said of an engine's metrics where the engine itself says nothing.
+/// The older format, and what is said of an engine's metrics where the engine itself says nothing.
 const PLAIN_METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// An engine has this long to answer; below the scrape timeout that Prometheus has by default.
 const UPSTREAM_LIMIT: Duration = Duration::from_secs(5);
@@ -191,7 +191,7 @@ impl Agent {
             return sentence(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n");
         }
         match (request.uri().path(), &self.engine) {
-            ("/metrics", _) => self.metrics(),
+            ("/metrics", _) => self.metrics(exposition::wants_plain(request.headers())),
             ("/instance", _) => with_type(
                 StatusCode::OK,
                 "application/json",
@@ -223,7 +223,7 @@ impl Agent {
             .is_some_and(|given| same(given.trim(), &self.key))
     }
 
-    fn metrics(&self) -> Response<Full<Bytes>> {
+    fn metrics(&self, plain: bool) -> Response<Full<Bytes>> {
         let mut text = String::new();
         if prometheus_client::encoding::text::encode(&mut text, &self.metrics).is_err() {
             return sentence(
@@ -232,6 +232,9 @@ impl Agent {
             );
         }
         self.scrapes.fetch_add(1, Ordering::Relaxed);
+        if plain {
+            return with_type(StatusCode::OK, PLAIN_METRICS_TYPE, exposition::plain(&text));
+        }
         with_type(StatusCode::OK, METRICS_TYPE, text)
     }
 }

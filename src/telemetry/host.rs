@@ -1,322 +1,339 @@
-//! The node and the job as a role sees them, sampled at each scrape.
+//! The node, the job and the step as a role sees them, sampled at each scrape.
 //!
-//! A collector reads a handful of files of `/proc` and of the job's cgroup when it is asked: no task, no interval, no
-//! value that is older than the scrape. The load of a node explains a slow answer; without it a benchmark guesses.
+//! A collector reads files of `/proc`, `/sys` and the cgroups when it is asked: no task, no interval, no value that is
+//! older than the scrape (but for threads, which are walked every 10 s: see [`super::samplers::processes`]). The load of
+//! a node explains a slow answer; without it a benchmark guesses. The sources stand in [`super::samplers`].
 //!
-//! Every sampler reports `aif_sampler_state{sampler,state}` 1, where the state is `healthy`, `unsupported` or `failed`.
-//! One that cannot run gives no series, never zeros, and its reason is logged once per change of state. GPUs are
-//! `unsupported` in this version.
+//! Every sampler reports `aif_sampler_state{sampler,state}` 1, where the state is
+//!
+//! | state | means |
+//! |---|---|
+//! | `healthy` | it gives all that it is for |
+//! | `degraded` | it gives something else or less than it should, and says what |
+//! | `unsupported` | this node or job does not have it |
+//! | `failed` | it is there, and could not be read |
+//!
+//! One that cannot run gives no series, never zeros. The reason is logged once per change of state, is in the agent's
+//! `/instance`, and goes into the step file and so into the report ([`Samplers::facts`]).
 
 use std::{
-    path::{Path, PathBuf},
-    sync::Mutex,
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use procfs::{FromRead as _, FromReadSI as _};
-use prometheus_client::{
-    collector::Collector,
-    encoding::DescriptorEncoder,
-    registry::{Registry, Unit},
-};
+use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, registry::Registry};
 
 use super::{
-    cgroup::JobCgroup,
-    sample::{Absent, Family, Reading, Shape},
+    root::Root,
+    sample::{Absent, Family, Reading, Sampler},
+    samplers,
 };
 use crate::env::Env;
 
-type Sampler = (&'static str, fn(&Host) -> Reading);
-
-const SAMPLERS: [Sampler; 7] = [
-    ("cpu", Host::cpu),
-    ("load", Host::load),
-    ("memory", Host::memory),
-    ("pressure", Host::pressure),
-    ("network", Host::network),
-    ("job", Host::job),
-    ("gpu", Host::gpu),
-];
-
-/// Registers the samplers of node and job.
-pub fn register(registry: &mut Registry, env: &Env) {
-    let job = env.get("SLURM_JOB_ID").map(str::to_owned);
-    registry.register_collector(Box::new(Host::at(
-        Path::new("/proc"),
-        JobCgroup::of_process(Path::new("/proc/self"), job.as_deref()),
-    )));
+/// Registers the samplers of node, job and step.
+pub fn register(registry: &mut Registry, env: &Env) -> Samplers {
+    let samplers = Samplers::new(samplers::all(&Root::of_node(), env));
+    registry.register_collector(Box::new(samplers.clone()));
+    samplers
 }
 
-/// What is sampled, and what was said of each sampler last.
+/// The samplers of an agent, and what became of them. Cloning shares them.
+#[derive(Debug, Clone)]
+pub struct Samplers(Arc<Mutex<Host>>);
+
 #[derive(Debug)]
 struct Host {
-    proc: PathBuf,
-    job: Result<JobCgroup, Absent>,
-    told: Mutex<[Option<&'static str>; SAMPLERS.len()]>,
+    samplers: Vec<Box<dyn Sampler>>,
+    told: BTreeMap<&'static str, Told>,
 }
 
-impl Collector for Host {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        let mut states = Family::new(
-            "aif_sampler_state",
-            "State of a sampler: 1 for the one that it is in",
-            None,
-            Shape::Gauge,
-        );
-        for (index, (sampler, sample)) in SAMPLERS.into_iter().enumerate() {
-            let reading = sample(self);
-            let (state, reason) = match &reading {
-                Ok(_) => ("healthy", None),
-                Err(absent @ Absent::Unsupported(_)) => ("unsupported", Some(absent)),
-                Err(absent @ Absent::Failed(_)) => ("failed", Some(absent)),
-            };
-            self.tell(index, state, reason);
-            states = states.with_two([("sampler", sampler), ("state", state)], 1.0);
-            for family in reading.unwrap_or_default() {
-                family.encode(&mut encoder)?;
-            }
+/// What was said of a sampler.
+#[derive(Debug, Default)]
+struct Told {
+    state: State,
+    reason: Option<String>,
+    looks: u64,
+    failures: u64,
+    last_failure: String,
+}
+
+/// How a sampler does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    /// Nobody has looked yet.
+    #[default]
+    Unknown,
+    Healthy,
+    Degraded,
+    Unsupported,
+    Failed,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unsupported => "unsupported",
+            Self::Failed => "failed",
         }
-        states.encode(&mut encoder)
+    }
+}
+
+impl Samplers {
+    pub(super) fn new(samplers: Vec<Box<dyn Sampler>>) -> Self {
+        Self(Arc::new(Mutex::new(Host {
+            samplers,
+            told: BTreeMap::new(),
+        })))
+    }
+
+    fn host(&self) -> MutexGuard<'_, Host> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state of each sampler with its reason, for programs.
+    pub fn states(&self) -> serde_json::Value {
+        let host = self.looked();
+        let one = |told: &Told| {
+            let mut state = serde_json::json!({"state": told.state.name()});
+            if let Some(reason) = &told.reason {
+                state["reason"] = reason.as_str().into();
+            }
+            if told.failures > 0 {
+                state["failures"] = told.failures.into();
+            }
+            state
+        };
+        let states = host.told.iter();
+        states
+            .map(|(name, told)| ((*name).to_owned(), one(told)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+
+    /// The state of each sampler in words, for a step file and the report.
+    pub fn facts(&self) -> serde_json::Value {
+        let host = self.looked();
+        let states = host.told.iter();
+        states
+            .map(|(name, told)| ((*name).to_owned(), told.to_string().into()))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+
+    /// What `/instance` answers: a record, and beside its fields the states.
+    pub fn beside(&self, record: impl serde::Serialize) -> serde_json::Value {
+        let mut answer = serde_json::to_value(record).unwrap_or_default();
+        if let Some(fields) = answer.as_object_mut() {
+            fields.insert("samplers".to_owned(), self.states());
+        }
+        answer
+    }
+
+    /// The host, looked at once at least.
+    fn looked(&self) -> MutexGuard<'_, Host> {
+        let mut host = self.host();
+        if host.told.is_empty() {
+            host.look();
+        }
+        host
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.state.name())?;
+        if let Some(reason) = &self.reason {
+            write!(f, ": {reason}")?;
+        }
+        if self.failures > 0 && self.state != State::Failed {
+            let Self {
+                failures,
+                looks,
+                last_failure,
+                ..
+            } = self;
+            write!(
+                f,
+                "; failed at {failures} of {looks} looks, last: {last_failure}"
+            )?;
+        }
+        Ok(())
     }
 }
 
 impl Host {
-    fn at(proc: &Path, job: Result<JobCgroup, Absent>) -> Self {
-        Self {
-            proc: proc.to_owned(),
-            job,
-            told: Mutex::default(),
+    /// Looks at everything: the families by name, in the order in which they came first.
+    fn look(&mut self) -> Vec<Family> {
+        let mut families: Vec<Family> = Vec::new();
+        for sampler in &mut self.samplers {
+            for (name, reading) in sampler.sample() {
+                self.told.entry(name).or_default().tell(name, &reading);
+                for family in reading.map(|sampled| sampled.families).unwrap_or_default() {
+                    // two kinds of GPU in a node give the same metrics: a name may be described once only
+                    match families.iter_mut().find(|other| other.is_like(&family)) {
+                        Some(other) => other.series.extend(family.series),
+                        None => families.push(family),
+                    }
+                }
+            }
         }
+        families
     }
+}
 
-    fn tell(&self, index: usize, state: &'static str, reason: Option<&Absent>) {
-        let mut told = self
-            .told
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if told[index].replace(state) == Some(state) {
+impl Told {
+    fn tell(&mut self, sampler: &str, reading: &Reading) {
+        let (state, reason) = match reading {
+            Ok(sampled) => match (&sampled.wanting, &sampled.note) {
+                (Some(wanting), _) => (State::Degraded, Some(wanting.clone())),
+                (None, note) => (State::Healthy, note.clone()),
+            },
+            Err(Absent::Unsupported(reason)) => (State::Unsupported, Some(reason.clone())),
+            Err(Absent::Failed(reason)) => (State::Failed, Some(reason.clone())),
+        };
+        self.looks += 1;
+        if state == State::Failed {
+            self.failures += 1;
+            self.last_failure = reason.clone().unwrap_or_default();
+        }
+        let changed = std::mem::replace(&mut self.state, state) != state;
+        self.reason = reason;
+        if !changed {
             return;
         }
-        let sampler = SAMPLERS[index].0;
-        match reason {
-            Some(reason @ Absent::Failed(_)) => {
-                tracing::warn!(sampler, %reason, "A sampler failed");
+        let reason = self.reason.as_deref().unwrap_or_default();
+        match state {
+            State::Failed => tracing::warn!(sampler, reason, "A sampler failed"),
+            State::Degraded => tracing::info!(sampler, reason, "A sampler is degraded"),
+            State::Unsupported => {
+                tracing::info!(sampler, reason, "A sampler is not supported here");
             }
-            Some(reason) => {
-                tracing::info!(sampler, %reason, "A sampler is not supported here");
-            }
-            None => tracing::debug!(sampler, "A sampler is healthy"),
-        }
-    }
-
-    fn text(&self, name: &str) -> Result<String, Absent> {
-        let path = self.proc.join(name);
-        std::fs::read_to_string(&path)
-            .map_err(|error| Absent::from_io(&path.display().to_string(), &error))
-    }
-
-    fn cpu(&self) -> Reading {
-        let text = self.text("stat")?;
-        let stat = procfs::KernelStats::from_read(text.as_bytes(), procfs::current_system_info())
-            .map_err(failed)?;
-        let ticks = procfs::ticks_per_second() as f64;
-        let time = &stat.total;
-        let modes = [
-            ("user", Some(time.user)),
-            ("nice", Some(time.nice)),
-            ("system", Some(time.system)),
-            ("idle", Some(time.idle)),
-            ("iowait", time.iowait),
-            ("irq", time.irq),
-            ("softirq", time.softirq),
-            ("steal", time.steal),
-        ];
-        let mut seconds = Family::new(
-            "aif_node_cpu",
-            "CPU time of the node by mode, all CPUs together",
-            Some(Unit::Seconds),
-            Shape::Counter,
-        );
-        for (mode, value) in modes {
-            if let Some(value) = value {
-                seconds = seconds.with("mode", mode, value as f64 / ticks);
+            State::Unknown | State::Healthy => {
+                tracing::debug!(sampler, reason, "A sampler is healthy");
             }
         }
-        let count = Family::new("aif_node_cpus", "CPUs of the node", None, Shape::Gauge).with(
-            "state",
-            "online",
-            stat.cpu_time.len() as f64,
-        );
-        Ok(vec![seconds, count])
     }
+}
 
-    fn load(&self) -> Reading {
-        let text = self.text("loadavg")?;
-        let load = procfs::LoadAverage::from_read(text.as_bytes()).map_err(failed)?;
-        let family = Family::new(
-            "aif_node_load",
-            "Processes that run or wait for a CPU or a disk, averaged over so many minutes",
+impl Collector for Samplers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut host = self.host();
+        for family in host.look() {
+            family.encode(&mut encoder)?;
+        }
+        let mut states = Family::gauge(
+            "aif_sampler_state",
+            "State of a sampler: 1 for the one that it is in",
             None,
-            Shape::Gauge,
-        )
-        .with("minutes", "1", f64::from(load.one))
-        .with("minutes", "5", f64::from(load.five))
-        .with("minutes", "15", f64::from(load.fifteen));
-        Ok(vec![family])
-    }
-
-    fn memory(&self) -> Reading {
-        let text = self.text("meminfo")?;
-        let memory = procfs::Meminfo::from_read(text.as_bytes()).map_err(failed)?;
-        let mut families = vec![Family::gauge(
-            "aif_node_memory_size",
-            "Memory of the node",
-            Unit::Bytes,
-            memory.mem_total as f64,
-        )];
-        if let Some(available) = memory.mem_available {
-            families.push(Family::gauge(
-                "aif_node_memory_available",
-                "Memory of the node that processes can still have without swapping",
-                Unit::Bytes,
-                available as f64,
-            ));
-        }
-        Ok(families)
-    }
-
-    fn pressure(&self) -> Reading {
-        let mut family = Family::new(
-            "aif_node_pressure_stalled",
-            "Time in which at least one task of the node waited for the resource",
-            Some(Unit::Seconds),
-            Shape::Counter,
         );
-        for resource in ["cpu", "memory", "io"] {
-            let text = self.text(&format!("pressure/{resource}"))?;
-            let microseconds = some_total(&text)
-                .ok_or_else(|| Absent::Failed(format!("pressure/{resource} has no total")))?;
-            family = family.with("resource", resource, microseconds / 1e6);
+        for (sampler, told) in &host.told {
+            states.push([("sampler", sampler), ("state", told.state.name())], 1.0);
         }
-        Ok(vec![family])
+        states.encode(&mut encoder)
     }
-
-    fn network(&self) -> Reading {
-        let text = self.text("net/dev")?;
-        let devices =
-            procfs::net::InterfaceDeviceStatus::from_read(text.as_bytes()).map_err(failed)?;
-        let mut received = Family::new(
-            "aif_node_network_receive",
-            "Bytes received by a network device",
-            Some(Unit::Bytes),
-            Shape::Counter,
-        );
-        let mut sent = Family::new(
-            "aif_node_network_transmit",
-            "Bytes sent by a network device",
-            Some(Unit::Bytes),
-            Shape::Counter,
-        );
-        let mut devices: Vec<_> = devices.0.into_iter().collect();
-        devices.sort_by(|a, b| a.0.cmp(&b.0));
-        for (name, device) in devices {
-            received = received.with("device", &name, device.recv_bytes as f64);
-            sent = sent.with("device", &name, device.sent_bytes as f64);
-        }
-        Ok(vec![received, sent])
-    }
-
-    fn job(&self) -> Reading {
-        self.job.as_ref().map_err(Clone::clone)?.sample()
-    }
-
-    #[expect(
-        clippy::unused_self,
-        reason = "a sampler like the others: its place is kept, and its absence is told"
-    )]
-    fn gpu(&self) -> Reading {
-        Err(Absent::Unsupported(
-            "this version does not read GPUs".to_owned(),
-        ))
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "what map_err hands over")]
-fn failed(error: procfs::ProcError) -> Absent {
-    Absent::Failed(error.to_string())
-}
-
-/// The total of the `some` line of a pressure file, in microseconds.
-fn some_total(text: &str) -> Option<f64> {
-    text.lines()
-        .find(|line| line.starts_with("some "))?
-        .split(' ')
-        .find_map(|word| word.strip_prefix("total="))?
-        .parse()
-        .ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn encode(host: Host) -> String {
+    fn encode(samplers: &Samplers) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(host));
+        registry.register_collector(Box::new(samplers.clone()));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         text
     }
 
+    /// Gives these readings, one a look.
+    #[derive(Debug)]
+    struct Script(Vec<Reading>);
+
+    impl Sampler for Script {
+        fn sample(&mut self) -> Vec<(&'static str, Reading)> {
+            vec![("cakes", self.0.remove(0))]
+        }
+    }
+
+    fn cakes(value: f64) -> super::super::sample::Sampled {
+        vec![Family::gauge("aif_cakes", "Cakes", None).alone(value)].into()
+    }
+
     #[test]
     fn this_node_is_measured() {
         let mut registry = Registry::default();
-        register(&mut registry, &Env::default());
+        let samplers = register(&mut registry, &Env::default());
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for series in [
             "aif_node_cpu_seconds_total{mode=\"idle\"}",
             "aif_node_load{minutes=\"1\"}",
             "aif_node_memory_size_bytes ",
+            "aif_node_context_switches_total ",
             "aif_sampler_state{sampler=\"memory\",state=\"healthy\"} 1.0",
-            "aif_sampler_state{sampler=\"job\",state=\"unsupported\"} 1.0",
-            "aif_sampler_state{sampler=\"gpu\",state=\"unsupported\"} 1.0",
+            "aif_sampler_state{sampler=\"job_memory\",state=\"unsupported\"} 1.0",
+            "aif_sampler_state{sampler=\"gpu_amd\",state=\"unsupported\"} 1.0",
         ] {
             assert!(text.contains(series), "{series} is not in\n{text}");
         }
         assert!(!text.contains("aif_job_"), "no job, no series of it");
+        assert_eq!(
+            samplers.states()["job_memory"]["reason"],
+            "this process is in no job"
+        );
     }
 
     #[test]
-    fn what_cannot_be_read_is_absent_and_not_zero() {
-        let proc = tempfile::tempdir().unwrap();
-        let file = proc.path().join("loadavg");
-        crate::files::write_atomic(&file, b"rubbish", 0o644, crate::files::Durability::Fast)
-            .unwrap();
-        let text = encode(Host::at(
-            proc.path(),
-            Err(Absent::Unsupported("no job".to_owned())),
-        ));
-        assert!(!text.contains("aif_node_"), "{text}");
-        assert!(text.contains("{sampler=\"load\",state=\"failed\"} 1.0"));
-        assert!(text.contains("{sampler=\"cpu\",state=\"unsupported\"} 1.0"));
+    fn every_state_is_told_with_its_reason_and_a_failure_is_not_forgotten() {
+        let samplers = Samplers::new(vec![Box::new(Script(vec![
+            Ok(cakes(1.0)),
+            Ok(cakes(2.0).wanting("half a cake")),
+            Err(Absent::Failed("the oven is cold".to_owned())),
+            Err(Absent::Unsupported("no oven".to_owned())),
+            Ok(cakes(5.0).note("of plums")),
+        ]))]);
+        let state =
+            |state: &str| format!("aif_sampler_state{{sampler=\"cakes\",state=\"{state}\"}}");
+        for (value, name) in [
+            (Some(1), "healthy"),
+            (Some(2), "degraded"),
+            (None, "failed"),
+            (None, "unsupported"),
+            (Some(5), "healthy"),
+        ] {
+            let text = encode(&samplers);
+            assert!(text.contains(&state(name)), "{name}:\n{text}");
+            match value {
+                Some(value) => assert!(text.contains(&format!("aif_cakes {value}.0")), "{text}"),
+                None => assert!(!text.contains("aif_cakes"), "{text}"),
+            }
+        }
+        assert_eq!(
+            samplers.states(),
+            serde_json::json!({"cakes": {"state": "healthy", "reason": "of plums", "failures": 1}})
+        );
+        assert_eq!(
+            samplers.facts()["cakes"],
+            "healthy: of plums; failed at 1 of 5 looks, last: the oven is cold"
+        );
     }
 
     #[test]
-    fn the_stall_of_some_tasks_is_taken() {
-        let text =
-            "some avg10=0.00 avg60=0.10 avg300=0.00 total=1500000\nfull avg10=0.00 total=7\n";
-        assert_eq!(some_total(text), Some(1_500_000.0));
-        assert_eq!(some_total("full total=7\n"), None);
+    fn a_metric_of_two_samplers_is_described_once() {
+        let script = |value| Box::new(Script(vec![Ok(cakes(value))])) as Box<dyn Sampler>;
+        let text = encode(&Samplers::new(vec![script(1.0), script(2.0)]));
+        assert_eq!(text.matches("# TYPE aif_cakes gauge").count(), 1, "{text}");
+        assert!(text.contains("aif_cakes 1.0\naif_cakes 2.0\n"), "{text}");
     }
 
     #[test]
     fn a_scrape_is_cheap() {
-        let host = Host::at(
-            Path::new("/proc"),
-            Err(Absent::Unsupported("no job".to_owned())),
-        );
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(host));
+        register(&mut registry, &Env::default());
         let mut best = std::time::Duration::MAX;
         for _ in 0..20 {
             let start = tokio::time::Instant::now();

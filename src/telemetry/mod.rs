@@ -3,6 +3,9 @@
 pub mod agent;
 mod aliases;
 pub mod cgroup;
+mod exposition;
 pub mod host;
 pub mod log;
+mod root;
 mod sample;
+mod samplers;

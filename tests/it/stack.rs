@@ -1,6 +1,12 @@
 //! Whole runs as local processes: the scripted engine, the real Prometheus, and all that may happen to them.
 
-use std::{path::Path, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -218,6 +224,99 @@ fn an_engine_that_ends_before_it_is_ready_ends_the_run() {
     }
     assert!(problems(&lab).contains("fatal: the model cannot be loaded"));
     assert_eq!(lab.json("manifest.json")["state"], "failed");
+    lab.assert_nothing_left();
+}
+
+/// What an agent answers to who reads the older text format only.
+fn ask(agent: &str, path: &str, key: &str) -> String {
+    let host = agent.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(host).expect("it listens");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nAccept: text/plain\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    body.to_owned()
+}
+
+/// What Prometheus' own linter has against these metrics.
+fn lint(metrics: &str) -> String {
+    let mut linter = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is on the PATH: these tests want the real one");
+    let mut input = linter.stdin.take().expect("a pipe");
+    input.write_all(metrics.as_bytes()).expect("read");
+    drop(input);
+    let said = linter.wait_with_output().expect("it ends");
+    let mut text = String::from_utf8_lossy(&said.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&said.stderr));
+    if !said.status.success() {
+        text.push_str(&said.status.to_string());
+    }
+    text
+}
+
+#[test]
+fn no_exporter_breaks_a_convention_and_what_is_not_measured_is_told() {
+    let lab = Lab::new();
+    recipes(&lab, &QUICK, LONG);
+    let stack = loaded(&lab, &WHOLE);
+    let key = read(lab.path().join(".ubenchai/discover/scrape.key"));
+    let mut kinds = Vec::new();
+    for record in lab.records() {
+        let record: Value = serde_json::from_str(&read(&record)).expect("JSON");
+        let (Some(kind), Some(agent)) = (
+            record["kind"].as_str(),
+            record["endpoints"]["agent"].as_str(),
+        ) else {
+            continue;
+        };
+        let metrics = ask(agent, "/metrics", key.trim());
+        assert!(metrics.contains(&format!("aif_{kind}_")), "{metrics}");
+        assert_eq!(lint(&metrics), "", "{kind}:\n{metrics}");
+        if kind == "server" {
+            let told: Value =
+                serde_json::from_str(&ask(agent, "/instance", key.trim())).expect("JSON");
+            assert_eq!(told["samplers"]["cpu"]["state"], "healthy", "{told:#}");
+            let job = &told["samplers"]["job_memory"];
+            assert_eq!(job["state"], "unsupported", "{told:#}");
+            assert_eq!(job["reason"], "this process is in no job", "{told:#}");
+        }
+        kinds.push(kind.to_owned());
+    }
+    kinds.sort();
+    kinds.dedup();
+    assert_eq!(kinds, ["bench", "monitor", "server"]);
+    stack.signal(Signal::SIGTERM);
+    stack.end().assert_exit(143);
+
+    let run = lab.run_folder();
+    let states = "aif_sampler_state{sampler=\"job_memory\",state=\"unsupported\"}";
+    assert!(points(&lab, &run, states) > 0, "archived");
+    assert_eq!(points(&lab, &run, "aif_job_memory_usage_bytes"), 0);
+    let facts = &lab.json("steps/server.json")["facts"]["samplers"];
+    assert_eq!(
+        facts["job_memory"],
+        "unsupported: this process is in no job"
+    );
+    let page = read(run.join("report.html"));
+    assert!(page.contains("unsupported: this process is in no job"));
+
+    let phases = &lab.json("manifest.json")["phases"];
+    assert_eq!(phases[0]["reason"], "not a job of Slurm", "{phases:#}");
+    for (at, phase) in [(1, "launch"), (2, "ready"), (3, "first_token")] {
+        assert_eq!(phases[at]["phase"], phase);
+        let seconds = number(&phases[at], "/seconds");
+        assert!((0.0..30.0).contains(&seconds), "{phases:#}");
+    }
+    assert!(read(run.join("report.md")).contains("| first step to engine ready | "));
     lab.assert_nothing_left();
 }
 

@@ -49,6 +49,8 @@ case_stack() {
   check_run "$run" "$BENCH"
   check_archive "$run"
   phases "$job" "$run" "$BENCH"
+  # our own account of the same
+  assert_json "$run/manifest.json" '[.phases[] | select(.seconds >= 0) | .phase]' '["queue","launch","ready","first_token","total"]'
 
   first=$(jq -rs 'map(.started_at) | min' "$run"/steps/*.json)
   last=$(jq -rs 'map(.ended_at) | max' "$run"/steps/bench-*.json)

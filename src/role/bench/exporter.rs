@@ -2,15 +2,22 @@
 //!
 //! Told of every request in the load path, so it only counts and observes; whatever is derived is derived elsewhere.
 
-use std::sync::atomic::AtomicU64;
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
+use jiff::Timestamp;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
-use crate::load::{dispatch::Observer, sample::Sample};
+use crate::{
+    clock,
+    load::{dispatch::Observer, sample::Sample},
+};
 
 /// Buckets for waiting on a model: from a cached token to a queue of minutes.
 const SECONDS: [f64; 19] = [
@@ -57,6 +64,8 @@ pub(super) struct Exporter {
     /// First tokens, and how long they were waited for in all, in µs.
     first_tokens: AtomicU64,
     waited_us: AtomicU64,
+    /// When the first token came that any request got, by the monotonic clock in nanoseconds.
+    first_token: AtomicU64,
     /// Requests refused the connection since the last that was not: how [`super::sight`] sees a lost service.
     pub(super) refused_in_a_row: AtomicU64,
 }
@@ -81,6 +90,7 @@ impl Exporter {
             lateness: histogram(),
             first_tokens: AtomicU64::new(0),
             waited_us: AtomicU64::new(0),
+            first_token: AtomicU64::new(u64::MAX),
             refused_in_a_row: AtomicU64::new(0),
         }
     }
@@ -93,7 +103,6 @@ impl Exporter {
 
     /// What the counters say now.
     pub(super) fn seen(&self) -> Seen {
-        use std::sync::atomic::Ordering::Relaxed;
         let count = |outcome| self.requests.get_or_create(&OutcomeLabel { outcome }).get();
         Seen {
             answered: self.answered(),
@@ -103,6 +112,16 @@ impl Exporter {
             waited_us: self.waited_us.load(Relaxed),
             in_flight: self.in_flight.get(),
         }
+    }
+
+    /// When the first token of all came; `None` where none came.
+    pub(super) fn first_token_at(&self) -> Option<Timestamp> {
+        let first = self.first_token.load(Relaxed);
+        if first == u64::MAX {
+            return None;
+        }
+        let ago = Duration::from_nanos(clock::monotonic_nanoseconds().saturating_sub(first));
+        clock::now().checked_sub(ago).ok()
     }
 
     /// The registry that the agent serves.
@@ -161,7 +180,6 @@ impl Observer for std::sync::Arc<Exporter> {
     }
 
     fn ended(&self, sample: &Sample) {
-        use std::sync::atomic::Ordering::Relaxed;
         if !sample.dropped {
             self.in_flight.dec();
         }
@@ -192,6 +210,12 @@ impl Observer for std::sync::Arc<Exporter> {
         self.first_tokens.fetch_add(1, Relaxed);
         let waited = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         self.waited_us.fetch_add(waited, Relaxed);
+        let since = sample.end.saturating_sub(first).as_nanos();
+        let since = u64::try_from(since).unwrap_or(u64::MAX);
+        let at = clock::monotonic_nanoseconds().saturating_sub(since);
+        self.first_token.fetch_min(at, Relaxed);
+        self.time_to_first_token
+            .observe(first.saturating_sub(sent).as_secs_f64());
         if sample.is_success() {
             self.request_latency
                 .observe(last.saturating_sub(sent).as_secs_f64());

@@ -237,6 +237,10 @@ impl Bench<'_> {
             }
         };
         let results = &results;
+        if let Some(first) = self.exporter.first_token_at() {
+            let first = first.to_string().into();
+            self.note.facts([("first_token_at", first)]);
+        }
         self.state(|record| record.state = State::Done)?;
         // told in any case: what cannot be written into files is still to be read in the log
         let told = if config.json {

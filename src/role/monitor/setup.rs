@@ -234,12 +234,12 @@ fn serve(
 ) -> Serving {
     let mut registry = Registry::default();
     metrics.register(&mut registry);
-    host::register(&mut registry, &context.env);
+    let samplers = host::register(&mut registry, &context.env);
     let record = publication.clone();
     let own = Agent {
         key,
         metrics: registry,
-        instance: Box::new(move || serde_json::to_value(record.record()).unwrap_or_default()),
+        instance: Box::new(move || samplers.beside(record.record())),
         engine: None,
         scrapes: Arc::clone(&metrics.scrapes),
     };

@@ -28,7 +28,8 @@ use crate::{
     shutdown::Cause,
     telemetry::{
         agent::{self, Agent, Serving, Upstream},
-        cgroup, host,
+        cgroup,
+        host::{self, Samplers},
     },
 };
 
@@ -64,6 +65,7 @@ pub(super) struct Parts<'a> {
     /// Its caches on the node's own disk, which are there for as long as the instance is.
     pub(super) caches: PathBuf,
     pub(super) shared: Shared,
+    samplers: Samplers,
     pub(super) publication: Publication,
     /// Kills for want of memory that were counted when the engine was started.
     kills_before: AtomicU64,
@@ -118,14 +120,12 @@ pub(super) async fn start<'a>(
     shared.state(State::Starting);
     let mut metrics = Registry::default();
     metrics.register_collector(Box::new(shared.clone()));
-    host::register(&mut metrics, &context.env);
-    let (told, relayed) = (publication.clone(), shared.clone());
+    let samplers = host::register(&mut metrics, &context.env);
+    let (told, relayed, sampled) = (publication.clone(), shared.clone(), samplers.clone());
     let agent = Arc::new(Agent {
         key: bearer,
         metrics,
-        instance: Box::new(move || {
-            serde_json::to_value(told.record()).unwrap_or(serde_json::Value::Null)
-        }),
+        instance: Box::new(move || sampled.beside(told.record())),
         engine: Some(Box::new(move || relayed.upstream())),
         scrapes: Arc::default(),
     })
@@ -141,6 +141,7 @@ pub(super) async fn start<'a>(
         instance,
         key,
         shared,
+        samplers,
         publication,
         kills_before: AtomicU64::default(),
         step,
@@ -281,6 +282,7 @@ impl Parts<'_> {
             let facts = &mut step.facts;
             facts.insert("seconds_to_ready".to_owned(), seconds.into());
             facts.insert("port".to_owned(), engine.ports.first().copied().into());
+            facts.insert("samplers".to_owned(), self.samplers.facts());
             if let Some(version) = told.version {
                 facts.insert("engine_version".to_owned(), version.into());
             }
@@ -350,6 +352,7 @@ impl Parts<'_> {
 
     /// Leaves: record and key are gone, the agent listens no more.
     pub(super) fn leave(&self) {
+        self.step.facts([("samplers", self.samplers.facts())]);
         self.over.cancel();
         self.publication.withdraw();
         self.agent.stop();

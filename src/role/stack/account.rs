@@ -13,13 +13,15 @@ use crate::{
 };
 
 /// The fields of `sacct` that tell what a run cost.
-const COST: [&str; 6] = [
+const COST: [&str; 8] = [
     "JobID",
     "Elapsed",
     "AllocTRES",
     "CPUTimeRAW",
     "ConsumedEnergyRaw",
     "Submit",
+    "Eligible",
+    "Start",
 ];
 
 /// The manifest of a stack that starts.
@@ -66,6 +68,8 @@ pub(super) async fn finish(manifest: &mut Manifest, context: &Context, exit: Exi
         }
     }
     manifest.stimulus_sha256 = run::stimuli(&context.run);
+    manifest.steps = context.run.steps();
+    manifest.phases = serde_json::to_value(report::phases::of(manifest, &manifest.steps)).ok();
     keep(manifest, context);
     match report::write(&context.run) {
         Ok(summary) => {

@@ -1,0 +1,193 @@
+//! The processes of a cgroup: what no cgroup counts (context switches), and what stands in where Slurm made none.
+//!
+//! Who belongs to it is looked up every 10 s, and so are threads, of which an engine may have hundreds: looking at them
+//! is what would cost. CPU time and IO of each process are read at every look. A process that has ended keeps what it
+//! had when it was last seen, so the sums never fall; of CPU time, a parent that lives tells what its ended children
+//! had, also of those that nobody has seen (a compiler that is started a hundred times), and the larger sum counts. The kernel shows IO and thread counts of our own processes only,
+//! and not of those that changed their user on the way (a setuid Apptainer): they are counted as *closed*.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use procfs::FromRead as _;
+use tokio::time::Instant;
+
+use super::Root;
+use crate::telemetry::{
+    cgroup::{Place, folders},
+    sample::Absent,
+};
+
+/// Who belongs to it, and what its threads did, holds this long.
+const HOLDS: Duration = Duration::from_secs(10);
+
+/// What the processes have used, those that ended too.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Usage {
+    pub(super) processes: u64,
+    pub(super) threads: f64,
+    /// Processes whose IO is closed to us.
+    pub(super) closed: u64,
+    pub(super) cpu_seconds: f64,
+    pub(super) read_bytes: f64,
+    pub(super) written_bytes: f64,
+    pub(super) voluntary: f64,
+    pub(super) involuntary: f64,
+}
+
+/// The processes of a cgroup.
+#[derive(Debug)]
+pub(super) struct Processes {
+    root: Root,
+    folder: Option<PathBuf>,
+    walked: Option<Instant>,
+    /// By pid and time of start: a pid may be given out again.
+    seen: BTreeMap<(u32, u64), One>,
+    pids: Vec<u32>,
+    /// Most CPU time that the processes which lived had, with their ended children.
+    of_living: f64,
+    now: Result<Usage, Absent>,
+}
+
+/// What one process has used.
+#[derive(Debug, Clone, Copy, Default)]
+struct One {
+    cpu_seconds: f64,
+    read_bytes: f64,
+    written_bytes: f64,
+    voluntary: f64,
+    involuntary: f64,
+}
+
+impl Processes {
+    pub(super) fn new(root: &Root, place: Option<&Place>) -> Self {
+        Self {
+            root: root.clone(),
+            folder: place.map(|place| place.folder.clone()),
+            walked: None,
+            seen: BTreeMap::new(),
+            pids: Vec::new(),
+            of_living: 0.0,
+            now: Err(Absent::Failed("nobody has looked yet".to_owned())),
+        }
+    }
+
+    /// What was seen at the last look.
+    pub(super) fn usage(&self) -> Result<Usage, Absent> {
+        self.now.clone()
+    }
+
+    /// Looks.
+    pub(super) fn look(&mut self) {
+        let walk = self.walked.is_none_or(|walked| walked.elapsed() >= HOLDS);
+        if walk {
+            if let Err(absent) = self.find() {
+                self.now = Err(absent);
+                return;
+            }
+            self.walked = Some(Instant::now());
+        }
+        let mut usage = Usage::default();
+        for pid in self.pids.clone() {
+            self.one(pid, walk, &mut usage);
+        }
+        if usage.processes == 0 {
+            // this process is one of them
+            self.now = Err(Absent::Unsupported(
+                "none of its processes can be seen from here".to_owned(),
+            ));
+            return;
+        }
+        self.of_living = self.of_living.max(std::mem::take(&mut usage.cpu_seconds));
+        for one in self.seen.values() {
+            usage.cpu_seconds += one.cpu_seconds;
+            usage.read_bytes += one.read_bytes;
+            usage.written_bytes += one.written_bytes;
+            usage.voluntary += one.voluntary;
+            usage.involuntary += one.involuntary;
+        }
+        usage.cpu_seconds = usage.cpu_seconds.max(self.of_living);
+        self.now = Ok(usage);
+    }
+
+    fn find(&mut self) -> Result<(), Absent> {
+        let Some(folder) = &self.folder else {
+            return Err(Absent::Unsupported(
+                "no cgroup holds its processes".to_owned(),
+            ));
+        };
+        // the folder itself must be there: it ends with the job
+        self.root.names(folder)?;
+        let mut pids: Vec<u32> = folders(&self.root, folder)
+            .iter()
+            .filter_map(|folder| self.root.text(folder.join("cgroup.procs")).ok())
+            .flat_map(|text| {
+                let pids = text.lines().filter_map(|line| line.parse().ok());
+                pids.collect::<Vec<u32>>()
+            })
+            .filter(|pid| *pid != 0)
+            .collect();
+        pids.sort_unstable();
+        pids.dedup();
+        self.pids = pids;
+        Ok(())
+    }
+
+    /// Adds a process that lives.
+    fn one(&mut self, pid: u32, walk: bool, usage: &mut Usage) {
+        let folder = format!("/proc/{pid}");
+        let Some(stat) = self
+            .root
+            .text(format!("{folder}/stat"))
+            .ok()
+            .and_then(|text| procfs::process::Stat::from_read(text.as_bytes()).ok())
+        else {
+            return;
+        };
+        usage.processes += 1;
+        usage.threads += stat.num_threads as f64;
+        let one = self.seen.entry((pid, stat.starttime)).or_default();
+        let ticks = procfs::ticks_per_second() as f64;
+        one.cpu_seconds = (stat.utime + stat.stime) as f64 / ticks;
+        let children = (stat.cutime + stat.cstime) as f64 / ticks;
+        usage.cpu_seconds += one.cpu_seconds + children;
+        let io = self
+            .root
+            .text(format!("{folder}/io"))
+            .ok()
+            .and_then(|text| procfs::process::Io::from_read(text.as_bytes()).ok());
+        match io {
+            Some(io) => {
+                one.read_bytes = io.read_bytes as f64;
+                one.written_bytes = io.write_bytes as f64;
+            }
+            None => usage.closed += 1,
+        }
+        if !walk {
+            return;
+        }
+        let (mut voluntary, mut involuntary) = (0.0, 0.0);
+        for thread in self
+            .root
+            .names(format!("{folder}/task"))
+            .unwrap_or_default()
+        {
+            let Ok(text) = self.root.text(format!("{folder}/task/{thread}/status")) else {
+                continue;
+            };
+            voluntary += value(&text, "voluntary_ctxt_switches:");
+            involuntary += value(&text, "nonvoluntary_ctxt_switches:");
+        }
+        // a thread that ended takes its count along: a counter must not fall for that
+        one.voluntary = one.voluntary.max(voluntary);
+        one.involuntary = one.involuntary.max(involuntary);
+    }
+}
+
+/// The number behind a name at the start of a line; they stand at the end of a long text.
+fn value(text: &str, name: &str) -> f64 {
+    text.lines()
+        .rev()
+        .find_map(|line| line.strip_prefix(name))
+        .and_then(|value| value.trim().parse().ok())
+        .unwrap_or_default()
+}
