@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    beginning::Beginning,
     connection::Connect,
     deal::{Dealing, Share},
     exchange::{Call, Target},
@@ -41,6 +42,8 @@ pub trait Observer: Send + Sync + 'static {
     fn begun(&self) {}
     /// A request has ended.
     fn ended(&self, _sample: &Sample) {}
+    /// It is known now which requests are measured: before any of them ends.
+    fn window_known(&self, _window: Window) {}
 }
 
 /// Both watch.
@@ -53,6 +56,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
     fn ended(&self, sample: &Sample) {
         self.0.ended(sample);
         self.1.ended(sample);
+    }
+
+    fn window_known(&self, window: Window) {
+        self.0.window_known(window);
+        self.1.window_known(window);
     }
 }
 
@@ -73,11 +81,19 @@ pub struct Control {
     pub until: Option<Duration>,
 }
 
+/// The right to send a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claim {
+    pub(super) intended: Duration,
+    /// Does it belong to the window?
+    pub(super) measured: bool,
+}
+
 /// A load.
 pub struct Load<C: Connect, O> {
     pub(super) targets: Vec<Target<C>>,
     pub(super) content: Content,
-    pub(super) phases: Phases,
+    pub(super) beginning: Beginning,
     pub(super) model: LoadModel,
     /// Of all tasks.
     pub(super) total: Option<u64>,
@@ -108,19 +124,15 @@ impl<C: Connect, O: Observer> Load<C, O> {
         observer: O,
     ) -> Self {
         assert!(!targets.is_empty(), "a load needs a target");
-        let phases = Phases {
-            warmup: plan.warmup,
-            measure: plan.duration,
-        };
-        let window = Window {
-            start: plan.warmup,
-            end: phases.load_end().unwrap_or(Duration::MAX),
-        };
-        let blank = Tally::new(window, &plan.slo);
+        let beginning = Beginning::of(plan, &content);
+        let blank = Tally::new(beginning.window(), &plan.slo);
+        if beginning.phases().is_some() {
+            observer.window_known(beginning.window());
+        }
         Self {
             targets,
             content,
-            phases,
+            beginning,
             model: plan.load.clone(),
             total: plan.total_requests,
             dealing: Dealing {
@@ -164,19 +176,21 @@ impl<C: Connect, O: Observer> Load<C, O> {
 
     /// What has ended so far.
     pub fn tally(&self) -> Tally {
-        self.take().0.clone()
+        let mut whole = self.take().0.clone();
+        whole.begin(self.beginning.window());
+        whole
     }
 
     /// What has ended since this was last asked: what one task tells another, so that it need not tell all each time.
     pub fn news(&self) -> Tally {
-        std::mem::replace(&mut self.take().1, self.blank.clone())
+        std::mem::replace(&mut self.take().1, self.blank())
     }
 
     /// Takes what the workers have: they wait for no more than an exchange, not until it is added up.
     fn take(&self) -> MutexGuard<'_, (Tally, Tally)> {
         let mut taken = lock(&self.taken);
         for tally in lock(&self.tallies).iter() {
-            let blank = self.blank.clone();
+            let blank = self.blank();
             let took = std::mem::replace(&mut *lock(tally), blank);
             taken.0.merge(&took);
             taken.1.merge(&took);
@@ -240,8 +254,13 @@ impl<C: Connect, O: Observer> Load<C, O> {
 
     /// One worker's part.
     async fn work(self: &Arc<Self>, share: Share, start: Instant) -> io::Result<()> {
-        let tally = Arc::new(Mutex::new(self.blank.clone()));
-        lock(&self.tallies).push(Arc::clone(&tally));
+        let tally = {
+            // whoever begins the window tells all that are in the list
+            let mut tallies = lock(&self.tallies);
+            let tally = Arc::new(Mutex::new(self.blank()));
+            tallies.push(Arc::clone(&tally));
+            tally
+        };
         let connector = self.targets[0].pool.connector();
         let (mut pace, probe) = (connector.pace()?, connector.pace()?);
         if Instant::now() < start {
@@ -276,26 +295,61 @@ impl<C: Connect, O: Observer> Load<C, O> {
 
     /// When nothing is sent any more, if only time ends the load: by the plan, or because the service's job ends.
     pub(super) fn end(&self) -> Option<Duration> {
-        let ends = self.phases.load_end().into_iter().chain(self.control.until);
-        ends.min()
+        let planned = self.beginning.phases().and_then(Phases::load_end);
+        planned.into_iter().chain(self.control.until).min()
     }
 
-    /// Takes one of the requests that the plan allows this task; those of the warm-up do not count.
-    pub(super) fn claim(&self, intended: Duration) -> bool {
-        intended < self.phases.warmup
-            || self.total.is_none_or(|total| {
-                self.measured.fetch_add(1, Ordering::Relaxed) < self.dealing.count(total)
-            })
+    /// Nothing counted, with the window as far as it is known.
+    fn blank(&self) -> Tally {
+        let mut blank = self.blank.clone();
+        blank.begin(self.beginning.window());
+        blank
+    }
+
+    /// Takes the next of the requests that the plan allows a closed loop; those of the warm-up do not count. `None` at the
+    /// end of the load.
+    pub(super) fn claim(&self, start: Instant) -> Option<Claim> {
+        // it is known first whether the window has begun: what is intended after that is not before it
+        let turn = self.beginning.turn();
+        let now = start.elapsed();
+        if self.is_over(now) {
+            return None;
+        }
+        let intended = match turn {
+            None => self.beginning.not_before(now),
+            Some(mut turn) => match turn.claim(now) {
+                Some(intended) => {
+                    return Some(Claim {
+                        intended,
+                        measured: false,
+                    });
+                }
+                None => self.begin_window(turn.after(now)),
+            },
+        };
+        let measured = !self.beginning.is_warmup(intended);
+        let allowed =
+            |total| self.measured.fetch_add(1, Ordering::Relaxed) < self.dealing.count(total);
+        (!measured || self.total.is_none_or(allowed)).then_some(Claim { intended, measured })
+    }
+
+    /// The window begins: every worker is told.
+    fn begin_window(&self, at: Duration) -> Duration {
+        self.beginning.set(at);
+        self.observer.window_known(self.beginning.window());
+        for tally in lock(&self.tallies).iter() {
+            lock(tally).begin(self.beginning.window());
+        }
+        at
     }
 
     /// The arrivals that the plan allows, by their number. Those of the warm-up do not count.
     pub(super) fn arrivals(&self) -> impl Iterator<Item = (u64, Duration)> + Send {
         let mut left = self.total.unwrap_or(u64::MAX);
-        let warmup = self.phases.warmup;
         (0..)
             .zip(self.content.times())
             .take_while(move |(_, intended)| {
-                if *intended < warmup {
+                if self.beginning.is_warmup(*intended) {
                     return true;
                 }
                 let allowed = left > 0;
@@ -325,6 +379,11 @@ impl<C: Connect, O: Observer> Load<C, O> {
             timeout: self.timeout,
         }
     }
+}
+
+/// The window of a load, where its beginning is known before it; else there is nothing in it.
+pub fn planned(plan: &ClientPlan, content: &Content) -> Window {
+    Beginning::of(plan, content).window()
 }
 
 /// Users of a closed loop; `None` for an open one.

@@ -37,6 +37,7 @@
 
 mod answer;
 pub mod arrival;
+mod beginning;
 pub mod connection;
 pub mod deal;
 pub mod dispatch;

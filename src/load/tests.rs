@@ -4,6 +4,8 @@
 mod engine;
 #[path = "talk_tests.rs"]
 mod talk;
+#[path = "warmup_tests.rs"]
+mod warmup;
 
 use std::{
     sync::{

@@ -99,21 +99,20 @@ impl<C: Connect, O: Observer> Worker<C, O> {
         let mut own = 0;
         let mut next: Option<(Call, Option<Talk>)> = None;
         while !load.control.drain.is_cancelled() && limit.is_none_or(|limit| own < limit) {
-            let intended = self.start.elapsed();
-            if load.is_over(intended) || !load.claim(intended) {
+            let Some(claim) = load.claim(self.start) else {
                 return;
-            }
+            };
             let (mut call, talk) =
-                (next.take()).unwrap_or_else(|| load.begin(load.next_index(), intended));
-            call.intended = intended;
+                (next.take()).unwrap_or_else(|| load.begin(load.next_index(), claim.intended));
+            call.intended = claim.intended;
             load.in_flight.fetch_add(1, Ordering::Relaxed);
             let mut sample = self.carry(call).await;
-            own += u64::from(intended >= load.phases.warmup);
+            own += u64::from(claim.measured);
             let mut pause = match load.go_on(talk, &mut sample) {
                 Some(talk) => {
                     let pause = load.pause_before(&talk);
                     // made before its time, so that it is not late by what that takes
-                    next = Some((load.turn(&talk, intended), Some(talk)));
+                    next = Some((load.turn(&talk, claim.intended), Some(talk)));
                     pause
                 }
                 None => length::pause(&think_time, &mut random),
@@ -150,16 +149,25 @@ impl<C: Connect, O: Observer> Worker<C, O> {
         }
     }
 
-    /// Waits for as long as a user thinks; `false` when the load was told to drain.
+    /// Waits for as long as a user thinks, or until the end of the load: whoever thinks longer than it lasts does not hold
+    /// it up. `false` when the load was told to drain.
     async fn think(&self, pause: Duration) -> bool {
+        let load = &*self.load;
         if pause.is_zero() {
-            return !self.load.control.drain.is_cancelled();
+            return !load.control.drain.is_cancelled();
         }
         let next = self.start.elapsed().saturating_add(pause);
-        // whoever thinks longer than the load lasts does not hold it up
-        let next = self.load.end().map_or(next, |end| next.min(end));
-        self.sleep(tokio::time::sleep_until(self.start + next))
-            .await
+        loop {
+            // the end is known when the window begins
+            let is_known = load.beginning.phases().is_some();
+            let until = load.end().map_or(next, |end| next.min(end));
+            let wait = tokio::time::sleep_until(self.start + until);
+            tokio::select! {
+                biased;
+                goes_on = self.sleep(wait) => return goes_on,
+                () = load.beginning.wait(), if !is_known => {}
+            }
+        }
     }
 
     /// Is a request one too many? It is then told as dropped.

@@ -18,6 +18,7 @@ mod sink;
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
 use parquet::errors::ParquetError;
@@ -100,8 +101,8 @@ pub struct Setup {
     pub task: Option<u32>,
     /// How many there are of these.
     pub tasks: usize,
-    /// The measured window, as planned.
-    pub window: Window,
+    /// The measured window, as planned, once it is known: until then all is warm-up.
+    pub window: Arc<OnceLock<Window>>,
     /// What is loaded, request by request in turn.
     pub targets: Vec<String>,
     /// What is asked of each request, where that was planned.

@@ -11,7 +11,7 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -24,7 +24,10 @@ use thread_priority::{
 };
 
 use super::{Error, Setup, batch::Batch, sink::Sink};
-use crate::load::{dispatch::Observer, sample::Sample};
+use crate::{
+    load::{dispatch::Observer, sample::Sample},
+    stats::summary::Window,
+};
 
 /// Bytes of a batch that is handed over.
 const BATCH: usize = 64 << 10;
@@ -68,6 +71,7 @@ pub struct Recorder {
     tasks: u64,
     shared: Arc<Shared>,
     writer: Mutex<Option<JoinHandle<Result<Sink, Error>>>>,
+    window: Arc<OnceLock<Window>>,
 }
 
 /// What was written.
@@ -88,6 +92,7 @@ impl Recorder {
     /// No file, or no thread.
     pub fn begin(setup: Setup, workers: usize) -> Result<Self, Error> {
         let tasks = setup.tasks.max(1) as u64;
+        let window = Arc::clone(&setup.window);
         let sink = Sink::create(setup)?;
         let shared = Arc::new(Shared::default());
         let writer = thread::Builder::new().name("samples".to_owned()).spawn({
@@ -99,6 +104,7 @@ impl Recorder {
             slots: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
             shared,
             writer: Mutex::new(Some(writer.map_err(Error::Thread)?)),
+            window,
         })
     }
 
@@ -172,6 +178,13 @@ impl Observer for Option<Arc<Recorder>> {
     fn ended(&self, sample: &Sample) {
         if let Some(recorder) = self {
             recorder.take(sample);
+        }
+    }
+
+    fn window_known(&self, window: Window) {
+        if let Some(recorder) = self {
+            // the first to say so is right
+            let _ = recorder.window.set(window);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use parquet::{
@@ -157,7 +158,9 @@ impl Sink {
         let task = i64::from(task.unwrap_or(0));
         column(&mut |column| numbers(column, group, false, |_| task))?;
 
-        let (start, end) = (nanoseconds(window.start), nanoseconds(window.end));
+        let window = window.get();
+        let [start, end] = [window.map(|all| all.start), window.map(|all| all.end)]
+            .map(|at| nanoseconds(at.unwrap_or(Duration::MAX)));
         let phases = ["warmup", "measure", "drain"].map(ByteArray::from);
         let outcomes = super::batch::OUTCOMES.map(|name| (name, ByteArray::from(name)));
         let targets: Vec<ByteArray> = targets.iter().map(|url| url.as_str().into()).collect();

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -60,7 +60,7 @@ fn setup(folder: &Path) -> Setup {
         folder: folder.to_owned(),
         task: None,
         tasks: 1,
-        window: Frame::example().planned,
+        window: Arc::new(OnceLock::from(Frame::example().planned)),
         targets: vec!["http://a".to_owned(), "http://b".to_owned()],
         asked: Box::new(|index| {
             Some(Asked {
@@ -189,6 +189,7 @@ fn what_nobody_writes_is_counted_and_memory_ends() {
     // a writer that does not come to it
     let recorder = Recorder {
         tasks: 1,
+        window: Arc::default(),
         slots: vec![Mutex::default()],
         shared: Arc::default(),
         writer: Mutex::new(Some(thread::spawn(move || Ok(sink)))),
@@ -220,6 +221,7 @@ fn a_full_disk_costs_the_samples_alone() {
     sink.fill_disk();
     let recorder = Recorder {
         tasks: 1,
+        window: Arc::default(),
         slots: vec![Mutex::default()],
         shared: Arc::default(),
         writer: Mutex::new(Some(thread::spawn(move || Ok(sink)))),

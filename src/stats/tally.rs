@@ -100,6 +100,16 @@ impl Tally {
         }
     }
 
+    /// Sets the window, where its start was not known at first: before anything can have happened in it.
+    pub fn begin(&mut self, window: Window) {
+        self.window = window;
+    }
+
+    /// The window that samples are held against.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
     /// Adds a request that has ended.
     pub fn take(&mut self, sample: &Sample) {
         self.whole.take(sample);

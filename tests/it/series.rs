@@ -160,6 +160,7 @@ fn a_sweep_leaves_a_result_for_each_level_and_one_of_all() {
 
 #[test]
 fn the_same_seed_asks_the_same_at_every_level() {
+    let _alone = alone();
     let lab = Lab::new();
     let engine = Engine::start(&["--latency-ms", "10", "--gap-ms", "0"]);
     let stimuli = |seed: u32| {
@@ -258,6 +259,7 @@ fn repeats_have_an_interval() {
 
 #[test]
 fn told_to_end_a_sweep_keeps_its_finished_levels_and_names_the_rest() {
+    let _alone = alone();
     let lab = Lab::new();
     let engine = Engine::start(&["--latency-ms", "50", "--gap-ms", "0"]);
     let recipe = recipe(
@@ -296,4 +298,107 @@ fn told_to_end_a_sweep_keeps_its_finished_levels_and_names_the_rest() {
         "{reasons}"
     );
     lab.assert_nothing_left();
+}
+
+#[test]
+fn a_search_finds_the_most_users_that_keep_the_limits() {
+    let _alone = alone();
+    let lab = Lab::new();
+    // two at a time: with a third user, every second answer waits for a slot for as long as an answer takes
+    let engine = Engine::start(&["--latency-ms", "300", "--gap-ms", "0", "--slots", "2"]);
+    let recipe = recipe(
+        &lab,
+        "search: {concurrent_users: {min: 1, max: 16}, slo_attainment: 0.8}, duration_seconds: 3, warmup_requests: 2, pause_seconds: 0",
+        "slo: {ttft_ms: 550}",
+    );
+    let ended = bench(&lab, &engine, &recipe);
+    ended.assert_exit(0);
+    let whole = lab.json("bench/load/results.json");
+    let found = &whole["series"]["search"];
+    assert_eq!(found["answer"], 2.0, "{found:#}");
+    assert_eq!(found["lowest_missed"], 3.0);
+    assert_eq!(found["confirmed"], true);
+    assert_eq!(whole["series"]["ended"], "found");
+    let folders = strings(&whole["series"]["levels"], "folder");
+    assert_eq!(
+        folders,
+        [
+            "levels/01-1users",
+            "levels/02-2users",
+            "levels/03-4users",
+            "levels/04-3users",
+            "levels/05-2users-confirm"
+        ]
+    );
+    assert_eq!(whole["series"]["headline"], folders[4]);
+    assert_eq!(whole["load"]["concurrent_users"], 2);
+    // the first two of each level are not measured
+    let level = &whole["series"]["levels"][0];
+    assert!(number(&whole, "/warmup_seconds") > 0.0);
+    assert!(number(level, "/total_requests") <= 10.0, "{level:#}");
+    let said = "highest load that keeps the limits for 80 % of requests: 2 users, missed at 3";
+    assert!(ended.stdout.contains(said), "{}", ended.stdout);
+    assert!(ended.stdout.contains("confirmed by a second load"));
+    // whoever has the samples of a level has its result
+    let run = lab.run_folder().display().to_string();
+    let counted = lab.run(&["report", &run, "--recompute"]);
+    counted.assert_exit(0);
+    assert_eq!(
+        counted.stdout.matches("results.json is what its").count(),
+        5,
+        "{}",
+        counted.stdout
+    );
+}
+
+#[test]
+fn an_overloaded_level_is_named_and_does_not_spoil_the_sweep() {
+    let _alone = alone();
+    let lab = Lab::new();
+    let engine = Engine::start(&["--latency-ms", "200", "--gap-ms", "0"]);
+    let recipe = recipe(
+        &lab,
+        "sweep: {requests_per_second: [5, 50, 60]}, arrival: {process: constant}, max_in_flight: 4, duration_seconds: 3, pause_seconds: 0",
+        "",
+    );
+    let ended = bench(&lab, &engine, &recipe);
+    ended.assert_exit(0);
+    let whole = lab.json("bench/load/results.json");
+    let verdicts: Vec<&Value> = (0..3)
+        .map(|at| &whole["series"]["levels"][at]["validity"]["verdict"])
+        .collect();
+    assert_eq!(verdicts[1..], ["invalid", "invalid"]);
+    assert_eq!(whole["validity"]["verdict"], "degraded");
+    assert_eq!(whole["series"]["headline"], "levels/01-5rps");
+    let reasons = whole["validity"]["reasons"].to_string();
+    assert!(
+        reasons.contains("Loads 02 (50 requests/s), 03 (60 requests/s): "),
+        "{reasons}"
+    );
+    // of such levels alone there is nothing to use
+    let over = lab.file(
+        "over.yaml",
+        &std::fs::read_to_string(&recipe)
+            .expect("a recipe")
+            .replace("[5, 50, 60]", "[50, 60], stop_when_slo_missed: true")
+            .replace("max_in_flight: 4", "max_in_flight: 1"),
+    );
+    let text = format!(
+        "{}slo: {{ttft_ms: 5}}\n",
+        std::fs::read_to_string(&over).expect("a recipe")
+    );
+    lab.file("over.yaml", &text);
+    let over = over.display().to_string();
+    lab.run(&["bench", "--url", &engine.url(), "--out", "over", &over])
+        .assert_exit(80);
+    let whole = json(&lab, "over/results.json");
+    assert_eq!(
+        whole["series"]["ended"], "slo_missed",
+        "the first missed level is the last"
+    );
+    assert_eq!(whole["series"]["levels"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        number(&whole, "/series/not_run/0/requested").to_bits(),
+        60_f64.to_bits()
+    );
 }

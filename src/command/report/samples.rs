@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Folders below a bench's that may hold results.
-const DEEP: usize = 3;
+const DEEP: usize = 4;
 /// Differences that are shown.
 const SHOWN: usize = 10;
 

@@ -4,7 +4,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{outcome, service::Service};
+use super::service::Service;
 use crate::{
     load::workload::Content,
     recipe::ClientPlan,
@@ -33,7 +33,7 @@ impl Keep {
             folder: folder.to_owned(),
             task,
             tasks,
-            window: outcome::planned(plan),
+            window: Arc::default(),
             targets: service.facts.urls.clone(),
             asked: Box::new(move |index| {
                 (!content.is_conversation()).then(|| content.asked(index))

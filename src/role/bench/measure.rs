@@ -19,7 +19,7 @@ use crate::{
     clock,
     launch::cpus,
     load::{
-        dispatch::{Control, Load},
+        dispatch::{self, Control, Load},
         workload::Content,
     },
     recipe::ClientPlan,
@@ -59,7 +59,7 @@ impl Bench<'_> {
             ..Control::default()
         };
         let counters = service.counters(context).await;
-        let blank = Tally::new(outcome::planned(plan), &plan.slo);
+        let blank = Tally::new(dispatch::planned(plan, &content), &plan.slo);
         let frame = outcome::frame(&facts, plan, &blank, Duration::ZERO)?;
         let wanted = tasks::Wanted {
             plan,

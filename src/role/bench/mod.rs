@@ -8,8 +8,8 @@
 //!
 //! [`service`] is what is loaded, [`calibrate`] finds the prompt length, [`measure`] is one load, [`series`] several,
 //! [`exporter`] is what Prometheus sees, [`watch`] is what goes on beside the load, [`progress`] what is shown of it,
-//! [`sight`] whether the service is still there, [`keep`] writes the samples, [`outcome`] turns them into the files of the
-//! results.
+//! [`sight`] whether the service is still there, [`keep`] writes the samples, [`outcome`] turns them into results,
+//! [`place`] is where these are written.
 //!
 //! What can fail: no service in time (69), a service lost on the way (69, or 75 where its whole node is silent; results
 //! kept), results that cannot be written (73), a result that is invalid (80).
@@ -21,6 +21,7 @@ mod exporter;
 mod keep;
 mod measure;
 mod outcome;
+mod place;
 mod progress;
 mod series;
 mod service;
@@ -34,7 +35,7 @@ use tokio::{net::TcpListener, time::Instant};
 
 use self::{
     exporter::Exporter,
-    outcome::Place,
+    place::Place,
     service::Service,
     tasks::{Seat, Team},
     watch::Ending,
@@ -49,7 +50,7 @@ use crate::{
         workload::{Content, Material},
     },
     process::address::listening_address,
-    recipe::ClientPlan,
+    recipe::{ClientPlan, LoadModel},
     registry::{Endpoints, Kind, Publication, Record, State, Wanted},
     report::table::Table,
     role::{Context, StepNote},
@@ -108,8 +109,11 @@ pub fn is_member(job: Option<&JobEnv>, env: &Env) -> bool {
 /// No service, or results that cannot be written.
 pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
     let seat = Seat::of(context.job.as_ref(), &context.env);
+    if seat.is_some() {
+        one_window(&config.plan)?;
+    }
     if let Some(seat) = seat.filter(|seat| seat.task > 0) {
-        return tasks::assist(&config, context, seat).await;
+        return Box::pin(tasks::assist(&config, context, seat)).await;
     }
     let note = StepNote::begin(
         &format!("bench-{}", config.plan.name),
@@ -148,6 +152,17 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
     publication.withdraw();
     serving.stop();
     ended
+}
+
+/// Refuses what several tasks cannot do: users who warm up by requests begin the window when they come to it, and tasks do
+/// not ask each other while the load runs.
+fn one_window(plan: &ClientPlan) -> Result<(), Failure> {
+    let by_users = matches!(plan.load, LoadModel::ClosedLoop { .. });
+    if by_users && plan.warmup_requests.is_some() {
+        let message = "several tasks cannot warm up by requests in a closed loop, for their window begins at one moment: write \"warmup_seconds\" in place of \"warmup_requests\"";
+        return Err(Failure::new(Exit::Recipe, message));
+    }
+    Ok(())
 }
 
 /// Registers the bench with its exporter, and with the port where its tasks meet.
@@ -227,7 +242,7 @@ impl Bench<'_> {
         self.announce()?;
         let (results, ending, written) = match &plan.series {
             None => {
-                let measured = self.measure(&service, &calibration, plan, folder).await?;
+                let measured = Box::pin(self.measure(&service, &calibration, plan, folder)).await?;
                 let written = place.write(plan, &measured);
                 (measured.results, measured.ending, written)
             }

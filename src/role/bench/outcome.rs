@@ -1,12 +1,6 @@
-//! From samples to files: results, their certificate, and the same in other tools' forms.
+//! From samples to results, with their certificate.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -15,19 +9,16 @@ use super::{
     RealLoad, asked,
     calibrate::Calibration,
     effort::{Cores, memory_mb},
-    measure::Measured,
     service::Service,
     tasks::{Joint, Part},
 };
 use crate::{
     clock,
-    exit::{Exit, Failure, OrExit as _},
-    files::{self, Durability},
+    exit::{Exit, Failure},
     launch::cpus,
     load::workload::{self, Content},
     recipe::{ClientPlan, LoadModel},
     registry::{Kind, Liveness, Record, Watch},
-    report,
     role::Context,
     stats::{
         frame::Frame,
@@ -212,83 +203,12 @@ fn monitors(context: &Context) -> Vec<String> {
         .collect()
 }
 
-/// Room that is taken for the results before anything is measured.
-const RESERVE: usize = 512 << 10;
-
-/// Where the results go, with room for them: a disk that fills while they are measured still has that.
-#[derive(Debug)]
-pub(super) struct Place {
-    folder: PathBuf,
-    room: File,
-}
-
-impl Place {
-    /// Makes the folder and takes the room before anything is measured: a bad path or a full disk fails now, and not after
-    /// an hour.
-    pub(super) fn take(folder: &Path) -> Result<Self, Failure> {
-        let room = files::create_folder(folder, 0o755)
-            .and_then(|()| files::reserve(folder, RESERVE))
-            .or_exit(Exit::CannotCreate, || {
-                "the results could not be written there".to_owned()
-            })?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            room,
-        })
-    }
-
-    /// Writes the result of one load in all its forms.
-    pub(super) fn write(self, plan: &ClientPlan, measured: &Measured) -> Result<(), Failure> {
-        let Measured {
-            results,
-            tally,
-            elapsed,
-            ..
-        } = measured;
-        let window = window(plan, tally, *elapsed);
-        let vllm = report::vllm::render(results, tally, window);
-        let vllm = serde_json::to_value(vllm).or_exit(Exit::Bug, || {
-            "the results cannot be written as JSON".to_owned()
-        })?;
-        let log = report::hlog::render(results, tally, window)
-            .map_err(|error| Failure::new(Exit::Bug, error))?;
-        let path = self.folder.join("histograms.hlog");
-        self.put(results, Some(&vllm))?;
-        files::write_atomic(&path, &log, 0o644, Durability::Synced)
-            .or_exit(Exit::CannotCreate, || {
-                "the histograms cannot be written".to_owned()
-            })
-    }
-
-    /// Writes a result, and what stands beside it.
-    pub(super) fn put(
-        self,
-        results: &Results,
-        vllm: Option<&serde_json::Value>,
-    ) -> Result<(), Failure> {
-        let mut tables = vec![("results.csv", report::csv::render(results))];
-        if let Some(series) = &results.series {
-            tables.push(("levels.csv", report::levels::csv(series)));
-        }
-        drop(self.room);
-        let file = |name: &str| self.folder.join(name);
-        let table = |(name, text): &(&str, String)| {
-            files::write_atomic(&file(name), text.as_bytes(), 0o644, Durability::Synced)
-        };
-        files::write_json(&file("results.json"), results)
-            .and_then(|()| vllm.map_or(Ok(()), |vllm| files::write_json(&file("vllm.json"), vllm)))
-            .and_then(|()| tables.iter().try_for_each(table))
-            .or_exit(Exit::CannotCreate, || {
-                "the results cannot be written".to_owned()
-            })
-    }
-}
-
 /// The measured window: planned, or as far as the load came.
 pub(super) fn window(plan: &ClientPlan, tally: &Tally, elapsed: Duration) -> Window {
     let last = tally.whole().end.unwrap_or(elapsed);
     let came = elapsed.max(last);
-    let planned = plan.duration.map(|duration| plan.warmup + duration);
+    let start = tally.window().start;
+    let planned = plan.duration.map(|duration| start.saturating_add(duration));
     let by_count = plan.total_requests.is_some()
         || matches!(
             plan.load,
@@ -304,17 +224,8 @@ pub(super) fn window(plan: &ClientPlan, tally: &Tally, elapsed: Duration) -> Win
         None => last,
     };
     Window {
-        start: plan.warmup.min(end),
+        start: start.min(end),
         end,
-    }
-}
-
-/// The window that a tally begins with.
-pub(super) fn planned(plan: &ClientPlan) -> Window {
-    let end = plan.duration.map(|duration| plan.warmup + duration);
-    Window {
-        start: plan.warmup,
-        end: end.unwrap_or(Duration::MAX),
     }
 }
 
@@ -368,7 +279,7 @@ pub(super) fn frame(
         started_at: facts.started_at,
         ended_at: clock::now(),
         duration_seconds: window.end.saturating_sub(window.start).as_secs_f64(),
-        warmup_seconds: plan.warmup.as_secs_f64(),
+        warmup_seconds: window.start.as_secs_f64(),
         target: facts.target.clone(),
         load: serde_json::to_value(&plan.load).map_err(bug)?,
         workload,
@@ -420,7 +331,7 @@ pub(super) fn frame(
             ..validity::Facts::default()
         },
         window,
-        planned: planned(plan),
+        planned: tally.window(),
         slo: plan.slo,
         elapsed,
         lengths_vary: asked::lengths_vary(&facts.content),
