@@ -28,6 +28,7 @@ use super::{
     workload::Content,
 };
 use crate::{
+    clock,
     recipe::{ClientPlan, LoadModel},
     stats::{summary::Window, tally::Tally},
 };
@@ -84,6 +85,8 @@ pub struct Load<C: Connect, O> {
     blank: Tally,
     /// One a worker.
     tallies: Mutex<Vec<Arc<Mutex<Tally>>>>,
+    /// CPU time of each worker that has ended.
+    cpu: Mutex<Vec<Duration>>,
     pub(super) index: AtomicU64,
     measured: AtomicU64,
     pub(super) in_flight: AtomicU64,
@@ -118,6 +121,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
             observer,
             blank: Tally::new(window, &plan.slo),
             tallies: Mutex::new(Vec::new()),
+            cpu: Mutex::new(Vec::new()),
             index: AtomicU64::new(0),
             measured: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
@@ -141,6 +145,11 @@ impl<C: Connect, O: Observer> Load<C, O> {
             whole.merge(&lock(tally));
         }
         whole
+    }
+
+    /// CPU time of each worker that has ended: a thread, so a core at the most.
+    pub fn worker_cpu(&self) -> Vec<Duration> {
+        lock(&self.cpu).clone()
     }
 
     /// Workers that this load is worth, of as many cores: a user has one request at a time.
@@ -172,7 +181,8 @@ impl<C: Connect, O: Observer> Load<C, O> {
         let begin = |number| {
             let load = Arc::clone(self);
             threads.spawn_blocking(move || {
-                tokio::runtime::Builder::new_current_thread()
+                let before = clock::thread_cpu();
+                let ended = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()?
                     .block_on(load.work(
@@ -181,7 +191,9 @@ impl<C: Connect, O: Observer> Load<C, O> {
                             of: workers,
                         },
                         start,
-                    ))
+                    ));
+                lock(&load.cpu).push(clock::thread_cpu().saturating_sub(before));
+                ended
             })
         };
         let begun: Vec<_> = (0..workers).map(begin).collect();

@@ -10,6 +10,7 @@
 //! writes; [`aiperf`] and [`detailed`] are made on demand, from samples; [`recount`] makes a result of them again.
 
 pub mod aiperf;
+mod certified;
 pub mod chart;
 pub mod csv;
 pub mod detailed;

@@ -1,6 +1,7 @@
 //! Tests of the whole binary.
 
 mod bench;
+mod certificate;
 mod doctor;
 mod images;
 mod lab;
@@ -14,4 +15,5 @@ mod series;
 mod server;
 mod site;
 mod stack;
+mod tls;
 mod turns;

@@ -65,7 +65,7 @@ impl Bench<'_> {
         let load: Arc<RealLoad> = Arc::new(Load::new(
             plan,
             service.targets(plan),
-            content,
+            content.clone(),
             control.clone(),
             (Arc::clone(&self.exporter), keep.recorder()),
         ));
@@ -103,6 +103,7 @@ impl Bench<'_> {
         let counters = counters.filter(|_| !matches!(ending, Ending::Lost { .. }));
         facts.look_again(context).await;
         facts.cpu_seconds = outcome::cpu_seconds() - cpu;
+        facts.worker_cpu = load.worker_cpu();
         let tally = load.tally();
         facts.tell_what_came_again(tally.whole().begun);
         facts.counted = service.counted(context, counters, tally.whole()).await;
@@ -110,11 +111,13 @@ impl Bench<'_> {
         let frame = outcome::frame(&facts, plan, &tally, elapsed)?;
         let mut results = outcome::assemble(&facts, &frame, &tally);
         results.samples = keep.finish(&frame, &context.shutdown).await;
-        Ok(Measured {
+        let mut measured = Measured {
             results,
             tally,
             elapsed,
             ending,
-        })
+        };
+        Box::pin(self.certify(&content, plan, folder, &mut measured)).await;
+        Ok(measured)
     }
 }

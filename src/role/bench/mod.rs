@@ -6,13 +6,14 @@
 //!
 //! [`service`] is what is loaded, [`calibrate`] finds the prompt length, [`measure`] is one load, [`series`] several,
 //! [`exporter`] is what Prometheus sees, [`watch`] is what goes on beside the load, [`progress`] what is shown of it,
-//! [`sight`] whether the service is still there, [`keep`] writes the samples, [`outcome`] turns them into the files of the
-//! results.
+//! [`sight`] whether the service is still there, [`keep`] writes the samples, [`certify`] tells how far the measured times
+//! are from true ones, [`outcome`] turns samples into the files of the results.
 //!
 //! What can fail: no service in time (69), a service lost on the way (69, or 75 where its whole node is silent; results
 //! kept), results that cannot be written (73), a result that is invalid (80).
 
 mod calibrate;
+mod certify;
 mod exporter;
 mod keep;
 mod measure;
@@ -69,6 +70,8 @@ pub struct Config {
     pub url: Option<String>,
     /// The key of the service at `url`.
     pub api_key_file: Option<PathBuf>,
+    /// Whom to trust at `url`, where that is not the system's to say.
+    pub ca_file: Option<PathBuf>,
     /// What is looked up.
     pub wanted: Wanted,
     /// Where the results go; `bench/<name>` of the run where it is not given.
@@ -109,7 +112,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         publication: &publication,
         note,
     };
-    let ended = bench.run(place).await;
+    let ended = Box::pin(bench.run(place)).await;
     if ended.is_ok() {
         linger(context, &publication, &agent).await;
     }
@@ -188,12 +191,12 @@ impl Bench<'_> {
         self.announce()?;
         let (results, ending, written) = match &plan.series {
             None => {
-                let measured = self.measure(&service, &calibration, plan, folder).await?;
+                let measured = Box::pin(self.measure(&service, &calibration, plan, folder)).await?;
                 let written = place.write(plan, &measured);
                 (measured.results, measured.ending, written)
             }
             Some(series) => {
-                let done = self.series(series, place, &service, &calibration).await?;
+                let done = Box::pin(self.series(series, place, &service, &calibration)).await?;
                 (done.results, done.ending, done.written)
             }
         };

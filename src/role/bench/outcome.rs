@@ -69,6 +69,8 @@ pub(super) struct Facts {
     pub(super) cpu_seconds: f64,
     /// Event loops that sent and read.
     pub(super) workers: usize,
+    /// CPU time of each, where it has ended.
+    pub(super) worker_cpu: Vec<Duration>,
     /// Token counts.
     pub(super) counted: Tokens,
 }
@@ -115,6 +117,7 @@ impl Facts {
             completeness: Completeness::Running,
             cpu_seconds: 0.0,
             workers: 1,
+            worker_cpu: Vec::new(),
             counted: Tokens::default(),
         }
     }
@@ -263,7 +266,7 @@ impl Place {
 }
 
 /// The measured window: planned, or as far as the load came.
-fn window(plan: &ClientPlan, tally: &Tally, elapsed: Duration) -> Window {
+pub(super) fn window(plan: &ClientPlan, tally: &Tally, elapsed: Duration) -> Window {
     let last = tally.whole().end.unwrap_or(elapsed);
     let came = elapsed.max(last);
     let planned = plan.duration.map(|duration| plan.warmup + duration);
@@ -379,6 +382,10 @@ pub(super) fn frame(
     } else {
         0.0
     };
+    let share = |cpu: &Duration| cpu.as_secs_f64() / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+    let worker_cpu_shares: Vec<f64> = facts.worker_cpu.iter().map(share).collect();
+    // one worker without a rest is late, however idle the others are
+    let busiest = worker_cpu_shares.iter().copied().fold(cpu_share, f64::max);
     let bug = |error| Failure::caused(Exit::Bug, "the plan cannot be written", error);
     let mut workload = serde_json::to_value(&plan.workload).map_err(bug)?;
     workload["api"] = serde_json::to_value(plan.api).map_err(bug)?;
@@ -428,12 +435,14 @@ pub(super) fn frame(
             workers: Some(facts.workers),
             cpu_seconds: facts.cpu_seconds,
             cpu_share: Some(cpu_share),
+            worker_cpu_shares,
             memory_mb: memory_mb(),
             cpus: facts.cpus.clone(),
             cores_shared: facts.cores.shared,
             ..Generator::default()
         },
         samples: None,
+        certificate: None,
         slices: Vec::new(),
         series: None,
     };
@@ -443,7 +452,7 @@ pub(super) fn frame(
             requested_rate,
             expected_in_window: expected,
             loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),
-            cpu_share,
+            cpu_share: busiest,
             cores_shared: facts.cores.shared,
             cores_known: facts.cores.known,
             monitor_lost: facts.monitor_lost,
