@@ -3,6 +3,8 @@
 //! Durations and deadlines use `tokio::time::Instant`, which tests can pause. Stamps (`jiff::Timestamp`) are for files
 //! and people; they are never subtracted across nodes.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
@@ -23,7 +25,16 @@ pub fn unix_milliseconds() -> i64 {
 
 /// Nanoseconds of the monotonic clock, which all processes of a node share: for traces that are put beside each other.
 pub fn monotonic_nanoseconds() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
+    nanoseconds(ClockId::CLOCK_MONOTONIC)
+}
+
+/// CPU time of the thread that runs here so far.
+pub fn thread_cpu() -> Duration {
+    Duration::from_nanos(nanoseconds(ClockId::CLOCK_THREAD_CPUTIME_ID))
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    clock_gettime(clock).map_or(0, |time| {
         let (seconds, rest) = (time.tv_sec(), time.tv_nsec());
         u64::try_from(seconds).unwrap_or(0) * 1_000_000_000 + u64::try_from(rest).unwrap_or(0)
     })

@@ -100,6 +100,7 @@ pub mod slurm;
 pub mod stats;
 pub mod telemetry;
 pub mod terminal;
+pub mod tls;
 pub mod units;
 
 use std::{ffi::OsString, io, process::ExitCode};

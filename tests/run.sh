@@ -3,7 +3,7 @@
 # run.sh - all tests: formatting, lints, unit and integration tests, documentation, shell, and the jobs on a real Slurm.
 #
 #   tests/run.sh                 everything (Debian 12 or 13, root, Rust)
-#   tests/run.sh fmt|clippy|test|doc|shell|build|slurm ...
+#   tests/run.sh fmt|clippy|test|tls|doc|shell|build|slurm ...
 #                                only these steps, in this order
 #
 # It installs what it needs and leaves nothing running. A step that cannot run has failed.
@@ -26,6 +26,8 @@ step_install() {
 step_fmt()    { cargo fmt --check; }
 step_clippy() { cargo clippy --locked --all-targets -- -D warnings; }
 step_test()   { cargo test --locked; }
+# of the other build only what differs
+step_tls()    { cargo test --locked --features tls --test it -- tls::; }
 step_doc()    { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps; }
 step_shell() {
   local scripts=() script
@@ -40,7 +42,7 @@ step_slurm()  { tests/slurm/run.sh; }
 
 if [ "${1:-}" = --step ]; then "step_$2"; exit; fi
 
-ALL=(fmt clippy test doc shell build slurm)
+ALL=(fmt clippy test tls doc shell build slurm)
 [ $# -gt 0 ] || set -- "${ALL[@]}"
 for name; do
   declare -F "step_$name" >/dev/null || die $EX_USAGE "unknown step '$name'; there are: ${ALL[*]}"

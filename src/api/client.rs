@@ -1,7 +1,7 @@
 //! A small HTTP client for probes, agents, registries and Prometheus: one request, one connection, one deadline.
 //!
 //! The load path does not use it (it keeps its own connections and stamps); here clarity wins. HTTP/1.1 without TLS,
-//! because everything it asks is on the same node or the same cluster network.
+//! because nearly all that it asks is on the same node or the same cluster network; [`get_by`] is for what is not.
 
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+
+use crate::tls::{self, Tls};
 
 /// Why no answer came.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +107,17 @@ impl Answer {
 
 /// Asks by GET.
 pub async fn get(url: &str, access: &Access, timeout: Duration) -> Result<Answer, Error> {
-    send(Method::GET, url, access, None, timeout).await
+    send(Method::GET, url, access, None, (timeout, None)).await
+}
+
+/// Asks by GET, also an address of `https://`, where there is something to do it with.
+pub async fn get_by(
+    url: &str,
+    access: &Access,
+    timeout: Duration,
+    tls: Option<&Tls>,
+) -> Result<Answer, Error> {
+    send(Method::GET, url, access, None, (timeout, tls)).await
 }
 
 /// Sends a form by POST.
@@ -120,7 +132,7 @@ pub async fn post_form(
         url,
         access,
         Some(("application/x-www-form-urlencoded", Bytes::from(form))),
-        timeout,
+        (timeout, None),
     )
     .await
 }
@@ -130,13 +142,13 @@ async fn send(
     url: &str,
     access: &Access,
     body: Option<(&'static str, Bytes)>,
-    timeout: Duration,
+    (timeout, tls): (Duration, Option<&Tls>),
 ) -> Result<Answer, Error> {
     let timed_out = || Error::Timeout {
         url: url.to_owned(),
         timeout,
     };
-    tokio::time::timeout(timeout, exchange(method, url, access, body))
+    tokio::time::timeout(timeout, exchange(method, url, access, body, tls))
         .await
         .unwrap_or_else(|_| Err(timed_out()))
 }
@@ -146,6 +158,7 @@ async fn exchange(
     url: &str,
     access: &Access,
     body: Option<(&'static str, Bytes)>,
+    tls: Option<&Tls>,
 ) -> Result<Answer, Error> {
     let bad_url = || Error::Url {
         url: url.to_owned(),
@@ -153,20 +166,28 @@ async fn exchange(
     let uri: Uri = url.parse().map_err(|_| bad_url())?;
     let authority = uri
         .authority()
-        .filter(|_| uri.scheme_str() == Some("http"))
+        .filter(|_| match uri.scheme_str() {
+            Some("http") => true,
+            Some("https") => tls.is_some(),
+            _ => false,
+        })
         .ok_or_else(bad_url)?;
-    let port = authority.port_u16().unwrap_or(80);
-    let host = authority
-        .host()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let stream = TcpStream::connect((host, port))
-        .await
-        .map_err(|source| Error::Connect {
-            authority: authority.to_string(),
-            source,
-        })?;
-    let _ = stream.set_nodelay(true);
+    let tls = tls.filter(|_| uri.scheme_str() == Some("https"));
+    let default = if tls.is_some() { tls::HTTPS } else { 80 };
+    let port = authority.port_u16().unwrap_or(default);
+    let host = tls::bare(authority.host());
+    let open = async {
+        let stream = TcpStream::connect((host, port)).await?;
+        let _ = stream.set_nodelay(true);
+        match tls {
+            Some(tls) => tls.secure(host, stream).await,
+            None => Ok(tls::plain(stream)),
+        }
+    };
+    let stream = open.await.map_err(|source| Error::Connect {
+        authority: authority.to_string(),
+        source,
+    })?;
     let http = |source| Error::Http {
         url: url.to_owned(),
         source,

@@ -142,11 +142,17 @@ struct StreamOptions {
 
 /// What one event of a stream, or a whole answer, tells.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not states"
+)]
 pub struct Event {
     /// It carries content that is not empty and no reasoning.
     pub content: bool,
     /// It carries reasoning that is not empty.
     pub reasoning: bool,
+    /// It is a part of an answer, with text or without.
+    pub part: bool,
     /// Why the answer ended, where it did.
     pub finish: Option<String>,
     /// Token counts, where told.
@@ -215,6 +221,7 @@ fn read(api: Api, json: &[u8]) -> Result<Event, serde_json::Error> {
     };
     event.content = wire.data.is_some_and(|data| !data.is_empty());
     for choice in wire.choices.unwrap_or_default() {
+        event.part = true;
         match api {
             Api::Completions | Api::Embeddings => event.content |= choice.text.0,
             Api::Chat => {
@@ -460,6 +467,7 @@ mod tests {
         for (name, api, prompt_tokens, completion_tokens, cached_tokens) in table {
             let wanted = Event {
                 content: true,
+                part: true,
                 finish: Some("length".to_owned()),
                 usage: Some(Usage {
                     prompt_tokens,

@@ -92,7 +92,11 @@ impl Repeat {
         for text in texts(data) {
             let without = [&data[..text.start], &data[text.end..]].concat();
             let silent = openai::event(api, &without);
-            if silent.is_ok_and(|event| event == Event::default()) {
+            let part = Event {
+                part: true,
+                ..Event::default()
+            };
+            if silent.is_ok_and(|event| event == part) {
                 self.before.clear();
                 self.behind.clear();
                 self.reasoning = reasoning;
@@ -109,6 +113,7 @@ fn of_text(reasoning: bool) -> Event {
     Event {
         content: !reasoning,
         reasoning,
+        part: true,
         ..Event::default()
     }
 }

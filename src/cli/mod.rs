@@ -145,6 +145,9 @@ pub struct BenchArgs {
     /// File that holds the key of the service at --url
     #[arg(long, value_name = "FILE", requires = "url")]
     pub api_key_file: Option<PathBuf>,
+    /// Certificates (PEM) that a --url of https:// is trusted by, instead of the system's; needs a build with TLS
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub ca_file: Option<PathBuf>,
     /// Load the instances of this job
     #[arg(long, value_name = "JOB", conflicts_with = "url")]
     pub job: Option<String>,
@@ -157,6 +160,9 @@ pub struct BenchArgs {
     /// Exit 0 also when the result is invalid
     #[arg(long)]
     pub allow_invalid: bool,
+    /// Then send the same load for 10 seconds to a built-in engine of known times: by how much the measured times are wrong
+    #[arg(long)]
+    pub calibrate: bool,
     /// Print the results as JSON
     #[arg(long)]
     pub json: bool,

@@ -230,9 +230,10 @@ async fn monitor(args: MonitorArgs, shell: &Shell) -> anyhow::Result<Exit> {
 
 async fn bench(args: BenchArgs, shell: &Shell) -> anyhow::Result<Exit> {
     let resolved = bench_recipe(&args, shell)?;
-    let Plan::Client(plan) = resolved.plan.clone() else {
+    let Plan::Client(mut plan) = resolved.plan.clone() else {
         return Err(wrong_kind("the recipe", "client"));
     };
+    plan.calibrate |= args.calibrate;
     let material = library::material(&plan)?;
     let wait = units::parse_duration(&args.wait).ok_or_else(|| {
         Failure::new(
@@ -264,6 +265,7 @@ async fn bench(args: BenchArgs, shell: &Shell) -> anyhow::Result<Exit> {
         entry: resolved.entry.clone(),
         url: args.url,
         api_key_file: args.api_key_file,
+        ca_file: args.ca_file,
         wanted,
         out: args.out,
         allow_invalid: args.allow_invalid,

@@ -118,6 +118,8 @@ impl<'a> Answer<'a> {
             Ok(event) => {
                 if event.has_text() {
                     self.came(&event, at);
+                } else if event.part {
+                    self.sample.silent.push(at);
                 }
                 self.count(event.usage);
                 self.finished |= event.finish.is_some();

@@ -25,6 +25,7 @@ use super::{
     answer::Memory,
     pace::{Pace, Timer},
 };
+use crate::tls::{self, Stream, Tls};
 
 /// Something that opens byte streams to the targets of a load.
 pub trait Connect: Clone + Send + Sync + 'static {
@@ -44,18 +45,35 @@ pub trait Connect: Clone + Send + Sync + 'static {
 #[derive(Debug, Clone, Default)]
 pub struct Tcp {
     addresses: OnceCell<Vec<SocketAddr>>,
+    /// Where connections are encrypted. A connection is then open when it is agreed how.
+    tls: Option<Tls>,
+}
+
+impl Tcp {
+    /// Encrypted where there is something to do it with.
+    pub fn new(tls: Option<Tls>) -> Self {
+        Self {
+            addresses: OnceCell::new(),
+            tls,
+        }
+    }
 }
 
 impl Connect for Tcp {
-    type Stream = TcpStream;
+    type Stream = Stream;
     type Pace = Timer;
 
-    async fn connect(&self, authority: &str) -> io::Result<TcpStream> {
-        let find = async || Ok::<_, io::Error>(lookup_host(authority).await?.collect());
+    async fn connect(&self, authority: &str) -> io::Result<Stream> {
+        let port = if self.tls.is_some() { tls::HTTPS } else { 80 };
+        let (host, whole) = tls::split(authority, port);
+        let find = async || Ok::<_, io::Error>(lookup_host(&whole).await?.collect());
         let addresses = self.addresses.get_or_try_init(find).await?;
         let stream = TcpStream::connect(addresses.as_slice()).await?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        match &self.tls {
+            Some(tls) => tls.secure(tls::bare(host), stream).await,
+            None => Ok(tls::plain(stream)),
+        }
     }
 
     fn pace(&self) -> io::Result<Timer> {

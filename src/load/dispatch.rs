@@ -32,6 +32,7 @@ use super::{
     workload::Content,
 };
 use crate::{
+    clock,
     recipe::{ClientPlan, LoadModel},
     stats::{summary::Window, tally::Tally},
 };
@@ -105,6 +106,8 @@ pub struct Load<C: Connect, O> {
     blank: Tally,
     /// One a worker.
     tallies: Mutex<Vec<Arc<Mutex<Tally>>>>,
+    /// CPU time of each worker that has ended.
+    cpu: Mutex<Vec<Duration>>,
     /// What was taken out of these, and of that what [`Self::news`] has yet to tell.
     taken: Mutex<(Tally, Tally)>,
     index: AtomicU64,
@@ -145,6 +148,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
             taken: Mutex::new((blank.clone(), blank.clone())),
             blank,
             tallies: Mutex::new(Vec::new()),
+            cpu: Mutex::new(Vec::new()),
             index: AtomicU64::new(0),
             late_start: AtomicU64::new(0),
             measured: AtomicU64::new(0),
@@ -203,6 +207,11 @@ impl<C: Connect, O: Observer> Load<C, O> {
         Duration::from_nanos(self.late_start.load(Ordering::Relaxed))
     }
 
+    /// CPU time of each worker that has ended: a thread, so a core at the most.
+    pub fn worker_cpu(&self) -> Vec<Duration> {
+        lock(&self.cpu).clone()
+    }
+
     /// Workers that this load is worth, of as many cores: a user has one request at a time.
     pub fn workers(&self, cores: usize) -> usize {
         let most = match self.model {
@@ -233,7 +242,8 @@ impl<C: Connect, O: Observer> Load<C, O> {
         let begin = |number| {
             let load = Arc::clone(self);
             threads.spawn_blocking(move || {
-                tokio::runtime::Builder::new_current_thread()
+                let before = clock::thread_cpu();
+                let ended = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()?
                     .block_on(load.work(
@@ -242,7 +252,9 @@ impl<C: Connect, O: Observer> Load<C, O> {
                             of: workers,
                         },
                         start,
-                    ))
+                    ));
+                lock(&load.cpu).push(clock::thread_cpu().saturating_sub(before));
+                ended
             })
         };
         let begun: Vec<_> = (0..workers).map(begin).collect();

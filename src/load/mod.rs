@@ -31,6 +31,10 @@
 //! 0.09 late and miss the rate by nothing. 10,000 streams take 53 MB, ten million requests 19 MB, and the first request
 //! leaves 12 ms after the start.
 //!
+//! How long bytes lay in the socket before they were read is not asked of the kernel at each read: its stamp comes by
+//! `recvmsg` with a buffer for it, and not by the plain read that a token costs now. It is in what `--calibrate` finds
+//! ([`crate::stats::certificate`]): there the time from a token's writing to its stamp is known from the other side.
+//!
 //! What all that was read at once shares is its stamp; how often that happened, and how late an event loop was for
 //! moments of its own, is told with each result ([`crate::stats::results::Generator`]), and judged
 //! ([`crate::stats::validity`]).
@@ -41,6 +45,7 @@ mod beginning;
 pub mod connection;
 pub mod deal;
 pub mod dispatch;
+pub mod echo;
 pub mod exchange;
 pub mod pace;
 pub mod phase;

@@ -67,6 +67,9 @@ pub struct Sample {
     pub status: Option<u16>,
     /// Chunks that carried content or reasoning, in order. Without streaming: one, at the end.
     pub chunks: Vec<Chunk>,
+    /// When events of a stream came that are part of the answer and carry no text: the role of a chat, a token that makes
+    /// no character yet.
+    pub silent: Vec<Duration>,
     /// When the first content came that is no reasoning.
     pub first_output: Option<Duration>,
     /// Did reasoning come, by a name of its own?
@@ -102,6 +105,7 @@ impl Sample {
             first_byte: None,
             status: None,
             chunks: Vec::new(),
+            silent: Vec::new(),
             first_output: None,
             reasons: false,
             end: intended,

@@ -50,7 +50,11 @@ impl<C: Connect, O: Observer> Load<C, O> {
                 last: talk.turn + 1 >= talk.turns,
             }),
             chunks: max_tokens as usize,
-            body: self.content.body_of(&talk.messages, max_tokens),
+            body: self.content.signed(
+                self.content.body_of(&talk.messages, max_tokens),
+                talk.index,
+                talk.turn,
+            ),
             ..self.empty_call(talk.index, intended)
         }
     }

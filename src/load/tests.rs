@@ -76,6 +76,7 @@ fn plan(load: LoadModel) -> ClientPlan {
         slo: Slo::default(),
         destination: None,
         samples: false,
+        calibrate: false,
         metrics: Vec::new(),
         resources: Resources::default(),
     }

@@ -306,6 +306,8 @@ pub struct ClientPlan {
     pub destination: Option<PathBuf>,
     /// Is every request kept in a file?
     pub samples: bool,
+    /// Is the generator measured against an engine of known times, too?
+    pub calibrate: bool,
     /// Metrics that the recipe asks for, for the table on the terminal.
     pub metrics: Vec<String>,
     /// Size of job and step.

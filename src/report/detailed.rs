@@ -31,16 +31,19 @@ pub fn add(object: &mut Value, recount: &Recount) -> Result<(), Error> {
         let sample = &request.sample;
         let sent = sample.sent.unwrap_or(sample.intended);
         let succeeded = sample.is_success();
-        let gaps = sample.chunks.windows(2).filter(|_| succeeded);
+        // an event without text is a chunk there
+        let mut events: Vec<Duration> = sample.chunks.iter().map(|chunk| chunk.at).collect();
+        events.extend(&sample.silent);
+        events.sort_unstable();
+        events.truncate(if succeeded { events.len() } else { 0 });
         lines.push(Line {
             index: sample.index,
             input: sample.prompt_tokens.unwrap_or(0),
             output: if succeeded { sample.tokens() } else { 0 },
-            ttft: sample
-                .first_token()
-                .filter(|_| succeeded)
-                .map_or(0.0, |at| seconds(at, sent)),
-            itl: gaps.map(|pair| seconds(pair[1].at, pair[0].at)).collect(),
+            ttft: events.first().map_or(0.0, |at| seconds(*at, sent)),
+            itl: (events.windows(2))
+                .map(|pair| seconds(pair[1], pair[0]))
+                .collect(),
             start: sent.as_secs_f64(),
             error: match &sample.outcome {
                 Outcome::Error(class, message) => format!("{class}: {message}"),

@@ -176,6 +176,16 @@ fn percent(share: Option<f64>) -> String {
     text::quantity(share.map(|share| share * 100.0), "%")
 }
 
+fn shares(generator: &Generator) -> String {
+    if generator.worker_cpu_shares.is_empty() {
+        return text::NONE.to_owned();
+    }
+    let all = generator.worker_cpu_shares.iter();
+    all.map(|share| percent(Some(*share)))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
 pub(super) fn generator_facts(generator: &Generator) -> Vec<Fact> {
     let cpus: Vec<String> = generator.cpus.iter().map(ToString::to_string).collect();
     let mut facts = Vec::new();
@@ -225,6 +235,7 @@ pub(super) fn generator_facts(generator: &Generator) -> Vec<Fact> {
         ),
         fact("CPU time", text::quantity(Some(generator.cpu_seconds), "s")),
         fact("share of its CPUs", percent(generator.cpu_share)),
+        fact("share of a core, each worker", shares(generator)),
         fact("memory", text::quantity(generator.memory_mb, "MB")),
         fact(
             "CPUs",

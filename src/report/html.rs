@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{
     Error,
     alerts::{self, AlertRow},
-    chart,
+    certified, chart,
     facts::{
         Fact, fact, generator_facts, manifest_facts, metric_rows, step_rows, target_facts,
         token_rows,
@@ -107,6 +107,7 @@ fn bench_view(report: &Report, bench: &Bench, headline: &Headline) -> Value {
         .map(|figure| {
             context! {
                 name => figure.name, unit => figure.unit, rate => figure.is_rate(),
+                error => figure.error.map(text::number),
                 avg => text::optional(figure.avg), p50 => text::optional(figure.p50), tail => figure.tail(),
             }
         })
@@ -146,6 +147,8 @@ fn bench_view(report: &Report, bench: &Bench, headline: &Headline) -> Value {
         tokens => token_rows(results),
         counted_by => results.tokens.counted_by,
         generator => generator_facts(&results.generator),
+        certified => headline.certified,
+        certificate => results.certificate.as_ref().map(certified::facts),
         errors_by_class => results.errors_by_class.iter().map(|(class, count)| fact(class, count.to_string())).collect::<Vec<_>>(),
         error_samples => results.error_samples,
     }

@@ -69,18 +69,31 @@ fn of_bench(out: &mut String, headline: &Headline, results: &Results) {
         of_series(out, series);
     }
     let _ = writeln!(out, "{}\n", cell(&text::load(&results.load)));
+    let certified = headline.certified.is_some();
     if !headline.figures.is_empty() {
-        out.push_str("| | mean | p50 | p99 | max | unit |\n|---|--:|--:|--:|--:|---|\n");
+        out.push_str(if certified {
+            "| | mean | p50 | p99 | max | unit | error |\n|---|--:|--:|--:|--:|---|--:|\n"
+        } else {
+            "| | mean | p50 | p99 | max | unit |\n|---|--:|--:|--:|--:|---|\n"
+        });
     }
     for figure in &headline.figures {
         let numbers = [figure.avg, figure.p50, figure.p99, figure.max];
         let [avg, p50, p99, max] = numbers.map(text::optional);
+        let error = match figure.error {
+            Some(error) => format!(" ±{} |", text::number(error)),
+            None if certified => format!(" {} |", text::NONE),
+            None => String::new(),
+        };
         let _ = writeln!(
             out,
-            "| {} | {avg} | {p50} | {p99} | {max} | {} |",
+            "| {} | {avg} | {p50} | {p99} | {max} | {} |{error}",
             cell(&figure.name),
             cell(&figure.unit)
         );
+    }
+    if let Some(certified) = &headline.certified {
+        let _ = writeln!(out, "\n{certified}");
     }
     if headline
         .figures

@@ -14,6 +14,7 @@
 
 pub mod aiperf;
 pub mod alerts;
+mod certified;
 pub mod chart;
 pub mod csv;
 pub mod detailed;

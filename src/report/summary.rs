@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{
     alerts::AlertRow,
+    certified,
     gather::Report,
     levels,
     phases::{self, Phase},
@@ -50,6 +51,9 @@ pub struct Headline {
     pub shown: Option<String>,
     /// The numbers that matter most.
     pub figures: Vec<Figure>,
+    /// How the errors of its times were found, where they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certified: Option<String>,
 }
 
 /// One of the numbers that matter most.
@@ -69,6 +73,10 @@ pub struct Figure {
     pub p99: Option<f64>,
     /// Largest.
     pub max: Option<f64>,
+    /// The 99th percentile of the error by which it is measured, its largest where the count does not bear that; `None`
+    /// where it was not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<f64>,
 }
 
 impl Figure {
@@ -130,6 +138,7 @@ fn figures(results: &Results) -> Vec<Figure> {
             p50: *p50,
             p99: *p99,
             max: *max,
+            error: certified::error_of(results, key),
         });
     }
     figures
@@ -166,6 +175,8 @@ impl Headline {
             errors: results.map_or(0, |results| results.errors),
             duration_seconds: results.map_or(0.0, |results| results.duration_seconds),
             figures: results.map(figures).unwrap_or_default(),
+            certified: results
+                .and_then(|results| results.certificate.as_ref().map(certified::note)),
         }
     }
 
@@ -248,10 +259,16 @@ impl fmt::Display for Headline {
                     f,
                     "\n    {name:<24} {p50:>10} {unit} (p50)  {tail:>10} {unit} ({which})"
                 )?;
+                if let Some(error) = figure.error {
+                    write!(f, "  ±{} {unit}", text::number(error))?;
+                }
             }
         }
         if self.figures.iter().any(|figure| figure.name.ends_with('*')) {
             write!(f, "\n    {FROM_INTENDED}")?;
+        }
+        if let Some(certified) = &self.certified {
+            write!(f, "\n    {certified}")?;
         }
         Ok(())
     }

@@ -1,17 +1,22 @@
 //! `vllm.json`: the keys of `vllm bench serve --save-result`, for the tools that read that format.
 //!
-//! Each key has the meaning that it has there, also where ours differs under a like name: `itl` are gaps between chunks,
-//! the duration includes the drain, rates are of whole requests over that duration, percentiles are interpolated (between
-//! values of three significant figures, for no sample is kept), and the peak of tokens counts chunks. Seconds of peaks
-//! count from the start of the load. Requests of the warm-up are not in it. Nothing can fail; without a success all is 0.
-
-use std::time::Duration;
+//! Each key has the meaning that it has there, also where ours differs under a like name: an event without text is a chunk
+//! like any other ([`crate::stats::events`]), `itl` are gaps between chunks, the duration includes the drain, rates are of
+//! whole requests over that duration, percentiles are interpolated (between values of three significant figures, for no
+//! sample is kept), and the peak of tokens counts chunks. Seconds of peaks count from the start of the load. `latencies` (0 of a failure) and `queue_times` (sent − intended) have a value for each
+//! request, but in the order of size. Requests of the warm-up are not in it. Nothing can fail; without a success all is 0.
 
 use serde_json::{Value, json};
 
 use crate::stats::{
     histogram::Distribution, observed::Observed, results::Results, summary::Window, tally::Tally,
 };
+
+/// How the backend of embeddings is called there; its files have keys of their own.
+const EMBEDDINGS: &str = "openai-embeddings";
+
+/// Requests whose times are listed, at the most.
+const MOST_VALUES: usize = 100_000;
 
 /// The object, in the order of the original.
 pub fn render(results: &Results, tally: &Tally, window: Window) -> Value {
@@ -40,7 +45,7 @@ pub fn render(results: &Results, tally: &Tally, window: Window) -> Value {
     let asked = asked.or(results.generator.requested_rate);
     let backend = match results.workload["api"].as_str() {
         Some("completions") => "openai",
-        Some("embeddings") => "openai-embeddings",
+        Some("embeddings") => EMBEDDINGS,
         _ => "openai-chat",
     };
     let most = [&load["concurrent_users"], &load["max_in_flight"]];
@@ -58,17 +63,47 @@ pub fn render(results: &Results, tally: &Tally, window: Window) -> Value {
         "max_concurrency": most.into_iter().find_map(Value::as_u64),
         "duration": duration,
         "completed": completed,
-        "failed": counts.total - completed,
-        "total_input_tokens": input,
-        "total_output_tokens": output,
-        "request_throughput": rate(completed as f64),
-        "request_goodput": goodput,
-        "output_throughput": rate(output as f64),
-        "total_token_throughput": rate((input + output) as f64),
-        "max_output_tokens_per_s": most_chunks as f64,
-        "max_concurrent_requests": most_requests,
     });
+    let failed = counts.total - completed;
+    let mut times = values(&observed.by_event.latency);
+    if !times.is_empty() {
+        let room = MOST_VALUES.saturating_sub(times.len());
+        let failed = usize::try_from(failed).unwrap_or(room).min(room);
+        times.extend(std::iter::repeat_n(0.0, failed));
+    }
+    let rest = if backend == EMBEDDINGS {
+        json!({
+            "total_input_tokens": input,
+            // one text a request
+            "total_input_sequences": completed,
+            "request_throughput": rate(completed as f64),
+            "input_sequence_throughput": rate(completed as f64),
+            "total_token_throughput": rate(input as f64),
+            "latencies": times,
+            "queue_times": values(tally.all_lateness()),
+        })
+    } else {
+        json!({
+            "failed": failed,
+            "total_input_tokens": input,
+            "total_output_tokens": output,
+            "request_throughput": rate(completed as f64),
+            "request_goodput": goodput,
+            "output_throughput": rate(output as f64),
+            "total_token_throughput": rate((input + output) as f64),
+            "latencies": times,
+            "queue_times": values(tally.all_lateness()),
+            "max_output_tokens_per_s": most_chunks as f64,
+            "max_concurrent_requests": most_requests,
+            // of speech alone
+            "rtfx": 0.0,
+        })
+    };
+    merge(&mut object, rest);
     for (name, all) in latencies(observed) {
+        if backend == EMBEDDINGS && name != "e2el" {
+            continue;
+        }
         let told = [
             ("mean", all.mean_ms()),
             ("median", all.linear_quantile_ms(0.5)),
@@ -82,18 +117,39 @@ pub fn render(results: &Results, tally: &Tally, window: Window) -> Value {
     object
 }
 
-/// Observations by their short name. There, an answer without content has its end for its first token, and several tokens
-/// at once have a time of 0 each.
+fn merge(object: &mut Value, rest: Value) {
+    if let (Value::Object(object), Value::Object(rest)) = (object, rest) {
+        object.extend(rest);
+    }
+}
+
+/// What was observed, in seconds, in the order of size: in which order requests had these times is not kept. Nothing where
+/// there are too many for a file that is read whole.
+fn values(all: &Distribution) -> Vec<f64> {
+    let count = usize::try_from(all.count()).unwrap_or(usize::MAX);
+    if count > MOST_VALUES {
+        return Vec::new();
+    }
+    (0..count)
+        .map(|rank| all.quantile_ms((rank as f64 + 0.5) / count as f64) / 1e3)
+        .collect()
+}
+
+/// Observations by their short name, as they are there: by every event of a stream.
 fn latencies(observed: &Observed) -> [(&'static str, Distribution); 4] {
-    let (mut ttft, mut tpot) = (observed.ttft.clone(), observed.tpot.clone());
-    ttft.merge(&observed.empty);
-    tpot.record_n(Duration::ZERO, observed.at_once);
-    let (itl, e2el) = (observed.chunk_gaps.clone(), observed.latency.clone());
-    [("ttft", ttft), ("tpot", tpot), ("itl", itl), ("e2el", e2el)]
+    let all = &observed.by_event;
+    [
+        ("ttft", all.ttft.clone()),
+        ("tpot", all.tpot.clone()),
+        ("itl", all.gaps(&observed.chunk_gaps)),
+        ("e2el", all.latency.clone()),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
@@ -132,6 +188,7 @@ mod tests {
             output_tokens: Some(tokens),
             dropped: false,
             said: String::new(),
+            silent: Vec::new(),
         }
     }
 
@@ -201,6 +258,92 @@ mod tests {
         close("p99_itl_ms", 1865.0);
         close("median_e2el_ms", 300.0);
         close("p99_e2el_ms", 2064.0);
+    }
+
+    fn keys(object: &Value) -> Vec<&String> {
+        object.as_object().expect("an object").keys().collect()
+    }
+
+    #[test]
+    fn the_keys_are_those_of_a_file_that_the_tool_wrote() {
+        // `vllm bench serve --save-result --percentile-metrics ttft,tpot,itl,e2el` of vLLM 0.32
+        let file = include_str!("../../tests/data/vllm/serve.openai.json");
+        let theirs: Value = serde_json::from_str(file).expect("JSON");
+        let load = json!({"pattern": "closed-loop", "concurrent_users": 4});
+        let mut results = results(&load, &json!({}));
+        results.workload = json!({"api": "completions"});
+        let samples = [
+            sample(1000, &[1100, 1150], 2),
+            sample(1100, &[1300, 1400], 2),
+        ];
+        let ours = render(&results, &tally(&samples), WINDOW);
+        assert_eq!(keys(&ours), keys(&theirs));
+        for (key, theirs) in theirs.as_object().expect("an object") {
+            // a whole number may be written as one, and the rest is of the same kind
+            let kind = |value: &Value| match value {
+                Value::Null => "null",
+                Value::Number(_) => "number",
+                Value::String(_) => "text",
+                Value::Array(_) => "list",
+                Value::Bool(_) | Value::Object(_) => "other",
+            };
+            assert_eq!(kind(&ours[key]), kind(theirs), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_event_without_text_is_a_chunk_there() {
+        let mut chat = sample(1000, &[1100, 1150], 3);
+        // role, a token that makes no character yet, and the reason of the end
+        chat.silent = [1090, 1120, 1160].map(ms).into();
+        let results = results(&json!({"pattern": "closed-loop"}), &json!({}));
+        let told = render(&results, &tally(&[chat.clone()]), WINDOW);
+        let wanted = [
+            ("mean_ttft_ms", 90.0),
+            ("mean_e2el_ms", 160.0),
+            ("mean_tpot_ms", 35.0),
+            // 10 20 30 10
+            ("mean_itl_ms", 17.5),
+            ("max_output_tokens_per_s", 5.0),
+        ];
+        for (key, value) in wanted {
+            let found = told[key].as_f64().expect("a number");
+            assert!((found - value).abs() < 1e-9, "{key}: {found}");
+        }
+        // ours knows content alone
+        let ours = tally(&[chat]).metrics(WINDOW);
+        let mean = |name: &str| ours[name].avg.round().to_string();
+        assert_eq!(mean("time_to_first_token"), "100");
+        assert_eq!(mean("inter_chunk_latency"), "50");
+        assert_eq!(mean("request_latency"), "150");
+    }
+
+    #[test]
+    fn times_of_each_request_are_there_in_the_order_of_size() {
+        let mut failed = sample(1500, &[], 0);
+        (failed.outcome, failed.intended) = (Outcome::Timeout, ms(1480));
+        let samples = [sample(1000, &[1300], 1), failed, sample(1200, &[1400], 1)];
+        let load = json!({"pattern": "open-loop", "requests_per_second": 2.5});
+        let told = render(&results(&load, &json!({})), &tally(&samples), WINDOW);
+        let list = |key: &str| {
+            let list = told[key].as_array().expect("a list").iter();
+            list.map(|value| (value.as_f64().expect("a number") * 1e3).round())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(list("latencies"), [200.0, 300.0, 0.0]);
+        assert_eq!(list("queue_times"), [0.0, 0.0, 20.0]);
+    }
+
+    #[test]
+    fn embeddings_have_keys_of_their_own() {
+        let load = json!({"pattern": "closed-loop", "concurrent_users": 3});
+        let mut results = results(&load, &json!({}));
+        results.workload = json!({"api": "embeddings"});
+        let told = render(&results, &tally(&[sample(1000, &[1100], 0)]), WINDOW);
+        assert_eq!(told["total_input_sequences"], 1);
+        for key in ["failed", "total_output_tokens", "mean_ttft_ms"] {
+            assert_eq!(told.get(key), None, "{key}");
+        }
     }
 
     #[test]

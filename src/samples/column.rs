@@ -83,6 +83,18 @@ pub(super) const COLUMNS: &[Column] = &[
         "first_output_ns",
         MaybeTime(|s| s.first_output, |s, at| s.first_output = at),
     ),
+    // those in between, which are rare, are not kept
+    Column(
+        "first_silent_ns",
+        MaybeTime(|s| s.silent.first().copied(), |s, at| s.silent.extend(at)),
+    ),
+    Column(
+        "last_silent_ns",
+        MaybeTime(
+            |s| s.silent.get(1..)?.last().copied(),
+            |s, at| s.silent.extend(at),
+        ),
+    ),
     Column("last_token_ns", MaybeTime(Sample::last_token, |_, _| ())),
     Column("end_ns", Time(|s| s.end, |s, at| s.end = at)),
     Column("chunks", Count(|s| s.chunks.len() as u64, |_, _| ())),
@@ -193,6 +205,7 @@ mod tests {
             chunks: vec![Chunk {
                 at: Duration::new(5, 6),
             }],
+            silent: vec![ns(13), ns(14)],
             first_output: Some(ns(7)),
             reasons: true,
             end: ns(8),

@@ -120,6 +120,16 @@ impl Distribution {
         &self.histogram
     }
 
+    /// Takes observations out that are in it. Extremes stay what they were.
+    pub fn remove(&mut self, other: &Self) {
+        self.histogram
+            .subtract(&other.histogram)
+            .expect("what is taken out was put in");
+        self.count -= other.count;
+        self.sum -= other.sum;
+        self.squares = self.squares.saturating_sub(other.squares);
+    }
+
     /// How many observations?
     pub fn count(&self) -> u64 {
         self.count

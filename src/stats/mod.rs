@@ -1,11 +1,14 @@
 //! Statistics: pure. From samples to a result that says how far it can be trusted.
 //!
-//! [`results`] is the format of `results.json`, [`frame`] fills it, [`summary`] has its words, [`tally`] adds samples up (by the second:
-//! [`seconds`], by what it is: [`observed`], by the turn: [`turns`]), [`series`] tells several loads as one, [`validity`]
-//! turns facts into a verdict, [`tasks`] those of a load of several tasks; [`histogram`] holds observations, [`order`]
-//! says how sure a percentile is, [`engine_counters`] reads what an engine counted itself.
+//! [`results`] is the format of `results.json`, [`frame`] fills it, [`summary`] has its words, [`tally`] adds samples up (by
+//! the second: [`seconds`], by what it is: [`observed`], as others count: [`events`], by the turn: [`turns`]), [`series`]
+//! tells several loads as one, [`validity`] turns facts into a verdict, [`tasks`] those of a load of several tasks;
+//! [`histogram`] holds observations, [`order`] says how sure a percentile is, [`engine_counters`] reads what an engine
+//! counted itself, [`certificate`] holds what the generator measured against what was true.
 
+pub mod certificate;
 pub mod engine_counters;
+pub mod events;
 pub mod frame;
 pub mod histogram;
 pub mod observed;

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    events::ByEvent,
     histogram::Distribution,
     results::Metric,
     summary::{last, tpot, with_tokens},
@@ -18,8 +19,10 @@ use crate::load::sample::Sample;
 /// Distributions over the successes of a window.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
+    /// The same as a tool sees it that takes every event for a chunk.
+    pub by_event: ByEvent,
     /// Sent → first token.
-    pub ttft: Distribution,
+    ttft: Distribution,
     ttft_scheduled: Distribution,
     /// Sent → first token that is no reasoning.
     ttfo: Distribution,
@@ -29,7 +32,7 @@ pub struct Observed {
     /// Between chunks.
     pub chunk_gaps: Distribution,
     /// Per token after the first, of answers in several chunks.
-    pub tpot: Distribution,
+    tpot: Distribution,
     /// Tokens per second after the first, of the same answers.
     speed: Distribution,
     /// Whole latency per token.
@@ -54,10 +57,6 @@ pub struct Observed {
     reasoning: Distribution,
     /// Answers with reasoning by a name of its own.
     reasoned: u64,
-    /// Sent → end, of answers without content: they are in `latency`, too.
-    pub empty: Distribution,
-    /// Answers of several tokens in one chunk, which have no time per token.
-    pub at_once: u64,
 }
 
 impl Observed {
@@ -68,8 +67,6 @@ impl Observed {
             self.ttft.record(first.saturating_sub(sent));
             self.ttft_scheduled
                 .record(first.saturating_sub(sample.intended));
-        } else {
-            self.empty.record(latency);
         }
         if let Some(first) = sample.first_output {
             self.ttfo.record(first.saturating_sub(sent));
@@ -83,18 +80,16 @@ impl Observed {
             self.ttst.record(second.at.saturating_sub(first.at));
         }
         for pair in sample.chunks.windows(2) {
-            self.chunk_gaps
-                .record(pair[1].at.saturating_sub(pair[0].at));
+            let gap = pair[1].at.saturating_sub(pair[0].at);
+            self.chunk_gaps.record(gap);
         }
+        self.by_event.take(sample, sent);
         self.take_token_gaps(sample);
-        match tpot(sample) {
-            Some(tpot) => {
-                self.tpot.record(tpot);
-                if !tpot.is_zero() {
-                    self.speed.record_rate(tpot.as_secs_f64().recip());
-                }
+        if let Some(tpot) = tpot(sample) {
+            self.tpot.record(tpot);
+            if !tpot.is_zero() {
+                self.speed.record_rate(tpot.as_secs_f64().recip());
             }
-            None => self.at_once += u64::from(sample.tokens() > 1),
         }
         self.take_counts(sample, latency);
     }
@@ -168,14 +163,13 @@ impl Observed {
             (&mut self.cached, &other.cached),
             (&mut self.output, &other.output),
             (&mut self.reasoning, &other.reasoning),
-            (&mut self.empty, &other.empty),
         ];
         for (own, other) in pairs {
             own.merge(other);
         }
         self.cached_of += other.cached_of;
         self.reasoned += other.reasoned;
-        self.at_once += other.at_once;
+        self.by_event.merge(&other.by_event);
     }
 
     /// Prompt tokens that were found in the server's cache, as a share of all; `None` where it does not tell.

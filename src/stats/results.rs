@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{series::Series, tasks::TaskAccount};
+use super::{certificate::Certificate, series::Series, tasks::TaskAccount};
 
 /// The version of the format that this program writes.
 pub const SCHEMA: u32 = 1;
@@ -174,6 +174,9 @@ pub struct Generator {
     /// The same as a share of what its workers could have had.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_share: Option<f64>,
+    /// CPU time of each worker as a share of a core.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub worker_cpu_shares: Vec<f64>,
     /// Most memory that this process has had, in MB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mb: Option<f64>,
@@ -330,6 +333,9 @@ pub struct Results {
     /// The requests, from which all of it can be computed again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<Samples>,
+    /// By how much the generator's measurements miss the truth, where that was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
     /// Second by second.
     #[serde(default)]
     pub slices: Vec<Slice>,

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    events,
     results::Slice,
     summary::{is_single_second, milliseconds, runs_of_tokens},
 };
@@ -95,9 +96,12 @@ impl Seconds {
         for (at, _, chunks) in runs_of_tokens(sample, is_single_second) {
             self.at(at).peak.chunks += chunks;
         }
-        if let Some(last) = sample.last_token() {
+        for at in &sample.silent {
+            self.at(*at).peak.chunks += 1;
+        }
+        if !sample.chunks.is_empty() || !sample.silent.is_empty() {
             self.at(sent).peak.came += 1;
-            self.at(last).peak.left += 1;
+            self.at(events::ends(sample).1).peak.left += 1;
         }
     }
 

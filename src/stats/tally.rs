@@ -252,6 +252,11 @@ impl Tally {
         Lateness::of(&self.lateness)
     }
 
+    /// The same, one observation a request.
+    pub fn all_lateness(&self) -> &Distribution {
+        &self.lateness
+    }
+
     /// How late the event loops of the workers were, where they looked.
     pub fn loop_delay(&self) -> Option<Lateness> {
         (self.loop_delay.count() > 0).then(|| Lateness::of(&self.loop_delay))

@@ -54,6 +54,7 @@ fn success(intended: u64, sent: u64, chunks: &[u64], tokens: Option<u64>) -> Sam
         output_tokens: tokens,
         dropped: false,
         said: String::new(),
+        silent: Vec::new(),
     }
 }
 

@@ -5,7 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::results::{Validity, Verdict};
+use super::{
+    certificate::Certificate,
+    results::{Validity, Verdict},
+};
 
 /// Largest deviation of the rate sent from the rate asked, as a share of the latter.
 pub const RATE_TOLERANCE: f64 = 0.02;
@@ -52,7 +55,7 @@ pub struct Facts {
     pub itl_p50_ms: Option<f64>,
     /// 99th percentile of the event loop's delay; `None` where it was not looked at.
     pub loop_delay_p99_ms: Option<f64>,
-    /// CPU time of the generator, as a share of what its workers could have had.
+    /// CPU time of the generator, as a share of what its workers could have had; of its busiest worker, where that is more.
     pub cpu_share: f64,
     /// Were chunks counted in place of tokens?
     pub counted_by_chunks: bool,
@@ -111,7 +114,7 @@ pub fn judge(facts: &Facts) -> Validity {
         add(
             Verdict::Degraded,
             format!(
-                "The load generator used {:.0} % of its CPUs, which is over {:.0} %: give it more (cpu_cores), or ask for less.",
+                "The load generator, or its busiest worker, used {:.0} % of its CPUs, which is over {:.0} %: give it more (cpu_cores), or ask for less.",
                 facts.cpu_share * 100.0,
                 CPU_DEGRADED * 100.0
             ),
@@ -166,6 +169,55 @@ pub fn judge(facts: &Facts) -> Validity {
         );
     }
     validity
+}
+
+/// Adds what the certificate of the generator says about the times of a result.
+pub fn certify(
+    validity: &mut Validity,
+    certificate: &Certificate,
+    ttft_p50_ms: Option<f64>,
+    itl_p50_ms: Option<f64>,
+) {
+    let limits = [
+        (
+            "time_to_first_token",
+            ttft_p50_ms,
+            LATENESS_DEGRADED,
+            "time to first token",
+        ),
+        (
+            "inter_token_latency",
+            itl_p50_ms,
+            DELAY_DEGRADED,
+            "time between tokens",
+        ),
+    ];
+    for (metric, median, share, what) in limits {
+        let Some(error) = certificate.error(metric) else {
+            continue;
+        };
+        // of few requests the largest error is all that is known of its tail
+        let (whose, error) = match (error.p99, error.max) {
+            (Some(p99), _) => ("1 % of the measured", p99),
+            (None, Some(max)) => ("a measured", max),
+            (None, None) => continue,
+        };
+        if let Some(median) = median.filter(|median| error > share * median) {
+            validity.verdict = validity.verdict.max(Verdict::Degraded);
+            validity.reasons.push(format!(
+                "Against an engine of known times, {whose} {what} was off by {error:.3} ms or more, which is over {:.0} % of the median ({median:.3} ms).",
+                share * 100.0
+            ));
+        }
+    }
+}
+
+/// Adds that the generator was to be certified and was not.
+pub fn not_certified(validity: &mut Validity, why: &str) {
+    validity.verdict = validity.verdict.max(Verdict::Degraded);
+    validity.reasons.push(format!(
+        "The load generator was not measured against an engine of known times: {why}."
+    ));
 }
 
 /// Was the rate missed?
@@ -386,6 +438,39 @@ mod tests {
                 judged.reasons
             );
         }
+    }
+
+    #[test]
+    fn a_generator_that_errs_too_much_degrades_its_result() {
+        let error = |p99| super::super::results::Metric {
+            p99: Some(p99),
+            ..Default::default()
+        };
+        let judged = |first: f64, gap: f64| {
+            let errors = [
+                ("time_to_first_token".to_owned(), error(first)),
+                ("inter_token_latency".to_owned(), error(gap)),
+            ];
+            let certificate = Certificate {
+                errors: errors.into(),
+                ..Certificate::default()
+            };
+            let mut validity = judge(&good());
+            certify(&mut validity, &certificate, Some(100.0), Some(10.0));
+            validity
+        };
+        assert_eq!(judged(9.9, 4.9), judge(&good()));
+        assert_eq!(judged(10.1, 4.9).verdict, Verdict::Degraded);
+        assert_eq!(judged(9.9, 5.1).verdict, Verdict::Degraded);
+        insta::assert_snapshot!(judged(12.0, 6.0).reasons.join("\n"), @r"
+        Against an engine of known times, 1 % of the measured time to first token was off by 12.000 ms or more, which is over 10 % of the median (100.000 ms).
+        Against an engine of known times, 1 % of the measured time between tokens was off by 6.000 ms or more, which is over 50 % of the median (10.000 ms).
+        ");
+        let mut untold = judge(&good());
+        certify(&mut untold, &Certificate::default(), Some(100.0), None);
+        assert_eq!(untold, judge(&good()));
+        not_certified(&mut untold, "nothing came");
+        assert_eq!(untold.verdict, Verdict::Degraded);
     }
 
     #[test]

@@ -35,6 +35,7 @@ const MAP: &[(&str, usize)] = &[
     ("api", 1),
     ("slurm", 1),
     ("api::client", 2),
+    ("tls", 2),
     ("slurm::client", 2),
     ("process", 2),
     ("apptainer", 2),
@@ -45,6 +46,7 @@ const MAP: &[(&str, usize)] = &[
     // files of a run, with the facts of its job
     ("run", 2),
     ("load::connection", 2),
+    ("load::echo", 2),
     ("load::exchange", 2),
     ("registry", 3),
     ("engine", 3),

@@ -1,6 +1,7 @@
 //! Tests of the whole binary.
 
 mod bench;
+mod certificate;
 mod doctor;
 mod images;
 mod lab;
@@ -15,4 +16,5 @@ mod server;
 mod site;
 mod stack;
 mod tasks;
+mod tls;
 mod turns;

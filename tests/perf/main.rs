@@ -67,7 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
             long,
             keep,
         }),
-        Command::Engine(flags) => engine::run(flags),
+        Command::Engine(flags) => engine::run(&flags),
         Command::Floor(flags) => floor::run(&flags),
         Command::Cost(cost) => scenarios::cost(&cost),
     }

@@ -7,14 +7,12 @@ use std::{
     process::{Child, ChildStdout, Command, ExitCode, Stdio},
 };
 
+use aif::stats::histogram::Distribution;
 use clap::Args;
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::Value;
 
-use crate::{
-    compare::{errors, quantile},
-    now, pin,
-};
+use crate::{compare::errors, now, pin};
 
 /// What is to be run.
 pub(crate) struct Wanted {
@@ -328,16 +326,16 @@ impl Lab<'_> {
         };
         let ran = self.run(&load)?;
         let errors = errors(&self.trace(), &self.folder.join("engine.log"), 0)?;
-        let of = |values: &[u64]| {
-            let [p50, p99, max] = [0.5, 0.99, 1.0].map(|part| quantile(values, part));
-            format!("p50 {p50:.3} p99 {p99:.3} max {max:.3}")
+        let of = |all: &Distribution| {
+            let [p50, p99] = [0.5, 0.99].map(|part| all.quantile_ms(part));
+            format!("p50 {p50:.3} p99 {p99:.3} max {:.3}", all.max_ms())
         };
         let spent = ran.spent.user + ran.spent.kernel;
         Ok(format!(
             "error in ms: TTFT {}; ITL {}; token's stamp {} ({} requests); engine late {:.1} ms at most, {:.2} µs CPU/token, {:.0} MB; generator: {}",
-            of(&errors.ttft),
-            of(&errors.itl),
-            of(&errors.token),
+            of(&errors.first),
+            of(&errors.gap),
+            of(&errors.delay),
             errors.matched,
             ran.served.late_ms,
             spent / ran.served.tokens,

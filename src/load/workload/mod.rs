@@ -71,7 +71,12 @@ pub struct Content {
     /// At the first request's lengths.
     lengths: ChaCha12Rng,
     scale: Scale,
+    /// Does each body end with its request's number?
+    numbered: bool,
 }
+
+/// The field of a body that holds the number of its request, where bodies are numbered.
+const NUMBER: &str = ",\"aif_request\":";
 
 impl Content {
     /// Of a plan and the file that it names, for the model of this name. A word is taken for a token until a scale is set.
@@ -106,7 +111,39 @@ impl Content {
             lengths: ChaCha12Rng::seed_from_u64(workload.seed ^ LENGTHS),
             workload,
             scale: Scale::default(),
+            numbered: false,
         }
+    }
+
+    /// The same with the number of the request at the end of each body: for an engine of our own, which remembers by it
+    /// what it did.
+    #[must_use]
+    pub fn numbered(self) -> Self {
+        Self {
+            numbered: true,
+            ..self
+        }
+    }
+
+    /// What a request is called: by its number in the load, and its turn.
+    pub const fn number(index: u64, turn: u32) -> u64 {
+        (index << 16) | (turn & 0xffff) as u64
+    }
+
+    /// A body with that at its end, where bodies are numbered.
+    pub(in crate::load) fn signed(&self, mut body: Vec<u8>, index: u64, turn: u32) -> Vec<u8> {
+        if self.numbered && body.pop().is_some() {
+            let number = Self::number(index, turn);
+            body.extend(format!("{NUMBER}{number}}}").into_bytes());
+        }
+        body
+    }
+
+    /// The number at the end of a body.
+    pub fn number_of(body: &[u8]) -> Option<u64> {
+        let at = memchr::memmem::rfind(body, NUMBER.as_bytes())?;
+        let digits = body[at + NUMBER.len()..].strip_suffix(b"}")?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
     /// The same with another scale of words and tokens.
@@ -122,6 +159,16 @@ impl Content {
             model: model.to_owned(),
             ..self
         }
+    }
+
+    /// The name of the model.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// How words and tokens go together.
+    pub const fn scale(&self) -> Scale {
+        self.scale
     }
 
     /// The API.
@@ -270,11 +317,12 @@ impl Content {
     /// The body of a request.
     pub fn body(&self, index: u64) -> Vec<u8> {
         let max_tokens = self.asked(index).max_tokens;
-        match self.text(index).map(|text| &text.said) {
+        let body = match self.text(index).map(|text| &text.said) {
             Some(Said::Prompt(prompt)) => self.write(Input::Prompt(prompt), max_tokens),
             Some(Said::Messages(messages)) => self.write(Input::Messages(messages), max_tokens),
             None => self.write(Input::Prompt(&self.prompt(index)), max_tokens),
-        }
+        };
+        self.signed(body, index, 0)
     }
 
     /// The body of a request for one token, with a prompt of so many words.
@@ -342,6 +390,28 @@ mod tests {
         assert_eq!(pooled.asked(1), pooled.asked(4));
         assert_eq!(pooled.body(1), pooled.body(4));
         assert_ne!(pooled.body(1), pooled.body(2));
+    }
+
+    #[test]
+    fn a_numbered_body_is_the_same_with_its_number() {
+        let plain = content("prompt_length: 9");
+        let numbered = plain.clone().numbered();
+        for index in [0, 7, 10_000_000] {
+            let (body, with) = (plain.body(index), numbered.body(index));
+            let number = Content::number(index, 0);
+            assert_eq!(Content::number_of(&with), Some(number));
+            let turn = numbered.signed(body.clone(), index, 3);
+            assert_eq!(Content::number_of(&turn), Some(number + 3));
+            assert_eq!(Content::number_of(&body), None);
+            let mut read: serde_json::Value = serde_json::from_slice(&with).expect("JSON");
+            read.as_object_mut()
+                .expect("an object")
+                .remove("aif_request");
+            assert_eq!(
+                read,
+                serde_json::from_slice::<serde_json::Value>(&body).expect("JSON")
+            );
+        }
     }
 
     #[test]

@@ -85,6 +85,7 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
         },
         destination: text(root, "output.destination").map(PathBuf::from),
         samples: flag("output.samples").unwrap_or(true),
+        calibrate: flag("workload.calibrate").unwrap_or(false),
         metrics: texts(root, "output.metrics"),
         resources: resources(root, "orchestration.resources"),
     })

@@ -219,6 +219,12 @@ static WORKLOAD: &[Field] = &[
         Type::Map(CONVERSATION),
         "requests that follow from each other, each with all that was said before, the engine's answers with it (api: chat); closed loop: each user holds one conversation at a time; open loop: arrivals begin conversations, and total_requests counts them",
     ),
+    Field::new(
+        "calibrate",
+        Type::Bool,
+        "afterwards the same load for 10 seconds against an engine of known times, built in: by how much the measured times are wrong",
+    )
+    .default("false"),
     series::SWEEP_FIELD,
     series::SEARCH_FIELD,
     series::REPEATS_FIELD,

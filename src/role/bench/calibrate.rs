@@ -98,7 +98,7 @@ async fn probe(
                 _ => String::new(),
             };
             let message = format!(
-                "the first request to http://{}{} failed ({class}): {said}",
+                "the first request to {}{} failed ({class}): {said}",
                 target.pool.authority(),
                 target.path
             );

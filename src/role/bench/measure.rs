@@ -80,7 +80,7 @@ impl Bench<'_> {
         let load = Load::new(
             plan,
             service.targets(plan),
-            content,
+            content.clone(),
             control.clone(),
             (Arc::clone(&self.exporter), keep.recorder()),
         );
@@ -124,6 +124,7 @@ impl Bench<'_> {
         let counters = counters.filter(|_| !matches!(ending, Ending::Lost { .. }));
         facts.look_again(context).await;
         facts.cpu_seconds = effort::cpu_seconds() - cpu;
+        facts.worker_cpu = load.worker_cpu();
         let tally = facts.tally(&load);
         facts.tell_what_came_again(tally.whole().begun);
         facts.counted = service.counted(context, counters, tally.whole()).await;
@@ -132,11 +133,13 @@ impl Bench<'_> {
         let mut results = outcome::assemble(&facts, &frame, &tally);
         let samples = keep.finish(&frame, &context.shutdown).await;
         results.samples = samples.map(|own| joint.samples(own));
-        Ok(Measured {
+        let mut measured = Measured {
             results,
             tally,
             elapsed,
             ending,
-        })
+        };
+        Box::pin(self.certify((&content, joint.share()), plan, folder, &mut measured)).await;
+        Ok(measured)
     }
 }

@@ -8,14 +8,15 @@
 //!
 //! [`service`] is what is loaded, [`calibrate`] finds the prompt length, [`measure`] is one load, [`series`] several,
 //! [`exporter`] is what Prometheus sees, [`watch`] is what goes on beside the load, [`progress`] what is shown of it,
-//! [`sight`] whether the service is still there, [`keep`] writes the samples, [`outcome`] turns them into results,
-//! [`place`] is where these are written.
+//! [`sight`] whether the service is still there, [`keep`] writes the samples, [`certify`] tells how far the measured times
+//! are from true ones, [`outcome`] turns samples into results, [`place`] is where these are written.
 //!
 //! What can fail: no service in time (69), a service lost on the way (69, or 75 where its whole node is silent; results
 //! kept), results that cannot be written (73), a result that is invalid (80).
 
 mod asked;
 mod calibrate;
+mod certify;
 mod effort;
 mod exporter;
 mod keep;
@@ -83,6 +84,8 @@ pub struct Config {
     pub url: Option<String>,
     /// The key of the service at `url`.
     pub api_key_file: Option<PathBuf>,
+    /// Whom to trust at `url`, where that is not the system's to say.
+    pub ca_file: Option<PathBuf>,
     /// What is looked up.
     pub wanted: Wanted,
     /// Where the results go; `bench/<name>` of the run where it is not given.
@@ -143,7 +146,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         note,
         team,
     };
-    let ended = bench.run(place).await;
+    let ended = Box::pin(bench.run(place)).await;
     let exit = ended.as_ref().map_or_else(Exit::of, |exit| *exit);
     bench.team.dismiss(exit, context).await;
     if ended.is_ok() {
@@ -247,7 +250,7 @@ impl Bench<'_> {
                 (measured.results, measured.ending, written)
             }
             Some(series) => {
-                let done = self.series(series, place, &service, &calibration).await?;
+                let done = Box::pin(self.series(series, place, &service, &calibration)).await?;
                 (done.results, done.ending, done.written)
             }
         };

@@ -62,6 +62,8 @@ pub(super) struct Facts {
     pub(super) cpu_seconds: f64,
     /// Event loops that sent and read.
     pub(super) workers: usize,
+    /// CPU time of each, where it has ended.
+    pub(super) worker_cpu: Vec<Duration>,
     /// Token counts.
     pub(super) counted: Tokens,
 }
@@ -94,6 +96,7 @@ impl Facts {
             completeness: Completeness::Running,
             cpu_seconds: 0.0,
             workers: 1,
+            worker_cpu: Vec::new(),
             counted: Tokens::default(),
         }
     }
@@ -255,6 +258,10 @@ pub(super) fn frame(
     let tasks: Vec<TaskAccount> = parts.into_iter().map(|part| part.account).collect();
     let (cpu_seconds, workers, cpu_share) = facts.effort(elapsed, &tasks);
     let cores_shared = facts.cores.shared || tasks.iter().any(|task| task.cores_shared);
+    let share = |cpu: &Duration| cpu.as_secs_f64() / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+    let worker_cpu_shares: Vec<f64> = facts.worker_cpu.iter().map(share).collect();
+    // one worker without a rest is late, however idle the others are
+    let busiest = worker_cpu_shares.iter().copied().fold(cpu_share, f64::max);
     let bug = |error| Failure::caused(Exit::Bug, "the plan cannot be written", error);
     let mut workload = serde_json::to_value(&plan.workload).map_err(bug)?;
     workload["api"] = serde_json::to_value(plan.api).map_err(bug)?;
@@ -304,6 +311,7 @@ pub(super) fn frame(
             workers: Some(workers),
             cpu_seconds,
             cpu_share: Some(cpu_share),
+            worker_cpu_shares,
             memory_mb: memory_mb(),
             cpus: facts.cpus.clone(),
             cores_shared,
@@ -312,6 +320,7 @@ pub(super) fn frame(
             ..Generator::default()
         },
         samples: None,
+        certificate: None,
         slices: Vec::new(),
         series: None,
     };
@@ -321,7 +330,7 @@ pub(super) fn frame(
             requested_rate: asked.rate_of_those_left,
             expected_in_window: asked.of_those_left,
             loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),
-            cpu_share,
+            cpu_share: busiest,
             cores_shared,
             cores_known: facts.cores.known,
             monitor_lost: facts.monitor_lost,

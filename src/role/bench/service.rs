@@ -23,6 +23,7 @@ use crate::{
         results::{Counted, TargetFacts, Tokens},
         tally::Whole,
     },
+    tls::{self, Tls},
 };
 
 /// Small questions are answered within this.
@@ -35,6 +36,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 struct Instance {
     url: String,
     key: Option<String>,
+    /// What its connections are encrypted with.
+    tls: Option<Tls>,
     /// Its metrics, and the engine whose names they have.
     metrics: Option<(String, EngineKind)>,
 }
@@ -83,7 +86,8 @@ impl Service {
     /// Can its names be resolved here?
     fn resolve(&self) -> anyhow::Result<()> {
         for instance in &self.instances {
-            let authority = authority(&instance.url)?;
+            let (authority, _) = place(instance)?;
+            let (_, authority) = tls::split(authority, default_port(instance));
             let addresses = authority.to_socket_addrs();
             addresses.or_exit(Exit::Unavailable, || {
                 format!("{authority} cannot be resolved on this node")
@@ -102,6 +106,10 @@ impl Service {
         let key = key.or_exit(Exit::NoInput, || {
             "the key of the service cannot be read".to_owned()
         })?;
+        let tls = tls::is_wanted(&url).then(|| Tls::new(config.ca_file.as_deref()));
+        let tls = tls
+            .transpose()
+            .or_exit(Exit::Usage, || format!("{url} cannot be reached by TLS"))?;
         Ok(Self {
             facts: TargetFacts {
                 urls: vec![url.clone()],
@@ -110,6 +118,7 @@ impl Service {
             instances: vec![Instance {
                 url,
                 key: key.map(|key| key.trim().to_owned()),
+                tls,
                 metrics: None,
             }],
             model: String::new(),
@@ -177,10 +186,11 @@ impl Service {
     /// The model that the service names first.
     async fn ask_model(&self) -> anyhow::Result<String> {
         let instance = &self.instances[0];
-        let answer = client::get(
+        let answer = client::get_by(
             &format!("{}/v1/models", instance.url),
             &access(instance),
             ASK,
+            instance.tls.as_ref(),
         )
         .await
         .or_exit(Exit::Unavailable, || {
@@ -204,13 +214,11 @@ impl Service {
             .collect();
         let headers: Arc<str> = headers.concat().into();
         let target = |instance: &Instance| {
-            let rest = instance
-                .url
-                .strip_prefix("http://")
-                .unwrap_or(&instance.url);
-            let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            // looked at when it was found
+            let (authority, prefix) = place(instance).unwrap_or_default();
             Target {
-                pool: Pool::new(Tcp::default(), authority).keep_alive(plan.keep_alive),
+                pool: Pool::new(Tcp::new(instance.tls.clone()), authority)
+                    .keep_alive(plan.keep_alive),
                 path: format!("{prefix}{}", openai::path(plan.api)),
                 key: instance.key.clone(),
                 headers: Arc::clone(&headers),
@@ -221,10 +229,13 @@ impl Service {
 
     /// Is it reached by this machine's loopback?
     pub(super) fn is_on_loopback(&self) -> bool {
-        const NAMES: [&str; 3] = ["http://127.", "http://localhost", "http://[::1]"];
-        let urls = &self.facts.urls;
-        urls.iter()
-            .any(|url| NAMES.iter().any(|name| url.starts_with(name)))
+        const NAMES: [&str; 3] = ["127.", "localhost", "[::1]"];
+        let mut hosts = self
+            .facts
+            .urls
+            .iter()
+            .filter_map(|url| url.split_once("://"));
+        hosts.any(|(_, host)| NAMES.iter().any(|name| host.starts_with(name)))
     }
 
     /// Time until the first job of the service ends, less a slack; `None` where no end is known.
@@ -330,6 +341,7 @@ fn instance(record: &Record) -> anyhow::Result<Instance> {
     Ok(Instance {
         url,
         key: key.map(|key| key.trim().to_owned()),
+        tls: None,
         metrics: record.endpoints.metrics.clone().zip(kind),
     })
 }
@@ -350,17 +362,27 @@ async fn read_counters(instance: &Instance, store: &Store) -> Option<Counters> {
     })
 }
 
-fn authority(url: &str) -> anyhow::Result<String> {
-    let rest = url.strip_prefix("http://").ok_or_else(|| {
+/// `host:port` of an instance, and what stands before the path of an API.
+fn place(instance: &Instance) -> anyhow::Result<(&str, &str)> {
+    let url = &instance.url;
+    let scheme = if instance.tls.is_some() {
+        "https://"
+    } else {
+        "http://"
+    };
+    let rest = url.strip_prefix(scheme).ok_or_else(|| {
         Failure::new(
             Exit::Usage,
-            format!("{url} is no http:// address (this version speaks no TLS)"),
+            format!("{url} is no http:// or https:// address"),
         )
     })?;
-    let authority = rest.split('/').next().unwrap_or_default();
-    Ok(if authority.contains(':') {
-        authority.to_owned()
+    Ok(rest.split_at(rest.find('/').unwrap_or(rest.len())))
+}
+
+const fn default_port(instance: &Instance) -> u16 {
+    if instance.tls.is_some() {
+        tls::HTTPS
     } else {
-        format!("{authority}:80")
-    })
+        80
+    }
 }
