@@ -109,7 +109,7 @@ pub fn is_member(job: Option<&JobEnv>, env: &Env) -> bool {
 pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
     let seat = Seat::of(context.job.as_ref(), &context.env);
     if let Some(seat) = seat.filter(|seat| seat.task > 0) {
-        return tasks::assist(&config, context, seat).await;
+        return Box::pin(tasks::assist(&config, context, seat)).await;
     }
     let note = StepNote::begin(
         &format!("bench-{}", config.plan.name),
@@ -139,7 +139,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         note,
         team,
     };
-    let ended = bench.run(place).await;
+    let ended = Box::pin(bench.run(place)).await;
     let exit = ended.as_ref().map_or_else(Exit::of, |exit| *exit);
     bench.team.dismiss(exit, context).await;
     if ended.is_ok() {
@@ -227,7 +227,8 @@ impl Bench<'_> {
         self.announce()?;
         let (results, ending, written) = match &plan.series {
             None => {
-                let measured = self.measure(&service, &calibration, plan, folder).await?;
+                let load = self.measure(&service, &calibration, plan, folder);
+                let measured = Box::pin(load).await?;
                 let written = place.write(plan, &measured);
                 (measured.results, measured.ending, written)
             }

@@ -175,7 +175,7 @@ impl Bench<'_> {
             tracing::info!(load = name, seed = load.workload.seed, "Loading next");
             let path = self.folder.join(&name);
             let own = Place::take(&path)?;
-            let measured = self.measure(service, calibration, &load, &path).await?;
+            let measured = Box::pin(self.measure(service, calibration, &load, &path)).await?;
             let written = own.write(&load, &measured);
             let attainment = planned.slo_attainment();
             let met = attainment.map(|share| series::met(&measured.results, share));
