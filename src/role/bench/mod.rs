@@ -245,7 +245,8 @@ impl Bench<'_> {
         self.announce()?;
         let (results, ending, written) = match &plan.series {
             None => {
-                let measured = Box::pin(self.measure(&service, &calibration, plan, folder)).await?;
+                let load = self.measure(&service, &calibration, plan, folder);
+                let measured = Box::pin(load).await?;
                 let written = place.write(plan, &measured);
                 (measured.results, measured.ending, written)
             }
