@@ -56,6 +56,14 @@ pub fn files_in(folder: &Path) -> Vec<PathBuf> {
     files.into_iter().map(|(_, path)| path).collect()
 }
 
+/// Removes the files of an earlier load from a folder, as far as that is possible: they are of another result than the one
+/// that comes.
+pub fn forget(folder: &Path) {
+    for path in files_in(folder) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
 /// Why there are no samples.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -117,6 +117,40 @@ fn samples_give_the_same_result_again() {
 }
 
 #[test]
+fn conversations_and_every_load_of_a_series_are_counted_again() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--latency-ms", "5", "--gap-ms", "1"]);
+    let turns = "api: chat, concurrent_users: 3, total_requests: 20, conversation: {turns: 3}";
+    bench(&lab, &engine, &recipe(&lab, turns, ""));
+    let there = results(&lab);
+    assert_eq!(there["turns"].as_array().map(Vec::len), Some(3));
+    assert!(there["conversations"]["completed"].as_u64() > Some(0));
+    lab.run(&["report", "out", "--recompute"]).assert_exit(0);
+
+    let sweep = "sweep: {concurrent_users: [1, 2]}, total_requests: 10, pause_seconds: 0";
+    bench(&lab, &engine, &recipe(&lab, sweep, "slo: {ttft_ms: 1000}"));
+    assert_eq!(results(&lab).get("samples"), None);
+    let told = lab.run(&["report", "out", "--recompute", "--json"]);
+    told.assert_exit(0);
+    let told: Value = serde_json::from_str(&told.stdout).expect("JSON");
+    let folders: Vec<&str> = told
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|load| load["folder"].as_str())
+        .collect();
+    let wanted = ["out/levels/01-1users", "out/levels/02-2users"];
+    assert_eq!(folders, wanted);
+    for load in wanted {
+        let load = json(&lab.path().join(load).join("results.json"));
+        assert_eq!(load["samples"]["rows"], 10);
+    }
+    // two results, and one place for a file
+    let ended = lab.run(&["report", "out", "--format", "csv", "--out", "there"]);
+    ended.assert_exit(64);
+}
+
+#[test]
 fn a_result_that_its_samples_do_not_bear_is_told() {
     let lab = Lab::new();
     let engine = Engine::start(&["--latency-ms", "5", "--gap-ms", "1"]);

@@ -12,7 +12,7 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
     recipe::ClientPlan,
-    report,
+    report, samples,
     stats::results::Results,
 };
 
@@ -35,6 +35,7 @@ impl Place {
             .or_exit(Exit::CannotCreate, || {
                 "the results could not be written there".to_owned()
             })?;
+        samples::forget(folder);
         Ok(Self {
             folder: folder.to_owned(),
             room,
