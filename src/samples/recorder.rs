@@ -6,7 +6,7 @@
 //! group takes tens of milliseconds, and a stamp must not be late by that. Where it does not come to it, memory ends at
 //! [`MOST`], and what ends then is counted as missing, never waited for.
 //!
-//! What can fail: the file, now or later ([`Error`](super::Error)); the load does not notice.
+//! What can fail: the file, now or later ([`Error`]); the load does not notice.
 
 use std::{
     path::PathBuf,
