@@ -116,6 +116,18 @@ fn users_and_requests_are_dealt_out_and_come_together_as_one_result() {
         };
         assert_near(of, metric(""), metric("_asked"), 0.0);
     }
+    // each task has its samples, and all together give the result again
+    let samples = &results["samples"];
+    let files: Vec<_> = (0..3)
+        .map(|task| format!("samples-{task}.parquet"))
+        .collect();
+    assert_eq!(samples["files"], serde_json::json!(files));
+    assert_eq!(
+        (&samples["rows"], &samples["missing"]),
+        (&203.into(), &0.into())
+    );
+    let folder = lab.run_folder().join("bench/load").display().to_string();
+    lab.run(&["report", &folder, "--recompute"]).assert_exit(0);
     // one run, one bench in it, and one report
     let steps = std::fs::read_dir(lab.run_folder().join("steps")).expect("steps");
     assert_eq!(steps.count(), 1);
