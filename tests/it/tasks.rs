@@ -145,7 +145,9 @@ fn a_rate_is_held_by_all_tasks_together() {
         "pattern: open-loop, requests_per_second: 120, arrival: {process: constant}, duration_seconds: 4, warmup_seconds: 1, max_in_flight: 2",
     ];
     let recipe_of = |load| recipe(&lab, load, SHORT);
-    for started in tasks(&lab, &engine, 3, &[&recipe_of(loads[0])]) {
+    // a busy machine may make it late; what is asked here is what was sent
+    let load = recipe_of(loads[0]);
+    for started in tasks(&lab, &engine, 3, &[&load, "--allow-invalid"]) {
         started.end().assert_exit(0);
     }
     let first = results(&lab);

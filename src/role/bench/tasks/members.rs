@@ -354,6 +354,8 @@ impl Member {
         }
         self.account = TaskAccount {
             cores_shared: self.account.cores_shared,
+            // more may have ended there in the meantime
+            requests: (self.tally.as_ref()).map_or(0, |tally| tally.whole().requests),
             ..news.account
         };
         self.at_seconds = news.at_seconds;
