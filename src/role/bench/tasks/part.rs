@@ -99,7 +99,7 @@ impl Member<'_> {
                     if abort_at.is_some_and(|at| Instant::now() >= at) {
                         control.abort.cancel();
                     }
-                    self.tell(&begun, None);
+                    self.tell(&begun, false, None);
                 }
             }
             if gone.is_some() {
@@ -132,7 +132,7 @@ impl Member<'_> {
         }
         let keep = std::mem::take(&mut begun.prepared.keep);
         let samples = keep.finish(&begun.prepared.frame, &context.shutdown).await;
-        self.tell(&begun, Some(samples));
+        self.tell(&begun, true, samples);
         Ok(Ended::Well)
     }
 
@@ -156,14 +156,14 @@ impl Member<'_> {
     }
 
     /// Tells what has come since; of a load that has ended, also of the samples, where there are any.
-    fn tell(&self, begun: &Begun, ended: Option<Option<Samples>>) {
+    fn tell(&self, begun: &Begun, ended: bool, samples: Option<Samples>) {
         self.link.tell(Report::News(Box::new(News {
             round: begun.prepared.round,
             tally: begun.prepared.load.news(),
             account: self.account(begun),
             at_seconds: begun.start.elapsed().as_secs_f64(),
-            ended: ended.is_some(),
-            samples: ended.flatten(),
+            ended,
+            samples,
         })));
     }
 
