@@ -2,11 +2,12 @@
 # Several loads as one benchmark, against the real engine.
 
 # Four levels of users: each has a folder, the whole says which is shown, and the report has them all.
-TIMEOUT_series=90
+TIMEOUT_series=180
 case_series() {
   local job run bench levels
-  job=$(submit jobs/llamacpp-stack.sh --bench llamacpp-sweep --set workload.duration_seconds=4)
-  assert_eq "exit code" 0 "$(wait_job "$job" 80)"
+  job=$(submit jobs/llamacpp-stack.sh --bench llamacpp-sweep \
+    --set workload.duration_seconds=3 --set dataset.params.prompt_length=16 --set dataset.params.max_tokens=4)
+  assert_eq "exit code" 0 "$(wait_job "$job" 160)"
   run=$(run_of "$job") bench=llamacpp-sweep
   check_run "$run" $bench
   assert_json "$RESULTS" '[.series.levels[].requested]' '[1,2,4,8]'
