@@ -75,7 +75,7 @@ pub(in super::super) async fn run(
         link,
         pending: VecDeque::new(),
     };
-    let ended = member.serve().await;
+    let ended = Box::pin(member.serve()).await;
     member.state(State::Done);
     // the leader waits for that
     drop(member);
