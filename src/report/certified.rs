@@ -21,7 +21,7 @@ pub(super) fn note(certificate: &Certificate) -> String {
         ""
     };
     format!(
-        "± p99 of the error (or largest), by {} requests to an engine of known times{beside}",
+        "± p99 (or largest) error, by {} requests to an engine of known times{beside}",
         certificate.requests
     )
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::{
+    certified,
     summary::{FROM_INTENDED, Headline},
     text,
 };
@@ -16,6 +17,8 @@ use crate::stats::results::{Metric, Results};
 const NAME: usize = 43;
 /// Width of a number.
 const NUMBER: usize = 9;
+/// Width of a measuring error, where there is one.
+const ERROR: usize = 8;
 /// Columns of numbers that fit.
 const COLUMNS: usize = 5;
 
@@ -121,7 +124,10 @@ impl<'a> Table<'a> {
         for (_, read) in &self.columns {
             write!(f, "{:>NUMBER$}", text::optional(read(metric)))?;
         }
-        Ok(())
+        match certified::error_of(self.results, key) {
+            Some(error) => write!(f, "{:>ERROR$}", format!("±{}", text::number(error))),
+            None => Ok(()),
+        }
     }
 
     fn turns(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -219,6 +225,9 @@ impl fmt::Display for Table<'_> {
         for (name, _) in &self.columns {
             write!(f, "{name:>NUMBER$}")?;
         }
+        if self.headline.certified.is_some() {
+            write!(f, "{:>ERROR$}", "error")?;
+        }
         for key in &self.rows {
             if let Some(metric) = self.results.metrics.get(*key) {
                 self.row(f, key, metric)?;
@@ -226,6 +235,9 @@ impl fmt::Display for Table<'_> {
         }
         if self.rows.iter().any(|key| key.ends_with("_scheduled")) {
             write!(f, "\n    {FROM_INTENDED}")?;
+        }
+        if let Some(certified) = &self.headline.certified {
+            write!(f, "\n    {certified}")?;
         }
         self.turns(f)
     }
@@ -294,6 +306,36 @@ mod tests {
                   turn  requests    errors  TTFT p50       p99  E2EL p50     input    cached    output
                      1       155         0     31.24         –       250        64         0         –
                      2       155         0     31.24         –       250       128        63         –
+        "#);
+    }
+
+    #[test]
+    fn errors_stand_beside_what_they_are_of_within_100_columns() {
+        let mut results = results("open-loop");
+        results.certificate = serde_json::from_value(json!({
+            "requests": 1200, "cores_shared": true, "errors": {
+                "time_to_first_token": {"unit": "ms", "avg": 0.1, "p50": 0.1, "p99": 1234.5, "count": 1200},
+                "time_per_output_token": {"unit": "ms", "avg": 0.01, "max": 0.021, "count": 300}}
+        }))
+        .expect("a certificate");
+        let text = Table::of("r", "smoke", &results, &[]).to_string();
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 100),
+            "{text}"
+        );
+        let text: Vec<&str> = text
+            .lines()
+            .skip(2)
+            .take(5)
+            .chain(text.lines().filter(|line| line.contains("by 1200")))
+            .collect();
+        insta::assert_snapshot!(text.join("\n"), @r#"
+                                                            mean      p50      p90      p99      max   error
+            time to first token (ms) *                     35.75     32.5    48.75        –      130   ±1234
+            time to first token (ms)                       34.36    31.24    46.86        –      125   ±1234
+            time per output token (ms)                      4.95      4.5     6.75        –       18  ±0.021
+            request latency (ms)                             275      250      375  1234567     1000
+            ± p99 (or largest) error, by 1200 requests to an engine of known times on the generator's CPUs
         "#);
     }
 

@@ -85,7 +85,7 @@ fn errors_stand_beside_the_numbers_that_they_are_of() {
     }
     let shown = &certified.stdout;
     let mut lines = shown.lines();
-    let first = lines.find(|line| line.trim().starts_with("time to first token"));
+    let first = lines.find(|line| line.trim().starts_with("time to first token (ms)"));
     assert!(first.is_some_and(|line| line.contains('±')), "{shown}");
     assert!(shown.contains("to an engine of known times"), "{shown}");
     let mut table = shown.lines().filter(|line| line.contains('±'));

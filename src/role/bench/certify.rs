@@ -179,7 +179,7 @@ impl Bench<'_> {
             seen: Mutex::default(),
         });
         let control = Control::default();
-        // of several tasks, this one's part
+        // of several tasks each has an engine of its own: this one sends what it sent before
         let load = Load::new(
             &plan,
             vec![target],
@@ -244,6 +244,8 @@ fn shortened(plan: &ClientPlan) -> ClientPlan {
             plan.duration
                 .map_or(window, |duration| duration.min(window)),
         ),
+        // so many may be more than come in its time
+        warmup_requests: None,
         slo: Slo::default(),
         ..plan.clone()
     }
