@@ -1,10 +1,11 @@
 //! Takes each request as it ends, in the load path, and hands it to a thread that writes.
 //!
-//! The load must not wait for a disk, so rows are copied into a batch, and full batches change hands by a lock that the
-//! load only tries: where the writer holds it, the batch stays and grows. The writer looks for batches by itself, as to
-//! wake it would cost the load a system call, and runs when nothing else wants its CPU (`SCHED_IDLE`): compressing a row
-//! group takes tens of milliseconds, and a stamp must not be late by that. Where it does not come to it, memory ends at
-//! [`MOST`], and what ends then is counted as missing, never waited for.
+//! The load must not wait for a disk, so rows are copied into a batch, and full batches go into a queue without a lock.
+//! The writer looks for them by itself, as to wake it would cost the load a system call, and runs when nothing else wants
+//! its CPU (`SCHED_IDLE`): compressing a row group takes tens of milliseconds, and a stamp must not be late by that. So it
+//! may be stopped anywhere, for long, and nothing of the load may wait for a lock that it holds: that of empty batches is
+//! only tried. Where the writer does not come to it, memory ends at [`MOST`], and what ends then is counted as missing,
+//! never waited for.
 //!
 //! What can fail: the file, now or later ([`Error`]); the load does not notice.
 
@@ -12,7 +13,8 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{Receiver, SendError, Sender, channel},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -31,36 +33,33 @@ use crate::{
 
 /// Bytes of a batch that is handed over.
 const BATCH: usize = 64 << 10;
-/// Bytes of a batch that finds nobody to take it.
-const OVERFULL: usize = 4 * BATCH;
 /// Bytes of all batches together.
 const MOST: usize = 24 << 20;
 /// How often the writer looks for batches.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What changes hands.
-#[derive(Debug, Default)]
-struct Exchange {
-    /// To be written.
-    full: Vec<Batch>,
-    /// To be filled again.
-    free: Vec<Batch>,
-    /// How many there are, whoever has them.
-    made: usize,
-}
-
 #[derive(Debug, Default)]
 struct Shared {
-    exchange: Mutex<Exchange>,
+    /// Batches to be filled again.
+    free: Mutex<Vec<Batch>>,
+    /// How many batches there are, whoever has them.
+    made: AtomicUsize,
     /// Is the load over?
     over: AtomicBool,
 }
 
 /// What a worker of the load fills.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Slot {
     batch: Batch,
+    full: Sender<Batch>,
     missing: u64,
+}
+
+/// What the thread that writes leaves to the one that ends the file.
+struct Rest {
+    sink: Sink,
+    full: Receiver<Batch>,
 }
 
 /// Takes requests as they end.
@@ -70,7 +69,7 @@ pub struct Recorder {
     /// Tasks that share the load.
     tasks: u64,
     shared: Arc<Shared>,
-    writer: Mutex<Option<JoinHandle<Result<Sink, Error>>>>,
+    writer: Mutex<Option<JoinHandle<Result<Rest, Error>>>>,
     window: Arc<OnceLock<Window>>,
 }
 
@@ -95,13 +94,14 @@ impl Recorder {
         let window = Arc::clone(&setup.window);
         let sink = Sink::create(setup)?;
         let shared = Arc::new(Shared::default());
+        let (sender, full) = channel();
         let writer = thread::Builder::new().name("samples".to_owned()).spawn({
             let shared = Arc::clone(&shared);
-            move || write(sink, &shared)
+            move || write(Rest { sink, full }, &shared)
         });
         Ok(Self {
             tasks,
-            slots: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
+            slots: slots(workers, &sender),
             shared,
             writer: Mutex::new(Some(writer.map_err(Error::Thread)?)),
             window,
@@ -114,31 +114,36 @@ impl Recorder {
         let slots = self.slots.len() as u64;
         let place = usize::try_from(sample.index / self.tasks % slots).unwrap_or(0);
         let mut slot = lock(&self.slots[place]);
-        if slot.batch.bytes() >= OVERFULL {
+        if slot.batch.bytes() >= BATCH && !self.hand_over(&mut slot) {
             slot.missing += 1;
-            self.hand_over(&mut slot.batch);
             return;
         }
         slot.batch.take(sample);
-        if slot.batch.bytes() >= BATCH {
-            self.hand_over(&mut slot.batch);
-        }
     }
 
-    /// Gives a full batch for an empty one, if there may be another and nobody else is at it.
-    fn hand_over(&self, batch: &mut Batch) {
-        let Ok(mut exchange) = self.shared.exchange.try_lock() else {
-            return;
-        };
-        let empty = match exchange.free.pop() {
+    /// Gives a full batch for an empty one, if there may be another, and somebody who takes it.
+    fn hand_over(&self, slot: &mut Slot) -> bool {
+        let Shared { free, made, .. } = &*self.shared;
+        let another = |made| (made < MOST / BATCH).then_some(made + 1);
+        let empty = free.try_lock().ok().and_then(|mut free| free.pop());
+        let empty = match empty {
             Some(empty) => empty,
-            None if exchange.made < MOST / BATCH => {
-                exchange.made += 1;
+            None if made
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, another)
+                .is_ok() =>
+            {
                 Batch::default()
             }
-            None => return,
+            None => return false,
         };
-        exchange.full.push(std::mem::replace(batch, empty));
+        let full = std::mem::replace(&mut slot.batch, empty);
+        match slot.full.send(full) {
+            Ok(()) => true,
+            Err(SendError(full)) => {
+                slot.batch = full;
+                false
+            }
+        }
     }
 
     /// Ends the file when the load is over, with what its reader must know, and gives it its name. Blocks.
@@ -146,22 +151,22 @@ impl Recorder {
     /// # Errors
     /// The file could not be written; then there is none.
     pub fn finish(&self, facts: &str) -> Result<Written, Error> {
-        let mut sink = self.stop().ok_or(Error::Panicked)??;
+        let Rest { mut sink, full } = self.stop().ok_or(Error::Panicked)??;
         // by this thread, which has its turns
-        for batch in std::mem::take(&mut lock(&self.shared.exchange).full) {
+        for batch in full.try_iter() {
             drop(sink.take(batch)?);
         }
         let mut missing = 0;
         for slot in &self.slots {
-            let slot = std::mem::take(&mut *lock(slot));
+            let mut slot = lock(slot);
             missing += slot.missing;
-            drop(sink.take(slot.batch)?);
+            drop(sink.take(std::mem::take(&mut slot.batch))?);
         }
         sink.close(missing, facts)
     }
 
     /// Ends the thread; nothing where it was ended before, or came to an end of its own.
-    fn stop(&self) -> Option<Result<Sink, Error>> {
+    fn stop(&self) -> Option<Result<Rest, Error>> {
         self.shared.over.store(true, Ordering::Release);
         lock(&self.writer).take()?.join().ok()
     }
@@ -189,8 +194,20 @@ impl Observer for Option<Arc<Recorder>> {
     }
 }
 
+/// So many slots, each with a way to the writer.
+fn slots(workers: usize, full: &Sender<Batch>) -> Vec<Mutex<Slot>> {
+    let slot = |_| {
+        Mutex::new(Slot {
+            batch: Batch::default(),
+            full: full.clone(),
+            missing: 0,
+        })
+    };
+    (0..workers.max(1)).map(slot).collect()
+}
+
 /// The thread that writes, until the load is over.
-fn write(mut sink: Sink, shared: &Shared) -> Result<Sink, Error> {
+fn write(mut rest: Rest, shared: &Shared) -> Result<Rest, Error> {
     let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     if let Err(error) =
         set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle)
@@ -202,13 +219,12 @@ fn write(mut sink: Sink, shared: &Shared) -> Result<Sink, Error> {
     }
     while !shared.over.load(Ordering::Acquire) {
         thread::sleep(LOOK);
-        let full = std::mem::take(&mut lock(&shared.exchange).full);
-        for batch in full {
-            let mut free = sink.take(batch)?;
-            lock(&shared.exchange).free.append(&mut free);
+        for batch in rest.full.try_iter() {
+            let mut free = rest.sink.take(batch)?;
+            lock(&shared.free).append(&mut free);
         }
     }
-    Ok(sink)
+    Ok(rest)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -40,6 +40,9 @@ enum Command {
         /// Ten million requests, too: takes minutes.
         #[arg(long)]
         long: bool,
+        /// Without samples.parquet: what it costs is the difference.
+        #[arg(long)]
+        no_samples: bool,
         /// Keep what was written.
         #[arg(long)]
         keep: Option<PathBuf>,
@@ -59,12 +62,14 @@ fn main() -> anyhow::Result<ExitCode> {
             only,
             seconds,
             long,
+            no_samples,
             keep,
         } => scenarios::run(&scenarios::Wanted {
             aif,
             only,
             seconds,
             long,
+            samples: !no_samples,
             keep,
         }),
         Command::Engine(flags) => engine::run(&flags),

@@ -2,7 +2,7 @@
 #
 # run.sh - measures the load generator: cost of a request and a token, errors of its stamps, lateness, start, memory.
 #
-#   tests/perf/run.sh [--seconds N] [--long] [--keep DIR] [SCENARIO ...]
+#   tests/perf/run.sh [--seconds N] [--long] [--no-samples] [--keep DIR] [SCENARIO ...]
 #
 # The real `aif bench` (release build) runs on CPU 1, an engine of known times on CPU 0; where times are measured, both go
 # before whatever else runs there (real-time priority), as far as the user may. Nothing is asserted: figures of a busy

@@ -20,6 +20,7 @@ pub(crate) struct Wanted {
     pub(crate) only: Vec<String>,
     pub(crate) seconds: u64,
     pub(crate) long: bool,
+    pub(crate) samples: bool,
     pub(crate) keep: Option<PathBuf>,
 }
 
@@ -181,16 +182,32 @@ impl Ran {
         found.unwrap_or(f64::NAN)
     }
 
+    /// Requests that are in no file of samples, as a share of all.
+    fn missing(&self) -> String {
+        let (rows, missing) = (
+            self.number("/samples/rows"),
+            self.number("/samples/missing"),
+        );
+        if rows.is_nan() {
+            return "no samples".to_owned();
+        }
+        format!(
+            "{:.1} % of samples missing",
+            100.0 * missing / (rows + missing)
+        )
+    }
+
     /// What the generator says of itself.
     fn account(&self) -> String {
         let of = |name: &str| self.number(&format!("/generator/{name}"));
         format!(
-            "loop delay p50 {:.3} p99 {:.3} max {:.3} ms, {:.1} % of chunks bundled, {:.0} % CPU",
+            "loop delay p50 {:.3} p99 {:.3} max {:.3} ms, {:.1} % of chunks bundled, {:.0} % CPU, {}",
             of("loop_delay_p50_ms"),
             of("loop_delay_p99_ms"),
             of("loop_delay_max_ms"),
             of("bundled_share") * 100.0,
-            of("cpu_share") * 100.0
+            of("cpu_share") * 100.0,
+            self.missing()
         )
     }
 }
@@ -199,8 +216,8 @@ impl Lab<'_> {
     fn run(&self, load: &Load) -> anyhow::Result<Ran> {
         let recipe = self.folder.join("load.yaml");
         let text = format!(
-            "name: load\nservice_name: s\ntarget: {{timeout_seconds: 60}}\nworkload: {{{}, warmup_seconds: 1}}\ndataset: {{type: synthetic, params: {{model_name: m, prompt_length: 16, max_tokens: {}}}}}\n",
-            load.workload, load.tokens
+            "name: load\nservice_name: s\ntarget: {{timeout_seconds: 60}}\nworkload: {{{}, warmup_seconds: 1}}\ndataset: {{type: synthetic, params: {{model_name: m, prompt_length: 16, max_tokens: {}}}}}\noutput: {{samples: {}}}\n",
+            load.workload, load.tokens, self.wanted.samples
         );
         #[expect(clippy::disallowed_methods, reason = "a file of our own")]
         std::fs::write(&recipe, text)?;
@@ -290,7 +307,7 @@ impl Lab<'_> {
         let of = |spent: Spent, amount: f64| (spent.user + spent.kernel) / amount;
         let (ours, bare) = (of(ran.spent, amount), of(floor, floor_amount));
         Ok(format!(
-            "{ours:.2} µs CPU/{unit} (user {:.2}, kernel {:.2}); bare loop {bare:.2} (user {:.2}, kernel {:.2}); ratio {:.2}; {:.0} requests/s, {:.2} µs wall/{unit}",
+            "{ours:.2} µs CPU/{unit} (user {:.2}, kernel {:.2}); bare loop {bare:.2} (user {:.2}, kernel {:.2}); ratio {:.2}; {:.0} requests/s, {:.2} µs wall/{unit}, {}",
             ran.spent.user / amount,
             ran.spent.kernel / amount,
             floor.user / floor_amount,
@@ -299,6 +316,7 @@ impl Lab<'_> {
             ran.number("/throughput_req_per_sec"),
             1e6 / ran.number("/throughput_req_per_sec")
                 / if tokens > 64 { tokens as f64 } else { 1.0 },
+            ran.missing(),
         ))
     }
 
@@ -414,7 +432,8 @@ impl Lab<'_> {
             let writes = ran.served.writes / ran.served.requests;
             write!(
                 text,
-                "{count} requests: {memory:.0} MB, {each:.1} µs CPU each ({writes:.1} writes); "
+                "{count} requests: {memory:.0} MB, {each:.1} µs CPU each ({writes:.1} writes, {}); ",
+                ran.missing()
             )?;
         }
         Ok(text)
