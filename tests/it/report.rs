@@ -264,6 +264,14 @@ fn the_text_holds_the_same_in_short() {
     | server | llamacpp-server | 41.0 | n1 | 12:00:01.0 | 12:00:04.5 | 12:01:04.0 | 0 |
     | bench-smoke | llamacpp-bench-smoke | 41.2 | n1 | 12:00:05.0 | 12:00:06.0 | 12:01:00.0 | 0 |
 
+    | phase | took |
+    |---|---|
+    | submitted to started | not known: accounting does not tell when the job was submitted |
+    | started to first step | not known: this version of Slurm does not tell when the job started |
+    | first step to engine ready | 3.5 s |
+    | engine ready to first token of the load | not known: no token came |
+    | submitted to first token of the load | not known: accounting does not tell when the job was submitted |
+
     Metrics again: `aif open llamacpp-41`
     "#);
 }
@@ -280,6 +288,7 @@ fn the_terminal_shows_verdict_numbers_and_where_the_report_is() {
         request latency                 250 ms (p50)         750 ms (p99)
         throughput                    10.33 requests/s
         output tokens                 206.7 tokens/s
+      phases: first step to engine ready 3.5 s
     report  /results/llamacpp-41/report.html
     "#);
 }
