@@ -1,6 +1,6 @@
 //! `samples.parquet`: every request of a load as a row, from which its result can be computed again.
 //!
-//! [`column`] says what a row holds, [`recorder`] takes requests in the load path and [`sink`] writes them, in row groups
+//! [`mod@column`] says what a row holds, [`recorder`] takes requests in the load path and [`sink`] writes them, in row groups
 //! of bounded size; [`reader`] gives them back as the samples that they were. Parquet because every tool for data frames
 //! reads it, and because a request of hundreds of tokens takes three bytes for each.
 //!
