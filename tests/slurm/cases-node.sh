@@ -40,7 +40,7 @@ case_node() {
   as_user bin/aif stop --job "$job"
   assert_eq "exit code" 143 "$(wait_job "$job" 60)"
   assert_archived "$run" 'last_over_time(aif_step_context_switches_total{role="server",kind="voluntary"}[1h])'
-  assert_archived "$run" 'last_over_time(aif_job_cpu_seconds_total{role="server"}[1h]) > 1'
+  assert_archived "$run" 'last_over_time(aif_job_cpu_seconds_total{role="server"}[1h]) > 0'
   assert_archived "$run" 'last_over_time(aif_node_context_switches_total[1h])'
   assert_json "$run/steps/server.json" '.facts.samplers.cpu' '"healthy"'
   assert_contains "$run/report.html" "this step was given no GPU"
