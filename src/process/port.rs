@@ -10,8 +10,6 @@ use std::{
 
 use rand::Rng as _;
 
-use super::proof;
-
 /// No port is free in the range.
 #[derive(Debug, thiserror::Error)]
 #[error("no free port between {first} and {last}; set port_range in the site file")]
@@ -33,6 +31,9 @@ pub fn draw(range: (u16, u16), without: &[u16]) -> Result<u16, Exhausted> {
 }
 
 /// Can somebody listen on this port, on every address?
+///
+/// A listener on whatever address, `SO_REUSEPORT` or not, refuses one that does not share. So the kernel is asked by
+/// binding, and not its list of sockets, which takes milliseconds each time.
 pub fn is_free(port: u16) -> bool {
     let taken = |result: io::Result<TcpListener>| {
         result.is_err_and(|error| {
@@ -43,8 +44,7 @@ pub fn is_free(port: u16) -> bool {
         })
     };
     // a node without IPv6 fails in another way, which says nothing of the port
-    proof::holder(port).is_none()
-        && !taken(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))
+    !taken(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))
         && !taken(TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)))
 }
 
@@ -63,6 +63,32 @@ mod tests {
             assert_eq!(draw((port, port), &[]).unwrap(), port);
             assert!(draw((port, port), &[port]).is_err());
         }
+    }
+
+    #[test]
+    fn a_listener_that_shares_its_port_holds_it() {
+        use nix::sys::socket::{
+            AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockname, listen,
+            setsockopt, socket, sockopt::ReusePort,
+        };
+        let sharing = socket(
+            AddressFamily::Inet,
+            SockType::Stream,
+            SockFlag::empty(),
+            None,
+        )
+        .unwrap();
+        setsockopt(&sharing, ReusePort, &true).unwrap();
+        bind(
+            std::os::fd::AsRawFd::as_raw_fd(&sharing),
+            &SockaddrIn::new(127, 0, 0, 1, 0),
+        )
+        .unwrap();
+        listen(&sharing, Backlog::new(1).unwrap()).unwrap();
+        let own: SockaddrIn = getsockname(std::os::fd::AsRawFd::as_raw_fd(&sharing)).unwrap();
+        assert!(!is_free(own.port()));
+        drop(sharing);
+        assert!(is_free(own.port()));
     }
 
     #[test]

@@ -50,6 +50,7 @@ const SLOWEST: Duration = Duration::from_secs(10);
 /// before the end), and never more than half.
 const LEFT: (Duration, Duration) = (Duration::from_mins(3), Duration::from_mins(5));
 /// Labels that tell an instance.
+const AGENT: &str = "up{role=\"server\", job=\"agent\"}";
 const INSTANCE: &str = "service, instance_id, node, job_id";
 
 /// The alerts of a plan.
@@ -194,11 +195,26 @@ fn expression(setting: &AlertSetting, facts: &Facts<'_>) -> String {
 /// gives no answer twice.
 fn engine_lost(window: &str, interval: Duration) -> String {
     let twice = prometheus_duration(interval * 2);
-    let agent = "up{role=\"server\", job=\"agent\"}";
     format!(
         "max by ({INSTANCE}) (increase(aif_server_restarts_total[{window}])) > 0 \
-         or max by ({INSTANCE}) (max_over_time({agent}[{window}]) == 1 unless max_over_time({agent}[{twice}]) == 1) \
-         unless on (instance_id) max_over_time(aif_server_state{{state=\"draining\"}}[{window}]) == 1"
+         or max by ({INSTANCE}) (max_over_time({AGENT}[{window}]) == 1 unless max_over_time({AGENT}[{twice}]) == 1) \
+         unless on (instance_id) {}",
+        drained(window)
+    )
+}
+
+fn drained(window: &str) -> String {
+    format!("max_over_time(aif_server_state{{state=\"draining\"}}[{window}]) == 1")
+}
+
+/// What will be told as a target down or an engine lost, unless it comes again: it takes some scrapes and evaluations, in
+/// which a target may vanish altogether.
+pub fn in_doubt() -> String {
+    let window = prometheus_duration(LEAST_WINDOW);
+    format!(
+        "up{{role!=\"bench\"}} == 0 \
+         or (max_over_time({AGENT}[{window}]) == 1 unless {AGENT} == 1 unless on (instance_id) {})",
+        drained(&window)
     )
 }
 

@@ -16,5 +16,6 @@ pub mod process;
 pub mod query;
 pub mod renamed;
 pub mod rules;
+mod settled;
 pub mod snapshot;
 pub mod targets;

@@ -205,7 +205,7 @@ impl Client {
         text_at(&data_of(&answer)?, "name")
     }
 
-    async fn fetch(&self, path: &str) -> Result<serde_json::Value, Error> {
+    pub(super) async fn fetch(&self, path: &str) -> Result<serde_json::Value, Error> {
         let url = format!("{}/api/v1/{path}", self.base);
         data_of(&client::get(&url, &self.access, SHORT_LIMIT).await?)
     }
@@ -216,7 +216,7 @@ impl Client {
     }
 }
 
-fn shape(error: &dyn std::fmt::Display) -> Error {
+pub(super) fn shape(error: &dyn std::fmt::Display) -> Error {
     Error::Shape {
         message: error.to_string(),
     }

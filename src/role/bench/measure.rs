@@ -72,7 +72,6 @@ impl Bench<'_> {
         };
         let joint = Arc::new(self.team.prepare(context, &wanted).await?);
         joint.hand_on(&control);
-        facts.join(&joint, service);
         let cpu = effort::cpu_seconds();
         let cores = cpus::allowed().len().min(WORKERS);
         let who = (cores, joint.task(), joint.share().of);
@@ -87,6 +86,7 @@ impl Bench<'_> {
         let load: Arc<RealLoad> = Arc::new(load.part(joint.share()));
         facts.workers = load.workers(cores);
 
+        facts.join(&joint, service);
         let start = joint.start();
         // what the stamps of the trace count from
         tracing::trace!(target: "aif::load", monotonic_ns = clock::monotonic_nanoseconds(), "The load starts");

@@ -6,12 +6,17 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::supervise::{End, Monitor, Parts};
 use crate::{
+    clock,
     exit::{Exit, Failure, OrExit as _},
-    prometheus::snapshot::{self, Packed},
+    prometheus::{
+        alerts,
+        snapshot::{self, Packed},
+    },
     registry::State,
     shutdown::Cause,
 };
@@ -23,11 +28,13 @@ const SCRAPE_SHARE: u32 = 10;
 /// A snapshot has this long, where nobody is in a hurry.
 const SNAPSHOT_LIMIT: Duration = Duration::from_mins(1);
 /// So many times it is looked whether an alert says why a target is down …
-const LOOKS: u32 = 3;
+const LOOKS: u32 = 6;
 /// … with a pause of this at the most.
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
-/// Targets that should be there; benches come and go.
-const DOWN: &str = "up{role!=\"bench\"} == 0";
+/// All should be scraped and recorded within two intervals, and must be within this.
+const SETTLING_LIMIT: Duration = Duration::from_secs(30);
+/// Between two questions whether all was scraped.
+const SETTLING_PAUSE: Duration = Duration::from_millis(200);
 /// Prometheus has this long to end; its data is archived by then.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -101,37 +108,54 @@ impl Monitor {
     async fn last_scrape(&mut self, cause: Cause) {
         let shutdown = self.parts.context.shutdown.clone();
         let grace = self.parts.context.grace();
-        let mut pause = self.parts.scraping.interval;
+        let interval = self.parts.scraping.interval;
+        let mut limit = SETTLING_LIMIT.min(interval * 2 + SETTLING_PAUSE * 5);
         if cause != Cause::Released {
             let spent = shutdown.told_ago().unwrap_or_default();
             let left = (grace * BENCH_SHARE / 100).saturating_sub(spent);
             if let Err(error) = self.wait_for_benches(Instant::now() + left).await {
                 tracing::warn!("{error:#}");
             }
-            pause = pause.min(grace * SCRAPE_SHARE / 100);
+            limit = limit.min(grace * SCRAPE_SHARE / 100);
         }
-        for look in 0..=LOOKS {
-            tokio::select! {
-                () = shutdown.stop.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
-            }
-            if cause != Cause::Released || look == LOOKS || !self.is_in_doubt().await {
+        tokio::select! {
+            () = shutdown.stop.cancelled() => return,
+            _ = tokio::time::timeout(limit, self.settle(clock::now())) => {}
+        }
+        if cause != Cause::Released {
+            return;
+        }
+        for _ in 0..LOOKS {
+            if !self.is_in_doubt().await {
                 return;
             }
-            pause = pause.min(LOOK_PAUSE);
+            tokio::select! {
+                () = shutdown.stop.cancelled() => return,
+                () = tokio::time::sleep(interval.min(LOOK_PAUSE)) => {}
+            }
         }
     }
 
-    /// Is a target down, and does no alert say yet why? One that was up a moment ago takes some evaluations of the rules
-    /// to be told.
+    /// Waits until Prometheus has seen what there was at this moment.
+    async fn settle(&self, moment: Timestamp) {
+        let Some(prometheus) = &self.prometheus else {
+            return;
+        };
+        while !prometheus.client.has_seen(moment).await.unwrap_or(false) {
+            tokio::time::sleep(SETTLING_PAUSE).await;
+        }
+    }
+
+    /// Is a target down or gone, and does no alert say yet why? One that was up a moment ago takes some evaluations of
+    /// the rules to be told.
     async fn is_in_doubt(&mut self) -> bool {
         let Some(prometheus) = &self.prometheus else {
             return false;
         };
         let alarms = &mut self.parts.alarms;
         alarms.look(&prometheus.client).await;
-        let down = prometheus.client.instant(DOWN, None).await;
-        alarms.watches() && !alarms.fires() && down.is_ok_and(|series| !series.is_empty())
+        let doubt = prometheus.client.instant(&alerts::in_doubt(), None).await;
+        alarms.watches() && !alarms.fires() && doubt.is_ok_and(|series| !series.is_empty())
     }
 }
 

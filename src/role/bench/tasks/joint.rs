@@ -1,7 +1,7 @@
 //! A load that all tasks have begun together: what has come of it, in all of them and in each.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -27,7 +27,7 @@ use crate::{
 pub(in super::super) struct Joint {
     members: Option<Arc<Members>>,
     share: Share,
-    start: Instant,
+    start: OnceLock<Instant>,
     users: Option<u64>,
     node: String,
     /// CPU time of this process before it.
@@ -74,7 +74,7 @@ impl Joint {
         Self {
             members: None,
             share: Share::WHOLE,
-            start: Instant::now(),
+            start: OnceLock::new(),
             users: users(&plan.load),
             node: context.node(),
             cpu_seconds: effort::cpu_seconds(),
@@ -87,7 +87,7 @@ impl Joint {
         Self {
             members: Some(Arc::clone(members)),
             share,
-            start,
+            start: OnceLock::from(start),
             ..self
         }
     }
@@ -121,9 +121,9 @@ impl Joint {
         own
     }
 
-    /// When it begins.
-    pub(in super::super) const fn start(&self) -> Instant {
-        self.start
+    /// When it begins: as agreed with the members; alone, when this is asked first.
+    pub(in super::super) fn start(&self) -> Instant {
+        *self.start.get_or_init(Instant::now)
     }
 
     /// Hands on to all members that the load ends early.
@@ -162,7 +162,7 @@ impl Joint {
         let Some(members) = &self.members else {
             return whole;
         };
-        let mut own = account(&whole, self.start.elapsed(), workers, self.cpu_seconds);
+        let mut own = account(&whole, self.start().elapsed(), workers, self.cpu_seconds);
         own.node.clone_from(&self.node);
         own.cpus = cpus.to_vec();
         own.start_skew_ms = load.late_start().as_secs_f64() * 1e3;
