@@ -5,7 +5,7 @@ mod llamacpp;
 mod vllm;
 
 use crate::{
-    prometheus::{alerts::EngineNames, rules::Recorded},
+    prometheus::{alerts::EngineNames, charts::EngineSeries, rules::Recorded},
     recipe::EngineKind,
 };
 
@@ -76,6 +76,24 @@ pub fn profiles() -> impl Iterator<Item = &'static Profile> {
         .map(profile)
 }
 
+/// What engines tell of how much they do in a step: name and expression, in which `WINDOW` is how far a rate looks back.
+const BATCH: [(EngineKind, &[(&str, &str)]); 2] = [
+    (
+        EngineKind::Vllm,
+        &[(
+            "tokens",
+            "sum(rate(vllm:iteration_tokens_total_sum[WINDOW])) / (sum(rate(vllm:iteration_tokens_total_count[WINDOW])) > 0)",
+        )],
+    ),
+    (
+        EngineKind::LlamaCpp,
+        &[(
+            "busy slots, on average since the start",
+            "sum(llamacpp:n_busy_slots_per_decode)",
+        )],
+    ),
+];
+
 /// Words in any engine's log, and the mend.
 const COMMON_HINTS: [(&str, &str); 9] = [
     (
@@ -124,6 +142,21 @@ impl Profile {
             kv_cache: self.kv_cache,
             time_to_first_token: self.time_to_first_token,
             failures: self.failures,
+        }
+    }
+
+    /// Names under which it tells what the report draws.
+    pub fn series(&self) -> EngineSeries {
+        EngineSeries {
+            running: self.running,
+            waiting: self.waiting,
+            kv_cache: self.kv_cache,
+            batch: BATCH
+                .iter()
+                .find(|(kind, _)| *kind == self.kind)
+                .map_or(&[], |(_, batch)| batch),
+            prompt_tokens: self.prompt_tokens,
+            output_tokens: self.output_tokens,
         }
     }
 

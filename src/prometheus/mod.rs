@@ -2,12 +2,14 @@
 //!
 //! [`config`], [`targets`], [`alerts`] and [`rules`] are pure: they turn facts into the files that Prometheus reads. [`folder`] is where its
 //! data may lie, [`process`] finds and runs the program, [`query`] asks it, [`snapshot`] packs and unpacks its data,
-//! [`archive`] serves a packed one again, [`export`] turns answers into JSON and CSV.
+//! [`archive`] serves a packed one again, [`export`] turns answers into JSON and CSV, [`charts`] are what a report asks,
+//! and [`timeline`] the answers.
 //!
 //! Everything keeps to what Prometheus 2.42 to 3 have in common.
 
 pub mod alerts;
 pub mod archive;
+pub mod charts;
 pub mod config;
 pub mod episodes;
 pub mod export;
@@ -19,3 +21,4 @@ pub mod rules;
 mod settled;
 pub mod snapshot;
 pub mod targets;
+pub mod timeline;

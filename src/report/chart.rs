@@ -4,7 +4,7 @@
 //! rates, the largest stays the largest, and a median of medians is called what it is in the caption. Pure.
 
 use super::{
-    svg::{self, Chart, Line, Panel},
+    svg::{self, Chart, Line, Panel, Span},
     text,
 };
 use crate::stats::results::{Results, Slice};
@@ -27,7 +27,7 @@ pub struct Figure {
     pub note: Option<String>,
 }
 
-/// The three charts of a result; none where nothing was recorded over time.
+/// The charts of a result; none where nothing was recorded over time.
 pub fn figures(results: &Results) -> Vec<Figure> {
     if results.slices.is_empty() {
         return Vec::new();
@@ -61,6 +61,10 @@ pub fn figures(results: &Results) -> Vec<Figure> {
             )],
         ),
         (
+            "Time between tokens",
+            vec![panel("ms", vec![series("mean", |c| c.itl)])],
+        ),
+        (
             "Throughput",
             vec![
                 panel(
@@ -83,6 +87,7 @@ pub fn figures(results: &Results) -> Vec<Figure> {
     ];
     drawn
         .into_iter()
+        .filter(|(_, panels)| has_values(panels))
         .map(|(title, panels)| {
             let head = table_head(&panels);
             let rows = table_rows(&xs, &panels);
@@ -92,7 +97,9 @@ pub fn figures(results: &Results) -> Vec<Figure> {
                 x_unit: "s".to_owned(),
                 xs: xs.clone(),
                 panels,
-                shade: Some((results.warmup_seconds, "warm-up: not measured".to_owned())),
+                shades: warm_up(results),
+                end: Some(length(results)),
+                log: false,
                 dots: false,
                 mark: None,
             };
@@ -101,7 +108,34 @@ pub fn figures(results: &Results) -> Vec<Figure> {
         .collect()
 }
 
-fn table_head(panels: &[Panel]) -> Vec<String> {
+/// The warm-up, shaded.
+pub(super) fn warm_up(results: &Results) -> Vec<Span> {
+    vec![Span {
+        from: 0.0,
+        to: results.warmup_seconds,
+        name: "warm-up: not measured".to_owned(),
+    }]
+}
+
+/// Length of the load in seconds: where the axis of all its charts ends.
+pub(super) fn length(results: &Results) -> f64 {
+    let whole = results.ended_at.duration_since(results.started_at);
+    let last = results.slices.last().map_or(0.0, |slice| slice.t);
+    match results.series {
+        // the time is of all loads, the seconds are of one
+        Some(_) => last,
+        None => whole.as_secs_f64().max(last),
+    }
+}
+
+/// Is there anything to be seen? Charts without any would only say that this load has no such thing.
+pub(super) fn has_values(panels: &[Panel]) -> bool {
+    let mut lines = panels.iter().flat_map(|panel| &panel.lines);
+    lines.any(|line| line.values.iter().any(Option::is_some))
+}
+
+/// Heads of the table of a chart over time.
+pub(super) fn table_head(panels: &[Panel]) -> Vec<String> {
     let lines = panels.iter().flat_map(|panel| {
         panel
             .lines
@@ -111,7 +145,8 @@ fn table_head(panels: &[Panel]) -> Vec<String> {
     std::iter::once("seconds".to_owned()).chain(lines).collect()
 }
 
-fn table_rows(xs: &[f64], panels: &[Panel]) -> Vec<Vec<String>> {
+/// Its rows.
+pub(super) fn table_rows(xs: &[f64], panels: &[Panel]) -> Vec<Vec<String>> {
     let row = |(index, x): (usize, &f64)| {
         let lines = panels.iter().flat_map(|panel| &panel.lines);
         let values = lines.map(|line| text::optional(line.values.get(index).copied().flatten()));
@@ -130,6 +165,7 @@ struct Column {
     in_flight: f64,
     ttft_p50: Option<f64>,
     ttft_max: Option<f64>,
+    itl: Option<f64>,
 }
 
 /// Draws neighbours together until the columns suffice; gives the seconds of each column, too.
@@ -149,6 +185,13 @@ fn thin(slices: &[Slice]) -> (Vec<Column>, f64) {
         let rate = |count: fn(&Slice) -> u64| chunk.iter().map(count).sum::<u64>() as f64 / seconds;
         let mut medians: Vec<f64> = chunk.iter().filter_map(|slice| slice.ttft_p50_ms).collect();
         medians.sort_by(f64::total_cmp);
+        // weighed by the tokens of each second, as the mean of all their gaps
+        let gaps = chunk
+            .iter()
+            .filter_map(|slice| Some((slice.itl_ms?, slice.output_tokens as f64)));
+        let (sum, weight) = gaps.fold((0.0, 0.0), |(sum, weight), (ms, tokens)| {
+            (sum + ms * tokens, weight + tokens)
+        });
         Column {
             t: chunk[0].t,
             completed: rate(|slice| slice.completed),
@@ -160,6 +203,7 @@ fn thin(slices: &[Slice]) -> (Vec<Column>, f64) {
                 .iter()
                 .filter_map(|slice| slice.ttft_max_ms)
                 .max_by(f64::total_cmp),
+            itl: (weight > 0.0).then(|| sum / weight),
         }
     });
     (columns.collect(), width * together as f64)
@@ -177,6 +221,7 @@ mod tests {
             in_flight: u64::from(t % 7),
             ttft_p50_ms: (!t.is_multiple_of(5)).then_some(20.0),
             ttft_max_ms: (!t.is_multiple_of(5)).then_some(f64::from(t)),
+            itl_ms: (t > 0).then_some(4.0),
             ..Slice::default()
         }
     }
@@ -192,6 +237,7 @@ mod tests {
                 .all(|column| (column.completed - 4.0).abs() < 1e-9)
         );
         assert_eq!(columns.last().unwrap().ttft_max, Some(999.0));
+        assert!(columns.iter().all(|column| column.itl == Some(4.0)));
         assert_eq!(
             text::number(columns[2].in_flight),
             "6",

@@ -12,10 +12,11 @@ use std::{
 
 use serde_json::{Value, json};
 
+use super::cdf::{self, Distributions};
 use crate::{
     exit::Exit,
     files,
-    prometheus::episodes::Alerts,
+    prometheus::{episodes::Alerts, timeline::Timeline},
     run::{Manifest, RunDir, StepFile},
     stats::results::Results,
 };
@@ -47,6 +48,8 @@ pub struct Part {
     pub benches: Vec<Bench>,
     /// What the monitor saw of alerts; `None` where nothing tells.
     pub alerts: Option<Alerts>,
+    /// What Prometheus saw over time; `None` where nothing tells.
+    pub timeline: Option<Timeline>,
     /// Files of the metrics archive.
     pub metrics: Vec<PathBuf>,
     /// Log files.
@@ -66,6 +69,8 @@ pub struct Bench {
     pub folder: PathBuf,
     /// Its results; `None` where they are missing or cannot be read.
     pub results: Option<Results>,
+    /// The distributions behind them: of a series, those of the load whose numbers are shown.
+    pub distributions: Distributions,
     /// Files that it left.
     pub files: Vec<PathBuf>,
 }
@@ -152,6 +157,7 @@ impl Part {
             steps,
             benches,
             alerts: super::alerts::read(run, &mut missing),
+            timeline: super::timeline::read(run, &mut missing),
             metrics,
             logs,
             tails,
@@ -198,8 +204,12 @@ impl Bench {
                 None
             }
         };
+        let series = results.as_ref().and_then(|results: &Results| results.series.as_ref());
+        let shown = series.and_then(|series| series.headline.as_ref());
+        let told = shown.map_or_else(|| folder.clone(), |shown| folder.join(shown));
         Self {
             name,
+            distributions: cdf::read(&told.join("histograms.hlog")),
             results,
             files: files_in(&folder),
             folder,

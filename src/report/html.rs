@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{
     Error,
     alerts::{self, AlertRow},
-    certified, chart,
+    cdf, certified, chart,
     facts::{
         Fact, fact, generator_facts, manifest_facts, metric_rows, step_rows, target_facts,
         token_rows,
@@ -21,8 +21,9 @@ use super::{
     gather::{Bench, Part, Report},
     levels, phases,
     summary::{FROM_INTENDED, Headline},
-    text,
+    text, timeline, turns,
 };
+
 /// Percentiles and the rest, in the order of the table.
 const METRIC_HEAD: [&str; 12] = [
     "unit", "count", "mean", "std", "min", "p50", "p90", "p95", "p99", "p99.9", "p99.99", "max",
@@ -45,7 +46,7 @@ pub fn render(report: &Report) -> Result<String, Error> {
     let benches: Vec<Value> = report
         .benches()
         .zip(&headlines)
-        .map(|((_, bench), headline)| bench_view(report, bench, headline))
+        .map(|((part, bench), headline)| bench_view(report, part, bench, headline))
         .collect();
     let parts: Vec<Value> = report
         .parts
@@ -94,7 +95,18 @@ fn link(report: &Report, path: &Path) -> Link {
     }
 }
 
-fn bench_view(report: &Report, bench: &Bench, headline: &Headline) -> Value {
+/// Charts as the template takes them.
+fn drawn(charts: impl IntoIterator<Item = chart::Figure>) -> Vec<Value> {
+    let view = |chart: chart::Figure| {
+        context! {
+            title => chart.title, svg => Value::from_safe_string(chart.svg), head => chart.head,
+            rows => chart.rows, note => chart.note,
+        }
+    };
+    charts.into_iter().map(view).collect()
+}
+
+fn bench_view(report: &Report, part: &Part, bench: &Bench, headline: &Headline) -> Value {
     let files: Vec<Link> = bench.files.iter().map(|path| link(report, path)).collect();
     let judgement = headline.judgement();
     let word = headline.verdict.map_or("no result", text::verdict);
@@ -112,16 +124,9 @@ fn bench_view(report: &Report, bench: &Bench, headline: &Headline) -> Value {
             }
         })
         .collect();
-    let drawn = |charts: Vec<chart::Figure>| -> Vec<Value> {
-        let view = |chart: chart::Figure| {
-            context! {
-                title => chart.title, svg => Value::from_safe_string(chart.svg), head => chart.head,
-                rows => chart.rows, note => chart.note,
-            }
-        };
-        charts.into_iter().map(view).collect()
-    };
-    let charts = drawn(chart::figures(results));
+    let open = results.load["pattern"] == "open-loop";
+    let beside = part.timeline.iter();
+    let beside = beside.flat_map(|timeline| timeline::of_bench(timeline, results));
     let series = results.series.as_ref().map(|series| {
         let rows: Vec<Value> = levels::rows(series)
             .into_iter()
@@ -133,14 +138,17 @@ fn bench_view(report: &Report, bench: &Bench, headline: &Headline) -> Value {
         context! {
             head => levels::HEAD, rows, shown => series.headline,
             interval_head => levels::INTERVAL_HEAD, intervals => levels::interval_rows(series),
-            curve => drawn(levels::curve(series).into_iter().collect()),
+            curve => drawn(levels::curve(series)),
         }
     });
     context! {
         name => bench.name, judgement, word, tone => tone(word), run => headline.run, files,
         extent => headline.extent(), gist => headline.gist(), series,
         reasons => headline.reasons,
-        figures, charts,
+        figures, charts => drawn(chart::figures(results)), beside => drawn(beside),
+        spread => drawn(cdf::figure(&bench.distributions, open)),
+        turn_head => turns::HEAD, turns => turns::rows(results),
+        conversations => results.conversations.as_ref().map(turns::told),
         star => headline.figures.iter().any(|figure| figure.name.ends_with('*')).then_some(FROM_INTENDED),
         target => target_facts(results),
         metrics => metric_rows(results),
@@ -152,6 +160,12 @@ fn bench_view(report: &Report, bench: &Bench, headline: &Headline) -> Value {
         errors_by_class => results.errors_by_class.iter().map(|(class, count)| fact(class, count.to_string())).collect::<Vec<_>>(),
         error_samples => results.error_samples,
     }
+}
+
+/// Does a bench show engine and node on its own axis? Then those over the whole run may be folded.
+fn is_beside(part: &Part, bench: &Bench) -> bool {
+    let results = bench.results.as_ref();
+    part.timeline.is_some() && results.is_some_and(|results| results.series.is_none())
 }
 
 fn part_view(report: &Report, part: &Part) -> Value {
@@ -186,7 +200,15 @@ fn part_view(report: &Report, part: &Part) -> Value {
         .flat_map(|alerts| &alerts.rules)
         .map(|rule| fact(&rule.alert, &rule.expr))
         .collect();
+    let over_time: Vec<Value> = part
+        .timeline
+        .iter()
+        .flat_map(|timeline| drawn(timeline::of_run(timeline, part)))
+        .collect();
+    let timeline = part.timeline.as_ref();
     context! {
+        over_time, beside => part.benches.iter().any(|bench| is_beside(part, bench)), not_measured => timeline.map(|timeline| timeline.absent.join(", ")),
+        untold => timeline.and_then(|timeline| timeline.problem.clone()),
         alerts => AlertRow::all(part), watched, alerted => part.alerts.as_ref().map(alerts::verdict),
         phases => phases::of_part(part).iter().map(|phase| fact(phase.what, phase.told())).collect::<Vec<_>>(),
         id => part.id, facts => manifest_facts(part), steps => step_rows(part), recipes, tails, cost,

@@ -11,7 +11,7 @@ use super::{
     gather::{Part, Report},
     levels, phases,
     summary::{FROM_INTENDED, Headline},
-    text,
+    text, turns,
 };
 use crate::stats::{results::Results, series::Series};
 
@@ -103,6 +103,10 @@ fn of_bench(out: &mut String, headline: &Headline, results: &Results) {
         let _ = writeln!(out, "\n\\{FROM_INTENDED}");
     }
     out.push('\n');
+    if let Some(conversations) = &results.conversations {
+        let _ = writeln!(out, "{}\n", turns::told(conversations));
+        table(out, &turns::HEAD, turns::rows(results));
+    }
     for row in token_rows(results) {
         let _ = writeln!(
             out,
@@ -115,17 +119,18 @@ fn of_bench(out: &mut String, headline: &Headline, results: &Results) {
     }
 }
 
+fn table(out: &mut String, head: &[&str], rows: Vec<Vec<String>>) {
+    let _ = writeln!(out, "| {} |", head.join(" | "));
+    let _ = writeln!(out, "|{}", "---|".repeat(head.len()));
+    for row in rows {
+        let cells: Vec<String> = row.iter().map(|text| cell(text)).collect();
+        let _ = writeln!(out, "| {} |", cells.join(" | "));
+    }
+    out.push('\n');
+}
+
 /// The loads as a table, the intervals over repeats, and whose numbers follow.
 fn of_series(out: &mut String, series: &Series) {
-    let table = |out: &mut String, head: &[&str], rows: Vec<Vec<String>>| {
-        let _ = writeln!(out, "| {} |", head.join(" | "));
-        let _ = writeln!(out, "|{}", "---|".repeat(head.len()));
-        for row in rows {
-            let cells: Vec<String> = row.iter().map(|text| cell(text)).collect();
-            let _ = writeln!(out, "| {} |", cells.join(" | "));
-        }
-        out.push('\n');
-    };
     let rows = levels::rows(series).into_iter().map(|row| row.cells);
     table(out, &levels::HEAD, rows.collect());
     let intervals = levels::interval_rows(series);

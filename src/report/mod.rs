@@ -10,10 +10,12 @@
 //! files for other tools, which the bench writes; [`aiperf`] and [`detailed`] are made on demand, from samples;
 //! [`recount`] makes a result of them again.
 //!
-//! [`alerts`] are those that the monitor kept.
+//! [`alerts`] are those that the monitor kept, [`timeline`] what Prometheus saw over time, [`cdf`] the distributions of
+//! latencies, [`turns`] those of conversations.
 
 pub mod aiperf;
 pub mod alerts;
+pub mod cdf;
 mod certified;
 pub mod chart;
 pub mod csv;
@@ -31,6 +33,8 @@ pub mod summary;
 pub mod svg;
 pub mod table;
 pub mod text;
+pub mod timeline;
+pub mod turns;
 pub mod vllm;
 
 use std::path::Path;

@@ -1,9 +1,10 @@
 //! Line charts as inline SVG: axes, units, gaps, titles on hover; no script, no font, no network.
 //!
 //! Drawn by hand because a chart in a page that must open from a file on a machine without a network is a hundred lines
-//! of text, and a plotting crate brings fonts and bitmaps. Colours come from the page's style (`.s0`, `.s1`), and the
-//! second line is dashed, so that a print without colour is understood too. Pure; cannot fail: a value that is missing or
-//! no number is a gap.
+//! of text, and a plotting crate brings fonts and bitmaps. Colours come from the page's style (`.s0` to `.s3`), and all
+//! lines but the first are dashed, each in its own way, so that a print without colour is understood too. A logarithmic
+//! axis is there for distributions, whose ends lie far apart. Pure; cannot fail: a value that is missing or no number is
+//! a gap.
 
 use std::fmt::Write as _;
 
@@ -35,12 +36,23 @@ pub struct Limit {
     pub name: String,
 }
 
+/// A part of the horizontal axis that is shaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Span {
+    /// Its left end.
+    pub from: f64,
+    /// Its right end.
+    pub to: f64,
+    /// Its name.
+    pub name: String,
+}
+
 /// Lines that share an axis.
 #[derive(Debug, Clone)]
 pub struct Panel {
     /// The unit of its axis.
     pub unit: String,
-    /// Its lines; two at the most can be told apart.
+    /// Its lines; four at the most can be told apart.
     pub lines: Vec<Line>,
     /// A value that is not to be exceeded.
     pub limit: Option<Limit>,
@@ -59,8 +71,12 @@ pub struct Chart {
     pub xs: Vec<f64>,
     /// Panels, from top to bottom.
     pub panels: Vec<Panel>,
-    /// A span from the left that is shaded, and its name: warm-up.
-    pub shade: Option<(f64, String)>,
+    /// Parts that are shaded: warm-up, the time of a load.
+    pub shades: Vec<Span>,
+    /// Where the horizontal axis ends, where that is not with the last position: charts of one time are drawn alike.
+    pub end: Option<f64>,
+    /// Is the horizontal axis logarithmic? Then positions are above 0.
+    pub log: bool,
     /// Is each value a dot on its line?
     pub dots: bool,
     /// A position that is pointed out.
@@ -71,18 +87,16 @@ pub struct Chart {
 pub fn draw(chart: &Chart) -> String {
     let height = chart.panels.len() as f64 * (HEAD + BODY + GAP) - GAP + FOOT;
     let mut svg = format!(
-        r#"<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{}">"#,
+        r#"<svg viewBox="0 0 {WIDTH} {height}" role="img"><title>{}</title>"#,
         escape(&chart.title)
     );
-    let end = chart
-        .xs
-        .iter()
-        .copied()
-        .filter(|x| x.is_finite())
-        .fold(0.0, f64::max);
+    let xs = chart.xs.iter().copied().filter(|x| x.is_finite());
+    let end = chart.end.unwrap_or_else(|| xs.clone().fold(0.0, f64::max));
+    let start = xs.filter(|x| *x > 0.0).fold(f64::INFINITY, f64::min);
     let x = Scale {
         from: LEFT,
         to: WIDTH - RIGHT,
+        min: (chart.log && start < end).then_some(start),
         max: if end > 0.0 { end } else { 1.0 },
     };
     for (index, panel) in chart.panels.iter().enumerate() {
@@ -90,10 +104,10 @@ pub fn draw(chart: &Chart) -> String {
         draw_panel(&mut svg, chart, panel, &x, top);
     }
     let bottom = height - FOOT;
-    for tick in ticks(x.max, 8)
-        .into_iter()
-        .filter(|tick| tick.value <= x.max)
-    {
+    let marks = x
+        .min
+        .map_or_else(|| ticks(x.max, 8), |min| decades(min, x.max));
+    for tick in marks.into_iter().filter(|tick| tick.value <= x.max) {
         let at = x.at(tick.value);
         let _ = write!(
             svg,
@@ -129,14 +143,16 @@ fn draw_panel(svg: &mut String, chart: &Chart, panel: &Panel, x: &Scale, top: f6
     let y = Scale {
         from: top + BODY,
         to: top,
+        min: None,
         max,
     };
-    if let Some((until, name)) = chart.shade.as_ref().filter(|(until, _)| *until > 0.0) {
-        let width = (x.at(until.min(x.max)) - LEFT).max(0.0);
+    for span in chart.shades.iter().filter(|span| span.to > span.from) {
+        let from = x.at(span.from);
+        let width = (x.at(span.to) - from).max(0.0);
         let _ = write!(
             svg,
-            r#"<rect class="shade" x="{LEFT}" y="{top:.1}" width="{width:.1}" height="{BODY}"><title>{}</title></rect>"#,
-            escape(name)
+            r#"<rect class="shade" x="{from:.1}" y="{top:.1}" width="{width:.1}" height="{BODY}"><title>{}</title></rect>"#,
+            escape(&span.name)
         );
     }
     for tick in &marks {
@@ -258,7 +274,10 @@ fn draw_line(svg: &mut String, xs: &[f64], line: &Line, index: usize, (x, y): (&
 
 /// One invisible column for each position, whose title is what all lines say there.
 fn draw_hovers(svg: &mut String, chart: &Chart, x: &Scale, bottom: f64) {
-    let column = (x.to - x.from) / chart.xs.len().max(1) as f64;
+    let places: Vec<f64> = chart.xs.iter().map(|at| x.at(*at)).collect();
+    let span = places.first().zip(places.last()).map_or(0.0, |(a, b)| b - a);
+    let gaps = places.len().saturating_sub(1).max(1) as f64;
+    let column = (span / gaps).clamp(1.0, x.to - x.from);
     for (index, at) in chart.xs.iter().enumerate() {
         let mut title = format!("{} {}", text::number(*at), chart.x_unit);
         for panel in &chart.panels {
@@ -282,16 +301,23 @@ fn draw_hovers(svg: &mut String, chart: &Chart, x: &Scale, bottom: f64) {
     }
 }
 
-/// From values that start at 0 to places in the picture.
+/// From values that start at 0, or, of a logarithmic axis, at `min`, to places in the picture.
 struct Scale {
     from: f64,
     to: f64,
+    min: Option<f64>,
     max: f64,
 }
 
 impl Scale {
     fn at(&self, value: f64) -> f64 {
-        self.from + (self.to - self.from) * (value / self.max).clamp(0.0, 1.0)
+        let share = match self.min {
+            None => value / self.max,
+            Some(min) => (value / min).ln() / (self.max / min).ln(),
+        };
+        // what is no number stands at the start
+        let share = if share.is_finite() { share } else { 0.0 };
+        self.from + (self.to - self.from) * share.clamp(0.0, 1.0)
     }
 }
 
@@ -344,6 +370,23 @@ pub fn ticks(max: f64, count: u32) -> Vec<Tick> {
     }
 }
 
+/// Marks of a logarithmic axis within its ends: powers of ten, with 2 and 5 times these where they are few.
+pub fn decades(min: f64, max: f64) -> Vec<Tick> {
+    let first = min.log10().floor();
+    let count = (max.log10().ceil() - first).clamp(0.0, 40.0);
+    let times: &[f64] = if count > 4.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let powers = std::iter::successors(Some(0.0), |at: &f64| Some(at + 1.0));
+    let powers = powers.take_while(|at| *at <= count);
+    powers
+        .flat_map(|at| times.iter().map(move |times| times * 10_f64.powf(first + at)))
+        .filter(|value| (min..=max).contains(value))
+        .map(|value| Tick {
+            value,
+            label: text::number(value),
+        })
+        .collect()
+}
+
 fn label(value: f64, step: f64) -> String {
     let (value, step, suffix) = if value >= 1e6 {
         (value / 1e6, step / 1e6, "M")
@@ -382,7 +425,13 @@ mod tests {
                 }],
                 limit: None,
             }],
-            shade: Some((1.0, "warm-up".to_owned())),
+            shades: vec![Span {
+                from: 0.0,
+                to: 1.0,
+                name: "warm-up".to_owned(),
+            }],
+            end: None,
+            log: false,
             dots: false,
             mark: None,
         }
@@ -402,6 +451,22 @@ mod tests {
         assert_eq!(labels(0.013, 4), "0.000 0.005 0.010 0.015");
         assert_eq!(labels(120.0, 8), "0 20 40 60 80 100 120");
         assert_eq!(labels(45_000.0, 4), "0 20k 40k 60k");
+    }
+
+    #[test]
+    fn a_logarithmic_axis_is_marked_by_decades() {
+        let labels = |min, max| {
+            let marks = decades(min, max).into_iter();
+            marks.map(|tick| tick.label).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(labels(1.5, 60.0), "2 5 10 20 50");
+        assert_eq!(labels(0.02, 30_000.0), "0.1 1 10 100 1000 10000");
+        let mut chart = chart(vec![Some(0.0), Some(50.0), Some(100.0)]);
+        chart.xs = vec![1.0, 10.0, 100.0];
+        chart.log = true;
+        let svg = draw(&chart);
+        assert!(svg.contains(r#"d="M58.0"#), "{svg}");
+        assert!(svg.contains("L363.0"), "the middle decade in the middle: {svg}");
     }
 
     #[test]

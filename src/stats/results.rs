@@ -229,6 +229,8 @@ pub struct Slice {
     pub ttft_p50_ms: Option<f64>,
     /// Largest of the same.
     pub ttft_max_ms: Option<f64>,
+    /// Mean gap between tokens, of those that came in it, in ms.
+    pub itl_ms: Option<f64>,
 }
 
 /// How conversations ended, over the whole load.

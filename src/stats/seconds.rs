@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     events,
     results::Slice,
-    summary::{is_single_second, milliseconds, runs_of_tokens},
+    summary::{is_single_second, milliseconds, runs_of_tokens, with_tokens},
 };
 use crate::load::sample::Sample;
 
@@ -52,6 +52,9 @@ struct Second {
     completed: u64,
     errors: u64,
     output_tokens: u64,
+    /// Time between tokens that came in it and those before them, and the number of these gaps.
+    #[serde(default)]
+    gaps: (Duration, u64),
     /// Microseconds to the first token, of those whose first token came in it, and how often.
     ttft: BTreeMap<u32, u32>,
     ttft_max: Option<Duration>,
@@ -86,8 +89,28 @@ impl Seconds {
         } else {
             second.errors += 1;
         }
-        for (at, tokens, _) in runs_of_tokens(sample, is_single_second) {
-            self.at(at).output_tokens += tokens;
+        self.take_tokens(sample);
+    }
+
+    /// Tokens by the second in which they came, and the gaps before them: a chunk of several tokens is as many gaps.
+    fn take_tokens(&mut self, sample: &Sample) {
+        let mut chunks = with_tokens(sample).peekable();
+        let mut before: Option<Duration> = None;
+        while let Some((first, mut tokens)) = chunks.next() {
+            let mut last = first.at;
+            let mut gaps = before.map_or(0, |_| tokens);
+            while let Some((chunk, more)) =
+                chunks.next_if(|(chunk, _)| is_single_second(first.at, chunk.at))
+            {
+                tokens += more;
+                gaps += more;
+                last = chunk.at;
+            }
+            let second = self.at(first.at);
+            second.output_tokens += tokens;
+            second.gaps.0 += last.saturating_sub(before.unwrap_or(first.at));
+            second.gaps.1 += gaps;
+            before = Some(last);
         }
     }
 
@@ -139,6 +162,8 @@ impl Seconds {
                 in_flight,
                 ttft_p50_ms: second.median(),
                 ttft_max_ms: second.ttft_max.map(milliseconds),
+                itl_ms: (second.gaps.1 > 0)
+                    .then(|| milliseconds(second.gaps.0) / second.gaps.1 as f64),
             }
         });
         slices.collect()
@@ -173,6 +198,8 @@ impl Second {
         self.completed += other.completed;
         self.errors += other.errors;
         self.output_tokens += other.output_tokens;
+        self.gaps.0 += other.gaps.0;
+        self.gaps.1 += other.gaps.1;
         for (ttft, count) in &other.ttft {
             *self.ttft.entry(*ttft).or_default() += count;
         }
@@ -212,6 +239,27 @@ fn figures(time: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::sample::{Chunk, Outcome};
+
+    #[test]
+    fn gaps_between_tokens_belong_to_the_second_in_which_they_end() {
+        let at = |ms: u64| Chunk {
+            at: Duration::from_millis(ms),
+        };
+        let mut seconds = Seconds::default();
+        seconds.take(&Sample {
+            sent: Some(Duration::ZERO),
+            chunks: [at(900), at(950), at(1050), at(1150)].into(),
+            end: Duration::from_millis(1150),
+            outcome: Outcome::Success,
+            output_tokens: Some(8),
+            ..Sample::planned(0, Duration::ZERO)
+        });
+        let slices = seconds.slices(Duration::from_secs(3));
+        let told: Vec<_> = slices.iter().map(|s| (s.output_tokens, s.itl_ms)).collect();
+        // two tokens a chunk: each is half of the gap before it
+        assert_eq!(told, [(4, Some(25.0)), (4, Some(50.0)), (0, None)]);
+    }
 
     #[test]
     fn three_figures() {

@@ -100,7 +100,9 @@ pub fn curve(series: &Series) -> Option<Figure> {
         x_unit: "requests/s".to_owned(),
         xs,
         panels,
-        shade: None,
+        shades: Vec::new(),
+        end: None,
+        log: false,
         dots: true,
         mark,
     };

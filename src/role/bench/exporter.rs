@@ -214,8 +214,6 @@ impl Observer for std::sync::Arc<Exporter> {
         let since = u64::try_from(since).unwrap_or(u64::MAX);
         let at = clock::monotonic_nanoseconds().saturating_sub(since);
         self.first_token.fetch_min(at, Relaxed);
-        self.time_to_first_token
-            .observe(first.saturating_sub(sent).as_secs_f64());
         if sample.is_success() {
             self.request_latency
                 .observe(last.saturating_sub(sent).as_secs_f64());
