@@ -21,7 +21,7 @@ export INSTA_UPDATE=no INSTA_FORCE_PASS=0 CARGO_TERM_COLOR=never
 
 step_install() {
   command -v cargo >/dev/null || die $EX_MISSING "Rust is missing: 'cargo' must be on the PATH"
-  apt_install gcc libc6-dev git prometheus shellcheck mmdebstrap iproute2 jq procps curl python3
+  apt_install chromium gcc libc6-dev git prometheus shellcheck mmdebstrap iproute2 jq procps curl python3
 }
 step_fmt()    { cargo fmt --check; }
 step_clippy() { cargo clippy --locked --all-targets -- -D warnings; }

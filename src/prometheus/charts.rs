@@ -76,16 +76,15 @@ fn ask(name: &str, query: impl Into<String>) -> Question {
 }
 
 fn load(window: &str) -> Vec<Ask> {
-    let ended = |matching: &str| format!("sum(rate(aif_bench_requests_total{{{matching}}}[{window}]))");
+    let ended =
+        |matching: &str| format!("sum(rate(aif_bench_requests_total{{{matching}}}[{window}]))");
     let quantile = |of: &str| {
         format!(
             "1000 * histogram_quantile({of}, sum by (le) (rate(aif_bench_time_to_first_token_seconds_bucket[{window}])))"
         )
     };
     let mean = |name: &str| {
-        format!(
-            "1000 * sum(rate({name}_sum[{window}])) / (sum(rate({name}_count[{window}])) > 0)"
-        )
+        format!("1000 * sum(rate({name}_sum[{window}])) / (sum(rate({name}_count[{window}])) > 0)")
     };
     vec![
         Ask {
@@ -124,7 +123,8 @@ fn load(window: &str) -> Vec<Ask> {
 
 fn engine(engines: &[EngineSeries], window: &str) -> Vec<Ask> {
     // each engine has its own names: what is not there is empty, and `or` takes what is
-    let sums = |names: fn(&EngineSeries) -> &'static [&'static str], of: &dyn Fn(&str) -> String| {
+    let sums = |names: fn(&EngineSeries) -> &'static [&'static str],
+                of: &dyn Fn(&str) -> String| {
         let names = engines.iter().flat_map(|engine| names(engine).iter());
         let parts: Vec<String> = names.map(|name| of(name)).collect();
         (!parts.is_empty()).then(|| format!("sum({})", parts.join(" or ")))
@@ -238,17 +238,17 @@ fn node(window: &str) -> Vec<Ask> {
             panels: vec![
                 (
                     "% busy",
-                    vec![ask("GPU", format!("100 * {}", gpu("utilization_ratio", "")))],
+                    vec![ask(
+                        "GPU",
+                        format!("100 * {}", gpu("utilization_ratio", "")),
+                    )],
                 ),
                 (
                     "GiB",
                     vec![ask("GPU", gpu("memory_used_bytes", " / 1073741824"))],
                 ),
                 ("W", vec![ask("GPU", gpu("power_watts", ""))]),
-                (
-                    "°C",
-                    vec![ask("GPU", gpu("temperature_celsius", ""))],
-                ),
+                ("°C", vec![ask("GPU", gpu("temperature_celsius", ""))]),
             ],
         },
     ]

@@ -186,7 +186,11 @@ fn varying(series: &[Series]) -> Vec<String> {
         let values: BTreeSet<_> = series.iter().map(|one| one.labels.get(**name)).collect();
         values.len() > 1
     };
-    names.iter().filter(differs).map(|name| (*name).clone()).collect()
+    names
+        .iter()
+        .filter(differs)
+        .map(|name| (*name).clone())
+        .collect()
 }
 
 fn named(name: &str, series: &Series, varying: &[String]) -> String {
@@ -214,7 +218,9 @@ fn on_grid(series: &Series, range: Range) -> Vec<Option<f64>> {
     let mut values = vec![None; place((length / step).floor() * step) + 1];
     for point in &series.points {
         if let Some(value) = values.get_mut(place(point.time - start)) {
-            *value = Some(point.value).filter(|value| value.is_finite()).map(short);
+            *value = Some(point.value)
+                .filter(|value| value.is_finite())
+                .map(short);
         }
     }
     values
@@ -262,7 +268,12 @@ mod tests {
     #[test]
     fn what_is_missing_or_no_number_is_a_gap() {
         let range = grid(at(500), at(10_500), Duration::from_secs(2));
-        let points = [(0.5, 1.0), (4.5, f64::NAN), (6.5, 1.234_567_89), (90.0, 7.0)];
+        let points = [
+            (0.5, 1.0),
+            (4.5, f64::NAN),
+            (6.5, 1.234_567_89),
+            (90.0, 7.0),
+        ];
         assert_eq!(
             on_grid(&series(&[], &points), range),
             [Some(1.0), None, None, Some(1.234_57), None, None]
@@ -294,7 +305,11 @@ mod tests {
         let query = |name: &str| &queries.iter().find(|line| line.name == name).unwrap().query;
         assert_eq!(query("running"), "sum(a or b)");
         assert_eq!(query("tokens"), "rate(x_sum[8s])");
-        assert!(query("read").contains("rate(c_total[8s])"), "{}", query("read"));
+        assert!(
+            query("read").contains("rate(c_total[8s])"),
+            "{}",
+            query("read")
+        );
         assert!(queries.iter().all(|line| !line.query.contains("WINDOW")));
     }
 }

@@ -204,7 +204,9 @@ impl Bench {
                 None
             }
         };
-        let series = results.as_ref().and_then(|results: &Results| results.series.as_ref());
+        let series = results
+            .as_ref()
+            .and_then(|results: &Results| results.series.as_ref());
         let shown = series.and_then(|series| series.headline.as_ref());
         let told = shown.map_or_else(|| folder.clone(), |shown| folder.join(shown));
         Self {

@@ -275,7 +275,10 @@ fn draw_line(svg: &mut String, xs: &[f64], line: &Line, index: usize, (x, y): (&
 /// One invisible column for each position, whose title is what all lines say there.
 fn draw_hovers(svg: &mut String, chart: &Chart, x: &Scale, bottom: f64) {
     let places: Vec<f64> = chart.xs.iter().map(|at| x.at(*at)).collect();
-    let span = places.first().zip(places.last()).map_or(0.0, |(a, b)| b - a);
+    let span = places
+        .first()
+        .zip(places.last())
+        .map_or(0.0, |(a, b)| b - a);
     let gaps = places.len().saturating_sub(1).max(1) as f64;
     let column = (span / gaps).clamp(1.0, x.to - x.from);
     for (index, at) in chart.xs.iter().enumerate() {
@@ -374,11 +377,19 @@ pub fn ticks(max: f64, count: u32) -> Vec<Tick> {
 pub fn decades(min: f64, max: f64) -> Vec<Tick> {
     let first = min.log10().floor();
     let count = (max.log10().ceil() - first).clamp(0.0, 40.0);
-    let times: &[f64] = if count > 4.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let times: &[f64] = if count > 4.0 {
+        &[1.0]
+    } else {
+        &[1.0, 2.0, 5.0]
+    };
     let powers = std::iter::successors(Some(0.0), |at: &f64| Some(at + 1.0));
     let powers = powers.take_while(|at| *at <= count);
     powers
-        .flat_map(|at| times.iter().map(move |times| times * 10_f64.powf(first + at)))
+        .flat_map(|at| {
+            times
+                .iter()
+                .map(move |times| times * 10_f64.powf(first + at))
+        })
         .filter(|value| (min..=max).contains(value))
         .map(|value| Tick {
             value,
@@ -466,7 +477,10 @@ mod tests {
         chart.log = true;
         let svg = draw(&chart);
         assert!(svg.contains(r#"d="M58.0"#), "{svg}");
-        assert!(svg.contains("L363.0"), "the middle decade in the middle: {svg}");
+        assert!(
+            svg.contains("L363.0"),
+            "the middle decade in the middle: {svg}"
+        );
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Tests of the whole binary.
 
 mod bench;
+mod browser;
 mod certificate;
 mod doctor;
 mod images;
 mod lab;
 mod layers;
 mod monitor;
+mod page;
 mod reference;
 mod registry;
 mod report;

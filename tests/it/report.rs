@@ -128,7 +128,7 @@ fn results() -> Value {
             let ttft = (!(20..23).contains(&t)).then(|| 30.0 + f64::from(t % 7));
             json!({"t": t, "sent": 8, "completed": if ttft.is_some() { 8 } else { 0 }, "errors": u32::from(t == 21),
                 "output_tokens": if ttft.is_some() { 160 } else { 0 }, "in_flight": 3 + t % 3, "ttft_p50_ms": ttft,
-                "ttft_max_ms": ttft.map(|ms| ms * 2.5)})
+                "ttft_max_ms": ttft.map(|ms| ms * 2.5), "itl_ms": ttft.map(|ms| ms / 10.0)})
         })
         .collect();
     json!({
@@ -214,15 +214,87 @@ fn the_page_says_the_verdict_first_and_holds_every_number() {
     for fact in facts {
         assert!(page.contains(fact), "the page lacks {fact:?}");
     }
-    assert_eq!(page.matches("<svg").count(), 3);
+    assert_eq!(page.matches("<svg").count(), 4);
     assert_eq!(
         page.matches("as a table</summary>").count(),
-        3,
+        4,
         "each chart has its table"
     );
     assert!(
         page.contains("21 s\nmedian: –"),
         "a second without a first token is a gap"
+    );
+}
+
+/// What a monitor keeps of a run that began two seconds before it.
+fn series() -> Value {
+    let line = |name: &str, value: f64| {
+        let values: Vec<Option<f64>> = (0..31).map(|at| (at != 10).then_some(value)).collect();
+        json!({"name": name, "query": "up", "values": values})
+    };
+    let chart = |group: &str, title: &str, unit: &str, lines: &[Value]| json!({"group": group, "title": title, "panels": [{"unit": unit, "lines": lines}]});
+    json!({"schema": 1, "start": "2026-03-01T12:00:02Z", "step_seconds": 2.0, "absent": ["GPU"], "charts": [
+        chart("load", "Requests of the load", "requests/s", &[line("ended well", 7.0)]),
+        chart("engine", "KV cache of the engine", "%", &[line("in use", 61.5)]),
+        chart("node", "Memory", "GiB", &[line("of the job", 3.25), line("limit of the job", 8.0)]),
+    ]})
+}
+
+/// What stands between two headings.
+fn between<'a>(page: &'a str, from: &str, to: &str) -> &'a str {
+    let rest = page.split_once(from).unwrap_or_else(|| panic!("no {from}"));
+    rest.1.split_once(to).unwrap_or_else(|| panic!("no {to}")).0
+}
+
+#[test]
+fn engine_and_node_stand_on_the_time_of_the_bench_and_of_the_run() {
+    let runs = Runs::new();
+    let run = runs.stack("llamacpp-41");
+    runs.json("llamacpp-41/metrics/series.json", &series());
+    let (page, _, _) = runs.write(&run);
+    assert_self_contained(&page);
+    let beside = between(&page, "Engine and node at the same time", "<h3>All numbers");
+    assert_eq!(
+        beside.matches("<svg").count(),
+        2,
+        "what the bench tells itself is not told twice"
+    );
+    // the load began four seconds after the first value; it ended before the last
+    let row = |seconds: &str, of: &str| format!("<th scope=\"row\">{seconds}</th><td>{of}</td>");
+    assert!(beside.contains(&row("0", "61.5")) && beside.contains(&row("40", "61.5")));
+    assert!(!beside.contains(&row("42", "61.5")));
+    assert!(beside.contains(&row("16", "–")), "a gap is one");
+    let whole = between(&page, "Over the whole run", "<h2>What ran");
+    assert_eq!(whole.matches("<svg").count(), 3);
+    assert!(whole.contains("Not measured here: GPU."));
+    assert!(whole.contains("<title>load of bench smoke</title>"));
+    assert!(whole.contains(&row("2", "61.5")) && whole.contains(&row("62", "61.5")));
+
+    runs.file("llamacpp-41/metrics/series.json", "{");
+    let (page, _, _) = runs.write(&run);
+    assert!(page.contains("metrics/series.json: cannot be read"));
+    assert!(!page.contains("Over the whole run"));
+}
+
+#[test]
+fn the_turns_of_conversations_are_a_table() {
+    let runs = Runs::new();
+    let run = runs.stack("llamacpp-41");
+    let mut told = results();
+    let turn = |turn: u32, ms: f64| {
+        json!({"turn": turn, "requests": 50, "errors": turn - 1, "metrics": {"time_to_first_token": metric("ms", ms),
+            "input_sequence_length": {"unit": "tokens", "avg": 64.0 * f64::from(turn)}}})
+    };
+    told["turns"] = json!([turn(1, 20.0), turn(2, 44.5)]);
+    told["conversations"] = json!({"begun": 50, "completed": 48, "failed": 1, "cut_short": 1});
+    runs.json("llamacpp-41/bench/smoke/results.json", &told);
+    let (page, text, _) = runs.write(&run);
+    let row = "<th scope=\"row\">2</th><td>50</td><td>1</td><td>44.5</td><td>133.5</td><td>–</td><td>–</td><td>128</td>";
+    assert!(between(&page, "<h3>Turns", "<h3>").contains(row));
+    assert!(page.contains("50 conversations began: 48 came to their last turn"));
+    assert!(
+        text.contains("| 2 | 50 | 1 | 44.5 | 133.5 | – | – | 128 | – | – |"),
+        "{text}"
     );
 }
 

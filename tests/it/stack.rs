@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::lab::{Ended, Lab, Started, now, scripted_engine, wait_until};
 
 /// Writes the three recipes; the engine gets these flags, the client this workload.
-fn recipes(lab: &Lab, flags: &[&str], workload: &str) {
+pub(crate) fn recipes(lab: &Lab, flags: &[&str], workload: &str) {
     let program = scripted_engine().display().to_string();
     let mut words = vec![&*program, "--host", "{host}", "--port", "{port}"];
     words.extend(flags);
@@ -35,9 +35,9 @@ fn recipes(lab: &Lab, flags: &[&str], workload: &str) {
     lab.file("client.yaml", &client);
 }
 
-const QUICK: [&str; 4] = ["--ttft-ms", "60", "--gap-ms", "2"];
+pub(crate) const QUICK: [&str; 4] = ["--ttft-ms", "60", "--gap-ms", "2"];
 const LONG: &str = "pattern: closed-loop, concurrent_users: 2, duration_seconds: 120";
-const WHOLE: [&str; 7] = [
+pub(crate) const WHOLE: [&str; 7] = [
     "stack",
     "--server",
     "server.yaml",

@@ -150,6 +150,11 @@ impl Alarms {
         }
     }
 
+    /// Since when there is a monitor.
+    pub(super) fn since(&self) -> Timestamp {
+        self.since
+    }
+
     /// Is there anything to watch for?
     pub(super) fn watches(&self) -> bool {
         !self.seen.rules.is_empty()

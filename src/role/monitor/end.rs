@@ -9,7 +9,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::supervise::{End, Monitor, Parts};
+use super::{
+    supervise::{End, Monitor, Parts},
+    timeline,
+};
 use crate::{
     clock,
     exit::{Exit, Failure, OrExit as _},
@@ -79,6 +82,7 @@ impl Monitor {
             }
             Err(error) => tracing::error!("{error:#}"),
         }
+        timeline::keep(&self).await;
         if let Some(prometheus) = self.prometheus.take() {
             prometheus.stop(STOP_GRACE).await;
         }

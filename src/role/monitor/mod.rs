@@ -19,6 +19,7 @@ mod metrics;
 mod scope;
 mod setup;
 mod supervise;
+mod timeline;
 
 use crate::{
     exit::{Exit, OrExit as _},
