@@ -83,20 +83,12 @@ impl Browser {
         let page = browser.call("Target.createTarget", &json!({"url": "about:blank"}));
         let attached = json!({"targetId": page["targetId"], "flatten": true});
         let attached = browser.call("Target.attachToTarget", &attached);
-        browser.session = attached["sessionId"]
-            .as_str()
-            .expect("a session")
-            .to_owned();
+        let session = attached["sessionId"].as_str().expect("a session");
+        session.clone_into(&mut browser.session);
         for domain in ["Page", "Runtime", "Network", "Accessibility"] {
             browser.call(&format!("{domain}.enable"), &json!({}));
         }
         browser
-    }
-
-    /// What it answers who asks for a password.
-    pub(crate) fn log_in(&mut self, user: &str, password: &str) {
-        self.login = Some((user.to_owned(), password.to_owned()));
-        self.call("Fetch.enable", &json!({"handleAuthRequests": true}));
     }
 
     /// Sets the size of its window; a narrow one is a phone's.
