@@ -17,6 +17,9 @@ use crate::{
 /// Labels that tell what an alert is about, in the order in which they are read; others follow by name.
 const FIRST: [&str; 6] = ["role", "job", "instance_id", "service", "node", "job_id"];
 
+/// State of an alert of a run that goes on.
+pub(super) const FIRES: &str = "fires now";
+
 /// What the monitor kept; `None` where there is no file. One that cannot be read is missing.
 pub(super) fn read(run: &RunDir, missing: &mut Vec<String>) -> Option<Alerts> {
     let path = run.metrics().join(FILE);
@@ -52,10 +55,12 @@ pub struct AlertRow {
 }
 
 impl AlertRow {
-    fn of(episode: &Episode, alerts: &Alerts) -> Self {
+    fn of(episode: &Episode, alerts: &Alerts, live: bool) -> Self {
         let state = match (episode.fired_at, episode.ended_at) {
             (Some(_), Some(_)) => "fired, was over",
+            (Some(_), None) if live => FIRES,
             (Some(_), None) => "fired until the end",
+            (None, _) if live => "is near",
             (None, _) => "the run ended before it fired",
         };
         let at = episode.fired_at.unwrap_or(episode.since);
@@ -75,7 +80,7 @@ impl AlertRow {
         let alerts = part.alerts.iter();
         let rows = alerts.flat_map(|alerts| {
             let episodes = alerts.episodes.iter();
-            episodes.map(move |episode| Self::of(episode, alerts))
+            episodes.map(move |episode| Self::of(episode, alerts, part.live))
         });
         rows.collect()
     }

@@ -12,7 +12,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::cdf::{self, Distributions};
+use super::{
+    cdf::{self, Distributions},
+    live::Live,
+};
 use crate::{
     exit::Exit,
     files,
@@ -31,6 +34,8 @@ pub struct Report {
     pub folder: PathBuf,
     /// The runs; one, except where several were joined.
     pub parts: Vec<Part>,
+    /// What is so at this moment, where it is of runs that go on.
+    pub live: Option<Live>,
 }
 
 /// What is known of one run.
@@ -58,6 +63,8 @@ pub struct Part {
     pub tails: Vec<(String, Vec<String>)>,
     /// What should be there and is not; sentences.
     pub missing: Vec<String>,
+    /// Is it read while it goes on?
+    pub live: bool,
 }
 
 /// What is known of one bench.
@@ -81,6 +88,7 @@ impl Report {
         Ok(Self {
             folder: run.path.clone(),
             parts: vec![Part::read(run)?],
+            live: None,
         })
     }
 
@@ -91,6 +99,7 @@ impl Report {
         Ok(Self {
             folder: folder.to_owned(),
             parts,
+            live: None,
         })
     }
 
@@ -162,6 +171,7 @@ impl Part {
             logs,
             tails,
             missing,
+            live: false,
         })
     }
 

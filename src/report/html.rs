@@ -1,4 +1,6 @@
-//! `report.html`: one page that holds everything, opens from a file, and needs neither network nor script.
+//! `report.html`: one page that holds everything, opens from a file, and needs neither network nor script. The page of
+//! a run that goes on is the same with a section more, without links into the run's folder, and with a script that fetches
+//! it again (`live.js`): it keeps what is unfolded, where one is, and how far one has read.
 //!
 //! The template (`report.html.j2`) is compiled in; whatever it prints is escaped, because names, messages and log lines
 //! come from strangers. Only the charts are marked as safe, and [`super::svg`] escapes its own texts. The views
@@ -19,7 +21,9 @@ use super::{
         token_rows,
     },
     gather::{Bench, Part, Report},
-    levels, phases,
+    levels,
+    live::{Live, Load},
+    phases,
     summary::{FROM_INTENDED, Headline},
     text, timeline, turns,
 };
@@ -41,6 +45,7 @@ pub fn render(report: &Report) -> Result<String, Error> {
         Ok(out.write_str(&text::escape(&text::plain(&value.to_string())))?)
     });
     templates.add_template("report.html", include_str!("report.html.j2"))?;
+    templates.add_template("live.js", include_str!("live.js"))?;
     let outcome = report.outcome();
     let headlines = Headline::all(report);
     let benches: Vec<Value> = report
@@ -54,7 +59,7 @@ pub fn render(report: &Report) -> Result<String, Error> {
         .map(|part| part_view(report, part))
         .collect();
     let page = templates.get_template("report.html")?.render(context! {
-        title => report.title(),
+        title => report.title(), live => report.live.as_ref().map(|live| live_view(report, live)),
         outcome => outcome.word(),
         tone => tone(outcome.word()),
         meaning => outcome.meaning(),
@@ -66,6 +71,18 @@ pub fn render(report: &Report) -> Result<String, Error> {
         version => env!("CARGO_PKG_VERSION"),
     })?;
     Ok(page)
+}
+
+/// What is so at this moment.
+fn live_view(report: &Report, live: &Live) -> Value {
+    let load = |load: &Load| {
+        context! { bench => load.bench, share => load.share.map(|share| format!("{share:.3}")), told => load.told() }
+    };
+    context! {
+        at => live.stamp(), every => live.every.as_millis(), standing => report.standing(live),
+        instances => live.instances, loads => live.loads.iter().map(load).collect::<Vec<_>>(),
+        firing => report.firing().collect::<Vec<_>>(),
+    }
 }
 
 /// The colour that a word stands in; the word is always there, too.

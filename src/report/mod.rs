@@ -11,7 +11,7 @@
 //! [`recount`] makes a result of them again.
 //!
 //! [`alerts`] are those that the monitor kept, [`timeline`] what Prometheus saw over time, [`cdf`] the distributions of
-//! latencies, [`turns`] those of conversations.
+//! latencies, [`turns`] those of conversations. [`live`] is what the page of a run that goes on says besides.
 
 pub mod aiperf;
 pub mod alerts;
@@ -25,6 +25,7 @@ pub mod gather;
 pub mod hlog;
 pub mod html;
 pub mod levels;
+pub mod live;
 pub mod markdown;
 pub mod outcome;
 pub mod phases;

@@ -17,6 +17,8 @@ pub enum Outcome {
     Degraded,
     /// A bench was planned, and left nothing.
     NoResult,
+    /// It is looked at while it runs.
+    Running,
     /// It runs still, or it was killed before it could close its account.
     Unfinished,
     /// It was told to end before its time.
@@ -35,6 +37,7 @@ impl Outcome {
             Self::Complete => "complete",
             Self::Degraded => "degraded",
             Self::NoResult => "no result",
+            Self::Running => "running",
             Self::Unfinished => "not finished",
             Self::Interrupted => "interrupted",
             Self::Failed => "failed",
@@ -49,6 +52,7 @@ impl Outcome {
             Self::Complete => "The run ended well; it held no bench of its own.",
             Self::Degraded => "The numbers can be used, knowing the reasons below.",
             Self::NoResult => "The run left no result that can be read.",
+            Self::Running => "The run goes on: numbers are those until now.",
             Self::Unfinished => {
                 "The manifest says that the run goes on: it does, or it was killed before it could close its account."
             }
@@ -64,6 +68,9 @@ impl Outcome {
 impl Report {
     /// How it went: the worst that can be said of any of its runs and benches.
     pub fn outcome(&self) -> Outcome {
+        if self.live.is_some() {
+            return Outcome::Running;
+        }
         let runs = self.parts.iter().map(Part::outcome);
         let worst = runs.max().unwrap_or(Outcome::NoResult);
         let measured = self.benches().any(|(_, bench)| bench.results.is_some());

@@ -32,6 +32,9 @@ pub struct Headline {
     pub verdict: Option<Verdict>,
     /// Is it whole?
     pub completeness: Option<Completeness>,
+    /// Is it looked at while it runs?
+    #[serde(skip)]
+    pub live: bool,
     /// Why it is not better.
     pub reasons: Vec<String>,
     /// Requests offered in the measured window.
@@ -151,8 +154,9 @@ pub const FROM_INTENDED: &str =
 impl Headline {
     /// Headlines of every bench of a report.
     pub fn all(report: &Report) -> Vec<Self> {
-        let headline = |(part, bench): (&super::Part, &super::Bench)| {
-            Self::of(&part.id, &bench.name, bench.results.as_ref())
+        let headline = |(part, bench): (&super::Part, &super::Bench)| Self {
+            live: part.live,
+            ..Self::of(&part.id, &bench.name, bench.results.as_ref())
         };
         report.benches().map(headline).collect()
     }
@@ -166,6 +170,7 @@ impl Headline {
             shown: series.and_then(|series| series.headline.clone()),
             run: run.to_owned(),
             bench: bench.to_owned(),
+            live: false,
             verdict: results.map(|results| results.validity.verdict),
             completeness: results.map(|results| results.completeness),
             reasons: results
@@ -192,9 +197,11 @@ impl Headline {
     /// The verdict in a few words, and whether the result is whole.
     pub fn judgement(&self) -> String {
         let Some(verdict) = self.verdict else {
-            return "no result".to_owned();
+            let yet = if self.live { " yet" } else { "" };
+            return format!("no result{yet}");
         };
         let whole = match self.completeness {
+            Some(Completeness::Running) if self.live => " so far",
             Some(Completeness::Interrupted) => ", interrupted",
             Some(Completeness::Running) => ", killed while it ran (or runs still)",
             _ => "",

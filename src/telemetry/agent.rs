@@ -5,8 +5,9 @@
 //! | `/metrics` | the role's own metrics, in the `OpenMetrics` text format, or in the older one for who asks for that alone |
 //! | `/instance` | the role's record as it stands |
 //! | `/engine/metrics` | of a server: its engine's metrics, served again |
+//! | `/` | of a monitor: a page for people ([`super::page`]), with a password of its own |
 //!
-//! Every path wants the bearer of `scrape.key`: nodes are shared, and a record tells where a service is.
+//! Every other path wants the bearer of `scrape.key`: nodes are shared, and a record tells where a service is.
 //! `/engine/metrics` exists so that Prometheus never needs an engine's own key.
 //!
 //! The content type is exact, because Prometheus 3 fails a scrape whose type it does not know. An agent is not on the
@@ -39,7 +40,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{aliases, exposition};
+use super::{aliases, exposition, page::Page};
 use crate::{
     api::client::{self, Access},
     process::port,
@@ -126,18 +127,37 @@ impl Agent {
 
     /// Serves on this listener until `shutdown.stop`, [`Serving::stop`] or the end of the process; never on the tracker.
     pub fn serve(self: Arc<Self>, listener: TcpListener, shutdown: &Shutdown) -> Serving {
+        self.serve_with(None, listener, shutdown)
+    }
+
+    /// The same, with a page.
+    pub fn serve_with(
+        self: Arc<Self>,
+        page: Option<Page>,
+        listener: TcpListener,
+        shutdown: &Shutdown,
+    ) -> Serving {
         let end = shutdown.stop.child_token();
         let ended = end.clone();
+        let desk = Arc::new(Desk { agent: self, page });
         // not on the tracker: see the module's documentation
         tokio::runtime::Handle::current().spawn(async move {
             tokio::select! {
                 () = ended.cancelled() => {}
-                () = self.accept(listener, &ended) => {}
+                () = desk.accept(listener, &ended) => {}
             }
         });
         Serving { end }
     }
+}
 
+/// What answers: the agent, and the page beside it.
+struct Desk {
+    agent: Arc<Agent>,
+    page: Option<Page>,
+}
+
+impl Desk {
     async fn accept(self: Arc<Self>, listener: TcpListener, end: &CancellationToken) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
@@ -146,12 +166,12 @@ impl Agent {
             };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let (agent, end) = (Arc::clone(&self), end.clone());
+                    let (desk, end) = (Arc::clone(&self), end.clone());
                     tokio::runtime::Handle::current().spawn(async move {
                         let _place = place;
                         tokio::select! {
                             () = end.cancelled() => {}
-                            () = agent.converse(stream) => {}
+                            () = desk.converse(stream) => {}
                         }
                     });
                 }
@@ -176,7 +196,17 @@ impl Agent {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        if !self.admits(&request) {
+        let read = [Method::GET, Method::HEAD].contains(request.method());
+        match &self.page {
+            Some(page) if read && request.uri().path() == "/" => page.answer(&request).await,
+            _ => self.agent.answer(&request).await,
+        }
+    }
+}
+
+impl Agent {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !self.admits(request) {
             let mut response = sentence(
                 StatusCode::UNAUTHORIZED,
                 "this agent wants the bearer of the registry's scrape.key\n",
@@ -240,7 +270,7 @@ impl Agent {
 }
 
 /// Are two keys the same? The time it takes tells nothing of them: digests are compared, all their bytes.
-fn same(given: &str, key: &str) -> bool {
+pub(super) fn same(given: &str, key: &str) -> bool {
     let (given, key) = (Sha256::digest(given), Sha256::digest(key));
     given
         .iter()
@@ -272,11 +302,11 @@ async fn relay(upstream: &Upstream) -> Response<Full<Bytes>> {
     }
 }
 
-fn sentence(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+pub(super) fn sentence(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     with_type(status, "text/plain; charset=utf-8", text)
 }
 
-fn with_type(
+pub(super) fn with_type(
     status: StatusCode,
     content_type: &str,
     body: impl Into<Bytes>,

@@ -91,6 +91,12 @@ impl Browser {
         browser
     }
 
+    /// What it answers who asks for a password.
+    pub(crate) fn log_in(&mut self, user: &str, password: &str) {
+        self.login = Some((user.to_owned(), password.to_owned()));
+        self.call("Fetch.enable", &json!({"handleAuthRequests": true}));
+    }
+
     /// Sets the size of its window; a narrow one is a phone's.
     pub(crate) fn size(&mut self, width: u32, height: u32) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});

@@ -1,10 +1,15 @@
 //! The report in a real browser, of a real run: on a desk, on a phone, on paper, by keyboard and read aloud.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::{browser::Browser, lab::Lab, stack};
+use crate::{
+    browser::Browser,
+    lab::{Lab, wait_until},
+    stack,
+};
 
 /// Everything that is wrong with the marks of a page, as sentences.
 const FAULTS: &str = r##"(() => {
@@ -179,4 +184,148 @@ fn the_report_of_a_real_run_is_read_on_a_desk_a_phone_and_paper() {
     browser.media("print", "dark");
     let paper = browser.look("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.scroll')).overflowX, document.querySelector('.skip').checkVisibility()]");
     assert_eq!(paper, json!(["rgb(255, 255, 255)", "visible", false]));
+}
+
+/// What `aif status` says of the page of the monitor that runs.
+fn page_of(lab: &Lab) -> Option<Value> {
+    let said = lab.run(&["status", "--json"]).stdout;
+    let status: Value = serde_json::from_str(&said).expect("JSON");
+    let instances = status["instances"].as_array().expect("instances");
+    let pages = instances.iter().map(|one| &one["page"]);
+    pages.into_iter().find(|page| page.is_object()).cloned()
+}
+
+/// Status of an answer, and its head, asked without a browser.
+fn asked(url: &str, more: &[&str]) -> String {
+    let told = std::process::Command::new("curl")
+        .args(["-s", "-i", "--max-time", "10", url])
+        .args(more)
+        .output()
+        .expect("curl");
+    String::from_utf8_lossy(&told.stdout).into_owned()
+}
+
+#[test]
+fn the_page_of_a_run_that_goes_on_is_its_report_and_renews_itself() {
+    let lab = Lab::new();
+    stack::recipes(
+        &lab,
+        &stack::QUICK,
+        "pattern: closed-loop, concurrent_users: 2, duration_seconds: 60, warmup_seconds: 1",
+    );
+    lab.file(
+        "monitor.yaml",
+        "name: toy-monitor\nservice_name: toy\nprometheus: {scrape_interval: 1s}\nalerts: {rules: [{alert: Busy, expr: 'sum(aif_bench_requests_in_flight) > 0', for: 1s, summary: somebody asks}]}\n",
+    );
+    let stack = lab.start(&stack::WHOLE);
+    // the bench keeps what it has after ten seconds
+    wait_until(Duration::from_secs(40), "a checkpoint", || {
+        let runs = std::fs::read_dir(lab.path().join("results"));
+        let runs = runs.into_iter().flatten().flatten();
+        runs.into_iter()
+            .any(|run| run.path().join("bench/toy-test/results.json").exists())
+    });
+    let page = page_of(&lab).expect("a page");
+    let url = page["url"].as_str().expect("a URL");
+    let file = page["password_file"].as_str().expect("a file");
+    let password = std::fs::read_to_string(file).expect("a password");
+    let password = password.trim();
+    let status = lab.run(&["status"]).stdout;
+    assert!(
+        status.contains("ssh -N -L ") && status.contains(file),
+        "{status}"
+    );
+    assert!(!status.contains(password), "the password is not told");
+
+    // who has no password sees nothing; the agents' own key is no password
+    let scrape = std::fs::read_to_string(lab.path().join(".ubenchai/discover/scrape.key"));
+    let bearer = format!("Authorization: Bearer {}", scrape.expect("a key").trim());
+    for wrong in [&[][..], &["-u", "aif:wrong"], &["-H", &bearer]] {
+        let told = asked(url, wrong);
+        assert!(
+            told.starts_with("HTTP/1.1 401")
+                && told.to_lowercase().contains("www-authenticate: basic"),
+            "{told}"
+        );
+        assert!(!told.contains("toy"), "{told}");
+    }
+    let told = asked(
+        &format!("{url}metrics"),
+        &["-u", &format!("aif:{password}")],
+    );
+    assert!(
+        told.starts_with("HTTP/1.1 401"),
+        "metrics have their own key: {told}"
+    );
+    let told = asked(url, &["-u", &format!("aif:{password}")]);
+    assert!(
+        told.starts_with("HTTP/1.1 200") && told.contains("default-src 'none'"),
+        "{told}"
+    );
+
+    let mut browser = Browser::start();
+    browser.log_in("aif", password);
+    browser.open(url);
+    check(&mut browser, "live");
+    assert_eq!(texts(&mut browser, ".banner strong"), ["running"]);
+    let now = texts(&mut browser, "main > section:first-of-type").remove(0);
+    for wanted in [
+        "Busy (warning)",
+        "somebody asks",
+        "Load of toy-test",
+        "answered",
+        "toy-server",
+        "toy-monitor",
+    ] {
+        assert!(now.contains(wanted), "{wanted} is not in {now}");
+    }
+    let share = browser.look("document.querySelector('progress').value");
+    let share = share.as_f64().expect("a share");
+    assert!(share > 0.05 && share < 1.0, "{share}");
+    let bench = texts(&mut browser, "main > section:nth-of-type(2)").remove(0);
+    assert!(
+        bench.contains("so far") && bench.contains("time to first token"),
+        "{bench}"
+    );
+    let charts = texts(&mut browser, "figcaption strong");
+    for wanted in [
+        "Time to first token",
+        "Requests in the engine",
+        "Memory",
+        "Requests of the load",
+    ] {
+        assert!(
+            charts.iter().any(|chart| chart == wanted),
+            "no chart {wanted}: {charts:?}"
+        );
+    }
+
+    // what one has unfolded, where one is, and how far one has read stay as they are
+    browser.size(390, 844);
+    let moment = browser.look("document.querySelector('#moment').textContent");
+    browser.look("(() => { const one = document.querySelectorAll('figure details')[2]; one.open = true; one.querySelector('summary').focus(); window.scrollTo(0, 900); document.querySelectorAll('figure .scroll')[1].scrollLeft = 77; })()");
+    let state = "JSON.stringify([[...document.querySelectorAll('figure details')].findIndex(one => one.open), document.activeElement.textContent, window.scrollY, document.querySelectorAll('figure .scroll')[1].scrollLeft])";
+    let before = browser.look(state);
+    wait_until(Duration::from_secs(20), "the page is renewed", || {
+        browser.look("document.querySelector('#moment').textContent") != moment
+    });
+    assert_eq!(browser.look(state), before);
+    assert_eq!(browser.look(FAULTS), json!([]));
+    assert!(
+        browser.asked.iter().all(|asked| asked == url),
+        "{:?}",
+        browser.asked
+    );
+
+    stack.signal(Signal::SIGTERM);
+    stack.end().assert_exit(143);
+    wait_until(Duration::from_secs(20), "its end is told", || {
+        let standing = browser.look("document.querySelector('#standing').textContent");
+        standing
+            .as_str()
+            .is_some_and(|said| said.starts_with("No answer: the run has ended"))
+    });
+    let left = texts(&mut browser, ".card");
+    assert!(!left.is_empty(), "what was seen last stays");
+    assert!(page_of(&lab).is_none());
 }

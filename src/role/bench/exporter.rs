@@ -30,6 +30,10 @@ struct OutcomeLabel {
     outcome: &'static str,
 }
 
+/// Of a family whose only series is there or not.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NoLabels {}
+
 /// How requests end; the first is well.
 const OUTCOMES: [&str; 5] = ["success", "error", "timeout", "cancelled", "never_sent"];
 
@@ -61,6 +65,12 @@ pub(super) struct Exporter {
     request_latency: Histogram,
     inter_token_latency: Histogram,
     lateness: Histogram,
+    /// Loads that have begun.
+    loads: Counter,
+    /// How far the one is that is under way: there is no such series before the first, and no share of one whose end is
+    /// not planned.
+    load_seconds: Family<NoLabels, Gauge<f64, AtomicU64>>,
+    load_ratio: Family<NoLabels, Gauge<f64, AtomicU64>>,
     /// First tokens, and how long they were waited for in all, in µs.
     first_tokens: AtomicU64,
     waited_us: AtomicU64,
@@ -88,10 +98,31 @@ impl Exporter {
             request_latency: histogram(),
             inter_token_latency: histogram(),
             lateness: histogram(),
+            loads: Counter::default(),
+            load_seconds: Family::default(),
+            load_ratio: Family::default(),
             first_tokens: AtomicU64::new(0),
             waited_us: AtomicU64::new(0),
             first_token: AtomicU64::new(u64::MAX),
             refused_in_a_row: AtomicU64::new(0),
+        }
+    }
+
+    /// A load begins.
+    pub(super) fn load_begins(&self) {
+        self.loads.inc();
+        self.load_ratio.clear();
+    }
+
+    /// How far it is.
+    pub(super) fn load_goes(&self, elapsed: Duration, share: Option<f64>) {
+        self.load_seconds
+            .get_or_create(&NoLabels {})
+            .set(elapsed.as_secs_f64());
+        if let Some(share) = share {
+            self.load_ratio
+                .get_or_create(&NoLabels {})
+                .set(share.min(1.0));
         }
     }
 
@@ -146,6 +177,19 @@ impl Exporter {
             "output_tokens",
             "Output tokens of requests that have ended",
             self.output_tokens.clone(),
+        );
+        registry.register("loads", "Loads that have begun", self.loads.clone());
+        registry.register_with_unit(
+            "load",
+            "Time since the load under way began",
+            Unit::Seconds,
+            self.load_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "load",
+            "Share of the load under way that is done",
+            Unit::Other("ratio".to_owned()),
+            self.load_ratio.clone(),
         );
         let mut seconds = |name: &str, help: &str, metric: &Histogram| {
             registry.register_with_unit(name, help, Unit::Seconds, metric.clone());

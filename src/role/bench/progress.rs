@@ -19,6 +19,8 @@ const SPAN: Duration = Duration::from_secs(5);
 pub(super) struct Progress {
     bar: ProgressBar,
     start: Instant,
+    /// How long the load is to take, or of how many requests it is, where that is known.
+    planned: (Option<Duration>, Option<u64>),
     /// Counts at the start: those of loads before this one are in them.
     begun: Seen,
     seen: VecDeque<(Instant, Seen)>,
@@ -57,9 +59,14 @@ impl Progress {
         };
         bar.set_prefix(plan.name.clone());
         let begun = exporter.seen();
+        exporter.load_begins();
         Self {
             bar,
             start,
+            planned: (
+                plan.duration.map(|duration| plan.warmup + duration),
+                plan.total_requests,
+            ),
             begun,
             seen: VecDeque::from([(start, begun)]),
         }
@@ -80,11 +87,27 @@ impl Progress {
             errors: seen.failed.saturating_sub(self.begun.failed),
             ..now(before, seen, at - since)
         };
+        exporter.load_goes(at - self.start, self.share(at, seen));
         if !self.bar.is_hidden() {
             self.bar.set_position((at - self.start).as_secs());
             self.bar.set_message(said(now, seen.in_flight));
         }
         now
+    }
+
+    /// Which share of the load is done, from 0 to 1 or above, by its time or by its requests.
+    fn share(&self, at: Instant, seen: Seen) -> Option<f64> {
+        match self.planned {
+            (Some(whole), _) if whole > Duration::ZERO => {
+                Some((at - self.start).as_secs_f64() / whole.as_secs_f64())
+            }
+            (_, Some(whole)) if whole > 0 => {
+                let ended = |seen: Seen| seen.answered + seen.failed;
+                let ended = ended(seen).saturating_sub(ended(self.begun));
+                Some(ended as f64 / whole as f64)
+            }
+            _ => None,
+        }
     }
 
     /// Takes the line away.

@@ -3,6 +3,8 @@
 //! Targets come from the registry: the monitor writes them to a file that Prometheus reads again. Its data is on the
 //! node's own disk and dies with the job, so the last act is a snapshot, packed into the run.
 //!
+//! While it runs it serves the report of the run as far as there is one ([`page`]), with the password of Prometheus.
+//!
 //! Life: step file → record `starting` → Prometheus → `ready` → targets, until told to end → `draining` → the last
 //! scrape → snapshot → `archived` → Prometheus ends → data removed → record withdrawn. In a stack the end comes from
 //! the stack (USR1) or from Slurm (TERM; then a bench that still measures is waited for, within the grace). Alone it
@@ -16,6 +18,7 @@
 mod alarms;
 mod end;
 mod metrics;
+mod page;
 mod scope;
 mod setup;
 mod supervise;

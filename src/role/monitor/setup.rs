@@ -10,6 +10,7 @@ use super::{
     Config,
     alarms::{self, Alarms},
     metrics::Metrics,
+    page::{self, Board},
     scope::Scope,
     supervise::Monitor,
     written,
@@ -35,6 +36,7 @@ use crate::{
     telemetry::{
         agent::{self, Agent, Serving},
         host,
+        page::Page,
     },
     units::prometheus_duration,
 };
@@ -104,7 +106,7 @@ pub(super) async fn start(
         log: context.run.log("prometheus"),
         visible: vec![scraping.key_file.clone()],
         guard: job.is_none().then(guard::program).flatten(),
-        access: Access::Basic(config::USER.to_owned(), password),
+        access: Access::Basic(config::USER.to_owned(), password.clone()),
     };
 
     let agent = agent::listen(listen, context.site.ports())
@@ -120,6 +122,7 @@ pub(super) async fn start(
         ("address", record.address.clone().into()),
         ("port", port.number.into()),
         ("url", record.endpoints.api.clone().into()),
+        ("page", record.endpoints.agent.clone().into()),
         ("tsdb_folder", options.data.display().to_string().into()),
         ("scrape_interval_seconds", interval.as_secs_f64().into()),
     ]);
@@ -140,7 +143,16 @@ pub(super) async fn start(
             "the monitor cannot register".to_owned()
         })?;
     let metrics = Metrics::default();
-    let serving = serve(agent, bearer, &publication, &metrics, context);
+    let board = Board::default();
+    let source = page::Source {
+        board: board.clone(),
+        run: context.run.clone(),
+        scope: scope.clone(),
+        since: alarms.since(),
+        interval,
+    };
+    let page = page::page(source, password);
+    let serving = serve((agent, bearer), page, &publication, &metrics, context);
     let monitor = Monitor::new(super::supervise::Parts {
         context: context.clone(),
         named: plan.targets.clone(),
@@ -153,6 +165,7 @@ pub(super) async fn start(
         metrics,
         agent: serving,
         alarms,
+        board,
         step,
     });
     // before Prometheus starts, so that it never misses a file
@@ -226,8 +239,8 @@ fn data_folder(
 }
 
 fn serve(
-    listener: TcpListener,
-    key: String,
+    (listener, key): (TcpListener, String),
+    page: Page,
     publication: &Publication,
     metrics: &Metrics,
     context: &Context,
@@ -243,7 +256,7 @@ fn serve(
         engine: None,
         scrapes: Arc::clone(&metrics.scrapes),
     };
-    Arc::new(own).serve(listener, &context.shutdown)
+    Arc::new(own).serve_with(Some(page), listener, &context.shutdown)
 }
 
 /// Has `promtool`, where there is one, look at the configuration. Prometheus itself refuses a bad one: this only warns.

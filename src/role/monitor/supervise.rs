@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::{
     alarms::Alarms,
     metrics::{Healths, Metrics},
+    page::Board,
     scope::{self, Idle, Scope},
     written,
 };
@@ -61,6 +62,7 @@ pub(super) struct Parts {
     pub(super) metrics: Metrics,
     pub(super) agent: Serving,
     pub(super) alarms: Alarms,
+    pub(super) board: Board,
     pub(super) step: StepNote,
 }
 
@@ -221,6 +223,11 @@ impl Monitor {
         self.parts
             .metrics
             .ends(scope::ends(&self.parts.scope, &seen));
+        let client = self
+            .prometheus
+            .as_ref()
+            .map(|prometheus| &prometheus.client);
+        self.parts.board.note(&seen, client);
         if let Some(prometheus) = &self.prometheus {
             self.parts.alarms.look(&prometheus.client).await;
             match prometheus.client.targets().await {
