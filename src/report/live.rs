@@ -141,3 +141,28 @@ impl Live {
         text::stamp(self.at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_tells_what_is_known_of_it() {
+        let mut load = Load {
+            answered: 12.0,
+            failed: 1.0,
+            in_flight: 4.0,
+            ..Load::default()
+        };
+        assert_eq!(load.told(), "12 answered, 1 failed, 4 in flight");
+        load.seconds = Some(12.5);
+        load.share = Some(0.417);
+        load.number = Some(1.0);
+        assert_eq!(
+            load.told(),
+            "12 answered, 1 failed, 4 in flight, 12.5 s so far (42 %)"
+        );
+        load.number = Some(3.0);
+        assert!(load.told().starts_with("load 3: 12 answered"));
+    }
+}

@@ -5,13 +5,6 @@ alerts_of() { echo "$(run_of "$1")/metrics/alerts.json"; } # JOB
 answers() { # JOB : the bench has had answers
   wait_until 90 "answers of job $1" bash -c "jq -e '.successes > 0' '$T'/results/*-$1/bench/$BENCH/results.json"
 }
-# the engine of a job: Apptainer's processes bear other names
-engine_pid() { # JOB
-  on_node "$(job_field "$1" BatchHost)" bash -c 'for pid in $(pgrep -u "$1" -x llama-server); do
-    ! grep -q "/job_$2/" /proc/$pid/cgroup || { echo $pid; exit; }
-  done; exit 1' pid "$CLUSTER_USER" "$1"
-}
-signal_engine() { on_node "$(job_field "$1" BatchHost)" kill "-$2" "$(engine_pid "$1")"; } # JOB SIGNAL
 has_alert() { # RUN SELECTOR : fires at the moment
   as_user bin/aif export "$1" --query "ALERTS{alertstate=\"firing\",$2}" --json | jq -e '.series | length > 0'
 }

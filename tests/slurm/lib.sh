@@ -73,6 +73,14 @@ run_of() { # JOB
 output_of() { local file; file=$(find "$T" -maxdepth 1 -name "*-$1.out"); [ -n "$file" ] || fail "job $1 wrote no output file"; echo "$file"; }
 seconds_of() { date -d "$1" +%s.%N; }
 
+# the engine of a job: Apptainer's processes bear other names
+engine_pid() { # JOB
+  on_node "$(job_field "$1" BatchHost)" bash -c 'for pid in $(pgrep -u "$1" -x llama-server); do
+    ! grep -q "/job_$2/" /proc/$pid/cgroup || { echo $pid; exit; }
+  done; exit 1' pid "$CLUSTER_USER" "$1"
+}
+signal_engine() { on_node "$(job_field "$1" BatchHost)" kill "-$2" "$(engine_pid "$1")"; } # JOB SIGNAL
+
 # ---------------------------------------------------------- assertions ----
 
 fail() { echo "FAILED: $*" >&2; exit 1; }

@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::{
     clock, engine,
@@ -42,6 +43,8 @@ pub(super) struct Alarms {
     interval: Duration,
     path: PathBuf,
     firing: Vec<Labels>,
+    /// When a change is to be kept once more.
+    again: Option<Instant>,
 }
 
 impl Alarms {
@@ -77,6 +80,7 @@ impl Alarms {
             interval,
             path,
             firing: Vec::new(),
+            again: None,
         };
         Ok((alarms, text))
     }
@@ -105,6 +109,11 @@ impl Alarms {
         }
         self.firing = now;
         if changed {
+            // that an alert is over shows in the series only when it has been missing for a while
+            self.again = Some(Instant::now() + self.interval * 2);
+            self.keep(client).await;
+        } else if self.again.is_some_and(|at| Instant::now() >= at) {
+            self.again = None;
             self.keep(client).await;
         }
     }
