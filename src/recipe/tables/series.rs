@@ -69,7 +69,7 @@ static SWEEP: &[Field] = &[
     Field::new(
         "slo_attainment",
         ATTAINMENT,
-        "share of the offered requests that must keep all limits of slo at a level",
+        "share of the offered requests that must keep all limits of slo at a level, which must be served as fast as it is sent, but for a tenth",
     )
     .default("0.99, where slo is given"),
     Field::new(
@@ -94,7 +94,7 @@ static SEARCH: &[Field] = &[
     Field::new(
         "slo_attainment",
         ATTAINMENT,
-        "share of the offered requests that must keep all limits of slo at a level",
+        "share of the offered requests that must keep all limits of slo at a level, which must be served as fast as it is sent, but for a tenth",
     )
     .default("0.99"),
     Field::new(

@@ -90,11 +90,21 @@ fn verdict(level: &Level) -> String {
     }
 }
 
+/// Of a load that was not served as fast as it was sent.
+const SATURATED: &str = "saturated";
+
 /// Did it keep the limits, and of how many requests?
 fn limits(level: &Level) -> String {
     let Some(met) = level.met else {
-        return text::NONE.to_owned();
+        return if level.saturated {
+            SATURATED.to_owned()
+        } else {
+            text::NONE.to_owned()
+        };
     };
+    if level.saturated {
+        return format!("missed, {SATURATED}");
+    }
     let word = if met { "kept" } else { "missed" };
     match level.avg("slo_attainment") {
         // rounded down: 99.96 % is not all

@@ -21,7 +21,7 @@ use crate::{
     stats::{
         results::Results,
         series::{
-            self, Ended, Level, NotRun, Purpose, Series,
+            self, Ended, Level, NotRun, Purpose, Series, saturation,
             search::{Next, Search},
         },
     },
@@ -290,6 +290,7 @@ fn entry(
         seed,
         folder,
         met,
+        saturated: saturation::shortfall(results).is_some(),
         completeness: results.completeness,
         validity: results.validity.clone(),
         total_requests: results.total_requests,

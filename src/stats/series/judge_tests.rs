@@ -23,6 +23,7 @@ fn level(number: u32, requested: f64, throughput: f64, latency: f64, met: bool) 
         seed: number.into(),
         folder: format!("levels/{number:02}"),
         met: Some(met),
+        saturated: false,
         completeness: Completeness::Complete,
         validity: Validity {
             verdict: Verdict::Valid,

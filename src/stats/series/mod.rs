@@ -9,6 +9,7 @@
 
 pub mod interval;
 pub mod judge;
+pub mod saturation;
 pub mod search;
 
 use std::collections::BTreeMap;
@@ -76,6 +77,9 @@ pub struct Level {
     /// Did so many of the offered requests keep the limits as must? `None` where none must.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub met: Option<bool>,
+    /// Was less than nine tenths served of what was sent in the second half of its window, and the rest left waiting?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub saturated: bool,
     /// Is it whole?
     pub completeness: Completeness,
     /// How far it can be trusted.
@@ -233,12 +237,14 @@ impl Level {
     }
 }
 
-/// Did so many of the offered requests keep the limits? A load that measured itself, or was cut off, never did.
+/// Did so many of the offered requests keep the limits? A load that measured itself, or was cut off, never did, nor one
+/// that was not served.
 pub fn met(results: &Results, attainment: f64) -> bool {
     let kept = results
         .metrics
         .get("slo_attainment")
         .is_some_and(|metric| metric.avg >= attainment);
-    kept && results.validity.verdict != Verdict::Invalid
+    kept && saturation::shortfall(results).is_none()
+        && results.validity.verdict != Verdict::Invalid
         && results.completeness == Completeness::Complete
 }
