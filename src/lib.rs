@@ -17,6 +17,7 @@
 //! | [`command`] | subcommands, one file each |
 //! | [`role`] | stack, server, monitor, bench: what a process of ours can be |
 //! | [`report`] | pages, tables and files of a run |
+//! | [`compare`] | what differs between runs, and limits on it |
 //! | [`launch`] | how a job is handed to sbatch; how a stack starts roles: by srun, or as local processes; who gets which CPUs |
 //! | [`load`] | the load generator: arrivals, phases, prompts (pure), connections, and the workers that send |
 //! | [`samples`] | every request of a load in a file, and back |
@@ -42,7 +43,7 @@
 //! ```text
 //! edge      main, lib, cli
 //! roles     role::*, command::*            never each other; role::note is what roles share
-//! services  registry, engine, load::{dispatch, worker}, samples, launch, report
+//! services  registry, engine, load::{dispatch, worker}, samples, launch, report, compare
 //! adapters  process, apptainer, api::client, slurm::client, load::{connection, exchange}, prometheus, telemetry,
 //!           site, library, run
 //! pure      recipe, stats, load::{arrival, phase, workload, sample, wire}, api::{openai, sse, repeat},
@@ -78,6 +79,7 @@ pub mod apptainer;
 pub mod cli;
 pub mod clock;
 pub mod command;
+pub mod compare;
 pub mod disk;
 pub mod engine;
 pub mod env;

@@ -56,6 +56,8 @@ pub enum Command {
     Export(command::export::Args),
     /// Make the report of a run again, or one of several runs
     Report(command::report::Args),
+    /// Tell what differs between runs, and whether it is more than chance
+    Compare(command::compare::Args),
     /// Serve the archived metrics of a run on this machine
     Open(command::open::Args),
     /// List, show, check and make recipes

@@ -75,6 +75,7 @@ async fn dispatch(cli: Cli, env: Env) -> anyhow::Result<Exit> {
         Command::Logs(args) => command::logs::run(&args, &shell),
         Command::Export(args) => command::export::run(args, &shell).await,
         Command::Report(args) => command::report::run(args, &shell).await,
+        Command::Compare(args) => command::compare::run(&args, &shell),
         Command::Open(args) => command::open::run(args, &shell).await,
         Command::Recipes(args) => command::recipes::run(args, &shell).await,
         Command::Images(args) => command::images::run(args, &shell).await,

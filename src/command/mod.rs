@@ -1,5 +1,6 @@
 //! Subcommands: one file each, with its arguments and its `run`.
 
+pub mod compare;
 pub mod completions;
 pub mod doctor;
 pub mod export;

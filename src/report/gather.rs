@@ -207,7 +207,7 @@ impl Bench {
     fn read(run: &RunDir, name: String, missing: &mut Vec<String>) -> Self {
         let folder = run.bench(&name);
         let path = folder.join("results.json");
-        let results = match files::read_json(&path).and_then(|value| decode_results(value, &path)) {
+        let results = match read_results(&path) {
             Ok(results) => Some(results),
             Err(error) => {
                 missing.push(format!("bench/{name}/results.json: {}", reason(&error)));
@@ -236,6 +236,11 @@ fn reason(error: &files::Error) -> String {
     } else {
         format!("cannot be read: {}", error.source)
     }
+}
+
+/// Reads results, as far as they can be understood.
+pub fn read_results(path: &Path) -> Result<Results, files::Error> {
+    files::read_json(path).and_then(|value| decode_results(value, path))
 }
 
 /// Results, with numbers that JSON cannot hold (not-a-number is written as null) taken as missing.

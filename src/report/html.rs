@@ -33,8 +33,8 @@ const METRIC_HEAD: [&str; 12] = [
     "unit", "count", "mean", "std", "min", "p50", "p90", "p95", "p99", "p99.9", "p99.99", "max",
 ];
 
-/// The page.
-pub fn render(report: &Report) -> Result<String, Error> {
+/// What all pages have: `page.css`, and that whatever is printed is escaped.
+pub fn templates() -> Result<Environment<'static>, Error> {
     let mut templates = Environment::new();
     // minijinja's own escapes slashes, too, which makes every path of the source unreadable; and log lines hold
     // control characters, which HTML cannot escape
@@ -44,6 +44,13 @@ pub fn render(report: &Report) -> Result<String, Error> {
         }
         Ok(out.write_str(&text::escape(&text::plain(&value.to_string())))?)
     });
+    templates.add_template("page.css", include_str!("page.css"))?;
+    Ok(templates)
+}
+
+/// The page.
+pub fn render(report: &Report) -> Result<String, Error> {
+    let mut templates = templates()?;
     templates.add_template("report.html", include_str!("report.html.j2"))?;
     templates.add_template("live.js", include_str!("live.js"))?;
     let outcome = report.outcome();
@@ -86,7 +93,7 @@ fn live_view(report: &Report, live: &Live) -> Value {
 }
 
 /// The colour that a word stands in; the word is always there, too.
-fn tone(word: &str) -> &'static str {
+pub fn tone(word: &str) -> &'static str {
     match word {
         "valid" | "complete" => "good",
         "invalid" | "failed" => "bad",

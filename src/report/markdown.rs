@@ -234,7 +234,7 @@ fn of_part(out: &mut String, part: &Part, several: bool) {
 }
 
 /// A stranger's text on one line of a table.
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     text::plain(text)
         .replace('\n', " ")
         .replace('&', "&amp;")

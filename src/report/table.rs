@@ -73,6 +73,12 @@ const ALIASES: [(&str, &str); 22] = [
     ("output_throughput", "output_token_throughput"),
 ];
 
+/// The metric that a word means: its name, or another tool's.
+pub fn metric_named(word: &str) -> &str {
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == word);
+    alias.map_or(word, |(_, key)| key)
+}
+
 /// A column: its name, and how it is read.
 type Column = (&'static str, fn(&Metric) -> Option<f64>);
 
@@ -187,8 +193,7 @@ fn rows<'a>(results: &'a Results, wanted: &'a [String]) -> Vec<&'a str> {
             "latency" => rows.extend(latencies()),
             "throughput" => rows.extend(RATES),
             word => {
-                let alias = ALIASES.iter().find(|(alias, _)| *alias == word);
-                rows.push(alias.map_or(word, |(_, key)| key));
+                rows.push(metric_named(word));
             }
         }
     }

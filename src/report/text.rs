@@ -33,6 +33,16 @@ pub fn number(value: f64) -> String {
     }
 }
 
+/// A difference, with its sign.
+pub fn signed(value: f64) -> String {
+    let text = number(value);
+    if value > 0.0 && text != NONE {
+        format!("+{text}")
+    } else {
+        text
+    }
+}
+
 /// A number that may be missing.
 pub fn optional(value: Option<f64>) -> String {
     value.map_or_else(|| NONE.to_owned(), number)

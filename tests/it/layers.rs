@@ -59,6 +59,7 @@ const MAP: &[(&str, usize)] = &[
     ("samples", 3),
     ("launch", 3),
     ("report", 3),
+    ("compare", 3),
     ("role", 4),
     // what all roles are given beside `role` itself; see SHARED
     ("role::note", 4),

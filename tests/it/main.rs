@@ -3,6 +3,7 @@
 mod bench;
 mod browser;
 mod certificate;
+mod compare;
 mod doctor;
 mod images;
 mod lab;
