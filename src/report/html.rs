@@ -27,6 +27,7 @@ use super::{
     summary::{FROM_INTENDED, Headline},
     text, timeline, turns,
 };
+use crate::prometheus::timeline::Timeline;
 
 /// Percentiles and the rest, in the order of the table.
 const METRIC_HEAD: [&str; 12] = [
@@ -149,7 +150,7 @@ fn bench_view(report: &Report, part: &Part, bench: &Bench, headline: &Headline) 
         })
         .collect();
     let open = results.load["pattern"] == "open-loop";
-    let beside = part.timeline.iter();
+    let beside = timelines(report, part);
     let beside = beside.flat_map(|timeline| timeline::of_bench(timeline, results));
     let series = results.series.as_ref().map(|series| {
         let rows: Vec<Value> = levels::rows(series)
@@ -184,6 +185,13 @@ fn bench_view(report: &Report, part: &Part, bench: &Bench, headline: &Headline) 
         errors_by_class => results.errors_by_class.iter().map(|(class, count)| fact(class, count.to_string())).collect::<Vec<_>>(),
         error_samples => results.error_samples,
     }
+}
+
+/// What a monitor saw while a bench of this run measured: its own, else those of the runs beside it.
+fn timelines<'a>(report: &'a Report, part: &'a Part) -> impl Iterator<Item = &'a Timeline> {
+    let others = report.parts.iter().filter(|_| part.timeline.is_none());
+    let others = others.filter_map(|other| other.timeline.as_ref());
+    part.timeline.iter().chain(others)
 }
 
 /// Does a bench show engine and node on its own axis? Then those over the whole run may be folded.

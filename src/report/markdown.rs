@@ -11,7 +11,7 @@ use super::{
     gather::{Part, Report},
     levels, phases,
     summary::{FROM_INTENDED, Headline},
-    text, turns,
+    text, timeline, turns,
 };
 use crate::stats::{results::Results, series::Series};
 
@@ -170,6 +170,17 @@ fn of_part(out: &mut String, part: &Part, several: bool) {
             ];
             let cells: Vec<String> = cells.into_iter().map(cell).collect();
             let _ = writeln!(out, "| {} |", cells.join(" | "));
+        }
+    }
+    if let Some(timeline) = &part.timeline {
+        let _ = writeln!(out, "\n## Engine and node{name}\n");
+        if let Some(untold) = &timeline.problem {
+            let _ = writeln!(out, "{}\n", cell(untold));
+        }
+        table(out, &timeline::HEAD, timeline::rows(timeline));
+        if !timeline.absent.is_empty() {
+            let absent = cell(&timeline.absent.join(", "));
+            let _ = writeln!(out, "Not measured here: {absent}.");
         }
     }
     let _ = writeln!(out, "\n## What ran{name}\n");

@@ -12,6 +12,7 @@ use super::{
     chart::{self, Figure},
     gather::{Bench, Part},
     svg::{self, Chart, Line, Panel, Span},
+    text,
 };
 use crate::{
     files,
@@ -87,6 +88,34 @@ pub(super) fn of_run(timeline: &Timeline, part: &Part) -> Vec<Figure> {
     let charts = timeline.charts.iter();
     charts
         .filter_map(|shown| figure(timeline, shown, &axis))
+        .collect()
+}
+
+/// Heads of the table of a run in short.
+pub const HEAD: [&str; 5] = ["what", "line", "mean", "largest", "unit"];
+
+/// Each line of engine and node in short: over the whole run, pauses and all.
+pub fn rows(timeline: &Timeline) -> Vec<Vec<String>> {
+    let charts = timeline.charts.iter();
+    let charts = charts.filter(|shown| shown.group != Group::Load);
+    let lines = charts.flat_map(|shown| {
+        let panels = shown.panels.iter();
+        panels.flat_map(move |panel| panel.lines.iter().map(move |line| (shown, panel, line)))
+    });
+    lines
+        .filter_map(|(shown, panel, line)| {
+            let values: Vec<f64> = line.values.iter().copied().flatten().collect();
+            let largest = values.iter().copied().reduce(f64::max)?;
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            let [mean, largest] = [mean, largest].map(text::number);
+            Some(vec![
+                shown.title.clone(),
+                line.name.clone(),
+                mean,
+                largest,
+                panel.unit.clone(),
+            ])
+        })
         .collect()
 }
 

@@ -319,6 +319,10 @@ fn the_page_of_a_run_that_goes_on_is_its_report_and_renews_itself() {
 
     stack.signal(Signal::SIGTERM);
     stack.end().assert_exit(143);
+    // also in a hurry: what the charts show is kept
+    assert_eq!(lab.json("metrics/series.json")["problem"], Value::Null);
+    let report = std::fs::read_to_string(lab.run_folder().join("report.html")).expect("a report");
+    assert!(report.contains("Engine and node at the same time") && !report.contains("<script"));
     wait_until(Duration::from_secs(20), "its end is told", || {
         let standing = browser.look("document.querySelector('#standing').textContent");
         standing
@@ -328,4 +332,51 @@ fn the_page_of_a_run_that_goes_on_is_its_report_and_renews_itself() {
     let left = texts(&mut browser, ".card");
     assert!(!left.is_empty(), "what was seen last stays");
     assert!(page_of(&lab).is_none());
+}
+
+#[test]
+fn a_monitor_alone_shows_the_runs_of_all_that_it_watches() {
+    let lab = Lab::new();
+    stack::recipes(
+        &lab,
+        &stack::QUICK,
+        "pattern: closed-loop, concurrent_users: 2, duration_seconds: 40",
+    );
+    let _server = lab.start(&["server", "server.yaml"]);
+    let _monitor = lab.start(&["monitor", "monitor.yaml"]);
+    let _bench = lab.start(&["bench", "client.yaml"]);
+    let mut page = Value::Null;
+    wait_until(Duration::from_secs(20), "a page", || {
+        page = page_of(&lab).unwrap_or_default();
+        page.is_object()
+    });
+    let url = page["url"].as_str().expect("a URL");
+    let file = page["password_file"].as_str().expect("a file");
+    let password = std::fs::read_to_string(file).expect("a password");
+    let mut browser = Browser::start();
+    browser.log_in("aif", password.trim());
+    wait_until(Duration::from_secs(40), "the load on the page", || {
+        browser.open(url);
+        let beside = texts(&mut browser, "main > section h3");
+        beside
+            .iter()
+            .any(|head| head == "Engine and node at the same time")
+    });
+    check(&mut browser, "alone");
+    let heads = texts(&mut browser, "h2");
+    let has = |wanted: &str, of: &str| {
+        heads
+            .iter()
+            .any(|head| head.starts_with(wanted) && head.contains(of))
+    };
+    assert!(has("Bench toy-test", "toy-bench-local"), "{heads:?}");
+    for role in ["toy-server-local", "toy-monitor-local", "toy-bench-local"] {
+        assert!(has("What ran", role), "{role}: {heads:?}");
+    }
+    assert!(has("Over the whole run", "toy-monitor-local"), "{heads:?}");
+    let now = texts(&mut browser, "main > section:first-of-type").remove(0);
+    assert!(
+        now.contains("Load of toy-test") && now.contains("toy-server"),
+        "{now}"
+    );
 }

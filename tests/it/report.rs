@@ -251,8 +251,17 @@ fn engine_and_node_stand_on_the_time_of_the_bench_and_of_the_run() {
     let runs = Runs::new();
     let run = runs.stack("llamacpp-41");
     runs.json("llamacpp-41/metrics/series.json", &series());
-    let (page, _, _) = runs.write(&run);
+    let (page, text, _) = runs.write(&run);
     assert_self_contained(&page);
+    insta::assert_snapshot!(between(&text, "## Engine and node", "## What ran"), @r"
+    | what | line | mean | largest | unit |
+    |---|---|---|---|---|
+    | KV cache of the engine | in use | 61.5 | 61.5 | % |
+    | Memory | of the job | 3.25 | 3.25 | GiB |
+    | Memory | limit of the job | 8 | 8 | GiB |
+
+    Not measured here: GPU.
+    ");
     let beside = between(&page, "Engine and node at the same time", "<h3>All numbers");
     assert_eq!(
         beside.matches("<svg").count(),
@@ -269,6 +278,19 @@ fn engine_and_node_stand_on_the_time_of_the_bench_and_of_the_run() {
     assert!(whole.contains("Not measured here: GPU."));
     assert!(whole.contains("<title>load of bench smoke</title>"));
     assert!(whole.contains(&row("2", "61.5")) && whole.contains(&row("62", "61.5")));
+
+    // a bench that ran alone is seen by the monitor that ran beside it
+    let mut alone = manifest("llamacpp-bench-42");
+    alone["recipes"] = json!([recipe("client", &json!({"name": "smoke"}))]);
+    runs.json("llamacpp-bench-42/manifest.json", &alone);
+    runs.json("llamacpp-bench-42/bench/smoke/results.json", &results());
+    let other = RunDir::open(&runs.path("llamacpp-bench-42")).expect("a run");
+    report::write_joined(&[other, run.clone()], &runs.path("joined")).expect("a report");
+    let joined = read(&runs.path("joined/report.html"));
+    assert_eq!(
+        joined.matches("Engine and node at the same time").count(),
+        2
+    );
 
     runs.file("llamacpp-41/metrics/series.json", "{");
     let (page, _, _) = runs.write(&run);
