@@ -24,6 +24,7 @@ mod facts;
 pub mod gather;
 pub mod hlog;
 pub mod html;
+pub mod index;
 pub mod levels;
 pub mod live;
 pub mod markdown;

@@ -6,6 +6,7 @@ mod certificate;
 mod compare;
 mod doctor;
 mod images;
+mod index;
 mod lab;
 mod layers;
 mod monitor;

@@ -2,8 +2,10 @@
 //!
 //! A stack leaves its own report; a run that was killed did not come to it, and roles that ran as jobs of their own left
 //! one each. The report is made of the run folders alone, so it may be made anywhere and at any time. Instead of a report,
-//! the samples of a bench give its result again, or a file for another tool ([`samples`]).
+//! the samples of a bench give its result again, or a file for another tool ([`samples`]), and `--index` makes one page of
+//! all runs below a folder ([`index`]).
 
+mod index;
 mod samples;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +28,7 @@ use crate::{
 )]
 pub struct Args {
     /// Runs: a folder, a name in results/, or a job's id. Roles that ran alone are joined into one report
-    #[arg(required_unless_present = "schema", value_name = "RUN")]
+    #[arg(required_unless_present_any = ["schema", "index"], value_name = "RUN")]
     pub runs: Vec<String>,
     /// Folder for the report; without it the folder of the run, or of the first one
     #[arg(long, value_name = "DIR")]
@@ -43,8 +45,11 @@ pub struct Args {
     /// Of vllm.json: with every request, as `--save-detailed` has it
     #[arg(long, requires = "format")]
     pub detailed: bool,
+    /// Instead: write index.html and index.json of all runs below these folders, or below results/
+    #[arg(long, conflicts_with_all = ["recompute", "format"])]
+    pub index: bool,
     /// Instead: print the JSON schema of results.json
-    #[arg(long, conflicts_with_all = ["runs", "recompute", "format"])]
+    #[arg(long, conflicts_with_all = ["runs", "recompute", "format", "index"])]
     pub schema: bool,
 }
 
@@ -63,6 +68,9 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
     if args.schema {
         terminal::line(SCHEMA.trim_end())?;
         return Ok(Exit::Done);
+    }
+    if args.index {
+        return index::run(&args, shell);
     }
     if args.recompute || args.format.is_some() {
         return of_samples(&args, shell);
@@ -146,22 +154,25 @@ fn make(runs: &[RunDir], out: Option<&Path>) -> Result<Summary, Failure> {
         ([only], None) => report::write(only),
         (_, out) => report::write_joined(runs, out.unwrap_or(&first.path)),
     };
-    made.map_err(|error| {
-        // a folder that cannot be written is no missing input, whatever the system calls it
-        let exit = match &error {
-            report::Error::Files(error)
-                if error.source.kind() == std::io::ErrorKind::PermissionDenied =>
-            {
-                Exit::NoPermission
-            }
-            report::Error::Files(_) => Exit::CannotCreate,
-            report::Error::Render(_) => Exit::Bug,
-        };
-        let folder = out.unwrap_or(&first.path).display();
-        let message =
-            format!("the report cannot be written into {folder}; `--out DIR` writes it elsewhere");
-        Failure::caused(exit, message, error)
-    })
+    made.map_err(|error| failed(error, out.unwrap_or(&first.path)))
+}
+
+/// Why there is no report in a folder.
+fn failed(error: report::Error, folder: &Path) -> Failure {
+    // a folder that cannot be written is no missing input, whatever the system calls it
+    let exit = match &error {
+        report::Error::Files(error)
+            if error.source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            Exit::NoPermission
+        }
+        report::Error::Files(_) => Exit::CannotCreate,
+        report::Error::Render(_) => Exit::Bug,
+    };
+    let folder = folder.display();
+    let message =
+        format!("the report cannot be written into {folder}; `--out DIR` writes it elsewhere");
+    Failure::caused(exit, message, error)
 }
 
 /// Stacks have a report each; a manifest that cannot be read counts as one, for nothing else is known of the run.
