@@ -124,6 +124,42 @@ impl Samplers {
             .into()
     }
 
+    /// What the node is made of: its CPUs, and this step's GPUs with their driver. What is not known is left out.
+    pub fn machine(&self) -> serde_json::Value {
+        let families = self.host().look();
+        let gpus = families.iter().flat_map(|family| &family.series);
+        let gpus = gpus.filter(|(labels, _)| labels.iter().any(|(name, _)| *name == "driver"));
+        let mut all: BTreeMap<(&str, String), usize> = BTreeMap::new();
+        for (name, value) in gpus.flat_map(|(labels, _)| labels) {
+            if ["model", "driver"].contains(name) {
+                *all.entry((*name, value.clone())).or_default() += 1;
+            }
+        }
+        let told = |wanted: &str| -> Vec<String> {
+            let own = all.iter().filter(|((name, _), _)| *name == wanted);
+            let told = own.map(|((name, value), count)| match *name {
+                "model" => format!("{count} × {value}"),
+                _ => value.clone(),
+            });
+            told.collect()
+        };
+        let cpus = Root::of_node().text("/proc/cpuinfo").unwrap_or_default();
+        let model = cpus.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            (name.trim() == "model name").then(|| value.trim().to_owned())
+        });
+        let parts = [
+            ("cpu", model.into_iter().collect()),
+            ("gpu", told("model")),
+            ("driver", told("driver")),
+        ];
+        let known = parts.into_iter().filter(|(_, values)| !values.is_empty());
+        known
+            .map(|(name, values)| (name.to_owned(), values.join(", ").into()))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+
     /// What `/instance` answers: a record, and beside its fields the states.
     pub fn beside(&self, record: impl serde::Serialize) -> serde_json::Value {
         let mut answer = serde_json::to_value(record).unwrap_or_default();
@@ -261,6 +297,26 @@ mod tests {
 
     fn cakes(value: f64) -> super::super::sample::Sampled {
         vec![Family::gauge("aif_cakes", "Cakes", None).alone(value)].into()
+    }
+
+    #[test]
+    fn the_machine_is_told_by_its_cpus_and_by_the_gpus_of_the_step() {
+        let info = |gpus: &[&str]| {
+            let family = Family::gauge("aif_gpu_info", "A GPU", None);
+            let gpus = gpus.iter();
+            gpus.fold(family, |family, gpu| {
+                let labels = [("gpu", *gpu), ("model", "Card"), ("driver", "550.1")];
+                family.with(labels, 1.0)
+            })
+        };
+        let of = |gpus: &[&str]| {
+            let script = Script(vec![Ok(vec![info(gpus)].into())]);
+            Samplers::new(vec![Box::new(script)]).machine()
+        };
+        let machine = of(&["0", "1"]);
+        assert_eq!(machine["gpu"], "2 × Card");
+        assert_eq!(machine["driver"], "550.1");
+        assert_eq!(of(&[]).get("gpu"), None);
     }
 
     #[test]

@@ -277,12 +277,14 @@ impl Parts<'_> {
         published.or_exit(Exit::CannotCreate, || {
             "the record of the engine that is ready cannot be written".to_owned()
         })?;
+        let machine = self.samplers.machine();
         self.step.add(|step| {
             step.ready_at.get_or_insert(now);
             let facts = &mut step.facts;
             facts.insert("seconds_to_ready".to_owned(), seconds.into());
             facts.insert("port".to_owned(), engine.ports.first().copied().into());
             facts.insert("samplers".to_owned(), self.samplers.facts());
+            facts.insert("machine".to_owned(), machine);
             if let Some(version) = told.version {
                 facts.insert("engine_version".to_owned(), version.into());
             }
