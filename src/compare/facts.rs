@@ -48,6 +48,9 @@ const LEFT_OUT: [&str; 12] = [
     "warmup",
 ];
 
+/// Facts without which nobody knows whether the same was measured.
+const NEEDED: [&str; 5] = ["model", "engine version", "image digest", "node", "machine"];
+
 /// A fact of all sides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fact {
@@ -58,10 +61,21 @@ pub struct Fact {
 }
 
 impl Fact {
+    /// Is it one that a reader looks for?
+    pub fn is_main(&self) -> bool {
+        FIRST.contains(&self.name.as_str())
+    }
+
     /// Is it the same on every side?
     pub fn is_same(&self) -> bool {
         self.values.windows(2).all(|pair| pair[0] == pair[1])
     }
+}
+
+/// Facts that should be known, and are not of any side.
+pub fn unknown(facts: &[Fact]) -> Vec<&'static str> {
+    let known = |name: &&str| facts.iter().any(|fact| fact.name == *name);
+    NEEDED.into_iter().filter(|name| !known(name)).collect()
 }
 
 /// All facts of these sides, in the order in which they are told.

@@ -92,6 +92,8 @@ pub struct Comparison {
     pub differs: Vec<Fact>,
     /// Facts that all share.
     pub same: Vec<Fact>,
+    /// Facts that should be known, and are not of any side.
+    pub unknown: Vec<&'static str>,
     /// How it was judged.
     pub family: Family,
     /// Loads that belong together.
@@ -146,13 +148,16 @@ impl Comparison {
             })
         });
         let rules = rules.collect();
-        let (same, differs) = facts::facts(sides).into_iter().partition(Fact::is_same);
+        let facts = facts::facts(sides);
+        let unknown = facts::unknown(&facts);
+        let (same, differs) = facts.into_iter().partition(Fact::is_same);
         Ok(Self {
             schema: SCHEMA,
             sides: sides.iter().map(SideFacts::of).collect(),
             warnings,
             differs,
             same,
+            unknown,
             family: Family {
                 level: LEVEL,
                 size,

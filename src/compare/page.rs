@@ -63,7 +63,7 @@ pub fn render(comparison: &Comparison) -> Result<String, Error> {
     let page = templates.get_template("compare.html")?.render(context! {
         title => names.join(" and "), first, sides, pairs, rules,
         differs => facts(&comparison.differs), same => facts(&comparison.same),
-        warnings => comparison.warnings, notes => comparison.notes, method => comparison.method(),
+        unknown => comparison.unknown.join(", "), warnings => comparison.warnings, notes => comparison.notes, method => comparison.method(),
         version => env!("CARGO_PKG_VERSION"),
     })?;
     Ok(page)

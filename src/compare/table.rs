@@ -146,11 +146,9 @@ pub fn plain(comparison: &Comparison) -> String {
         }
         end_line(&mut out);
     }
-    fold(
-        &mut out,
-        "",
-        &format!("The same: {}", names(&comparison.same)),
-    );
+    for line in shared(comparison) {
+        fold(&mut out, "", &line);
+    }
     for pair in &comparison.pairs {
         of_pair(&mut out, comparison, pair);
     }
@@ -220,12 +218,23 @@ pub(super) fn rules(comparison: &Comparison) -> Vec<String> {
         .collect()
 }
 
-fn names(facts: &[Fact]) -> String {
-    if facts.is_empty() {
-        return "nothing that is known".to_owned();
+/// What all sides share, and what is known of none.
+fn shared(comparison: &Comparison) -> Vec<String> {
+    let (main, others): (Vec<_>, Vec<_>) = comparison.same.iter().partition(|fact| fact.is_main());
+    let mut names: Vec<String> = main.into_iter().map(|fact| fact.name.clone()).collect();
+    match others.len() {
+        0 => {}
+        1 => names.push("one more".to_owned()),
+        more => names.push(format!("{more} more")),
     }
-    let names: Vec<&str> = facts.iter().map(|fact| fact.name.as_str()).collect();
-    names.join(", ")
+    let mut told = Vec::new();
+    if !names.is_empty() {
+        told.push(format!("The same: {}", names.join(", ")));
+    }
+    if !comparison.unknown.is_empty() {
+        told.push(format!("Not known: {}", comparison.unknown.join(", ")));
+    }
+    told
 }
 
 fn section(out: &mut String, name: &str, lines: &[String]) {
@@ -301,7 +310,9 @@ pub fn markdown(comparison: &Comparison) -> String {
         let values = values.collect::<Vec<_>>().join(" | ");
         let _ = writeln!(out, "| {} | {values} |", cell(&fact.name));
     }
-    let _ = writeln!(out, "\nThe same: {}", cell(&names(&comparison.same)));
+    for line in shared(comparison) {
+        let _ = writeln!(out, "\n{}", cell(&line));
+    }
     for pair in &comparison.pairs {
         let first = comparison.sides.first().map_or('A', |side| side.letter);
         let _ = write!(

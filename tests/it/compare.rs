@@ -128,6 +128,7 @@ fn every_form_is_short_enough_and_the_page_stands_alone() {
         "were sent different loads",
         "What differs",
         "stimulus",
+        "Not known: engine version, image digest",
         "cannot tell",
     ] {
         assert!(table.stdout.contains(words), "no {words}: {}", table.stdout);
@@ -183,6 +184,54 @@ fn every_form_is_short_enough_and_the_page_stands_alone() {
         "error_rate > +1pp",
     ];
     lab.run(&gate).assert_exit(81);
+}
+
+#[test]
+fn loads_of_a_sweep_are_compared_level_by_level_and_repeats_are_runs_of_one_side() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--latency-ms", "5", "--gap-ms", "1"]);
+    for (folder, load) in [
+        ("sweep", "sweep: {concurrent_users: [1, 2]}"),
+        ("longer", "sweep: {concurrent_users: [2, 3]}"),
+        ("again", "concurrent_users: 2, repeats: 2"),
+    ] {
+        let params = "model_name: m, prompt_length: 12, max_tokens: 4";
+        let recipe = format!(
+            "name: load\nservice_name: s\ntarget: {{timeout_seconds: 2}}\nworkload: {{{load}, total_requests: 40, \
+             pause_seconds: 0}}\ndataset: {{type: synthetic, params: {{{params}}}}}\n"
+        );
+        let recipe = lab.file("load.yaml", &recipe).display().to_string();
+        let url = engine.url();
+        let arguments = [
+            "bench",
+            &recipe,
+            "--url",
+            &url,
+            "--out",
+            folder,
+            "--allow-invalid",
+        ];
+        lab.run(&arguments).assert_exit(0);
+    }
+    let told = json(&lab.run(&["compare", "sweep", "longer", "--json"]));
+    let pairs = told["pairs"].as_array().expect("a list");
+    assert_eq!(pairs.len(), 1, "{told}");
+    assert_eq!(pairs[0]["level"], "2 users");
+    let warnings = told["warnings"].to_string();
+    assert!(
+        warnings.contains("B has no bench load at 1 user"),
+        "{warnings}"
+    );
+    let told = json(&lab.run(&["compare", "again", "again", "--json"]));
+    assert_eq!(told["pairs"][0]["runs"], serde_json::json!([2, 2]));
+    // nothing in common
+    let ended = lab.run(&["compare", "sweep", "again"]);
+    ended.assert_exit(66);
+    assert!(
+        ended.stderr.contains("no load in common"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
