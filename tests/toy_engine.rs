@@ -1,7 +1,8 @@
 //! An engine for tests of the server role: listens on `PORT`, and behaves as `TOY` says.
 //!
 //! `ready` serves, `never` is never ready, `die` ends before it listens, `crash` a little after, `elsewhere` listens on a
-//! port of its own choice.
+//! port of its own choice. It answers to the paths of several engines, as their documentation says, for those that cannot
+//! be run here.
 #![expect(clippy::print_stdout, reason = "an engine talks to its log")]
 
 use std::{
@@ -42,7 +43,8 @@ fn main() -> ExitCode {
 fn serve(listener: &TcpListener, env: &Env) {
     let key = env
         .path("LLAMA_ARG_API_KEY_FILE")
-        .map(|file| std::fs::read_to_string(file).expect("the key file"));
+        .map(|file| std::fs::read_to_string(file).expect("the key file"))
+        .or_else(|| env.get("API_KEY").map(str::to_owned));
     for stream in listener.incoming() {
         let mut stream = stream.expect("a client");
         let mut lines = BufReader::new(stream.try_clone().expect("a stream")).lines();
@@ -59,6 +61,10 @@ fn serve(listener: &TcpListener, env: &Env) {
         let (status, body) = match path {
             "/health" if env.get("TOY") == Some("never") => ("503 Busy", "loading"),
             "/" | "/health" => ("200 OK", "ok"),
+            "/api/version" => ("200 OK", r#"{"version": "0.12.3"}"#),
+            "/info" => ("200 OK", r#"{"model_id": "toy-model", "version": "3.3.5"}"#),
+            "/version" => ("200 OK", r#"{"version": "1.0.0"}"#),
+            "/prometheus/metrics" => ("200 OK", "trtllm_num_requests_running 3.0\n"),
             _ if !admitted => ("401 Unauthorized", "no"),
             "/metrics" => (
                 "200 OK",

@@ -92,7 +92,13 @@ pub struct Args {
 }
 
 /// The engines whose metrics have a name in front.
-const ENGINES: [&str; 2] = [EngineKind::Vllm.name(), EngineKind::LlamaCpp.name()];
+const ENGINES: [&str; 5] = [
+    EngineKind::Vllm.name(),
+    EngineKind::LlamaCpp.name(),
+    EngineKind::Tgi.name(),
+    EngineKind::Sglang.name(),
+    EngineKind::Trtllm.name(),
+];
 
 /// A time as the user gives it.
 #[derive(Debug, Clone, Copy, PartialEq)]

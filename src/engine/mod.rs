@@ -2,6 +2,10 @@
 
 mod http;
 mod llamacpp;
+mod ollama;
+mod sglang;
+mod tgi;
+mod trtllm;
 mod vllm;
 
 use crate::{
@@ -65,15 +69,17 @@ pub fn profile(kind: EngineKind) -> &'static Profile {
     match kind {
         EngineKind::Vllm => &vllm::PROFILE,
         EngineKind::LlamaCpp => &llamacpp::PROFILE,
+        EngineKind::Ollama => &ollama::PROFILE,
+        EngineKind::Tgi => &tgi::PROFILE,
+        EngineKind::Sglang => &sglang::PROFILE,
+        EngineKind::Trtllm => &trtllm::PROFILE,
         EngineKind::Http => &http::PROFILE,
     }
 }
 
 /// Every profile.
 pub fn profiles() -> impl Iterator<Item = &'static Profile> {
-    [EngineKind::Vllm, EngineKind::LlamaCpp, EngineKind::Http]
-        .into_iter()
-        .map(profile)
+    EngineKind::ALL.into_iter().map(profile)
 }
 
 /// What engines tell of how much they do in a step: name and expression, in which `WINDOW` is how far a rate looks back.
@@ -95,7 +101,19 @@ const BATCH: [(EngineKind, &[(&str, &str)]); 2] = [
 ];
 
 /// Words in any engine's log, and the mend.
-const COMMON_HINTS: [(&str, &str); 9] = [
+const COMMON_HINTS: [(&str, &str); 12] = [
+    (
+        "Cannot access gated repo",
+        "the model is gated: accept its terms on the hub and set HF_TOKEN, or fetch it into CACHE_DIR beforehand",
+    ),
+    (
+        "driver on your system is too old",
+        "the node's NVIDIA driver is too old for this image: use an image made for an older CUDA",
+    ),
+    (
+        "CUDA driver version is insufficient",
+        "the node's NVIDIA driver is too old for this image: use an image made for an older CUDA",
+    ),
     (
         "CUDA out of memory",
         "the model does not fit on the GPU: ask for more GPUs or a smaller context",
@@ -236,6 +254,41 @@ mod tests {
             }
         }
         assert_eq!(profile(EngineKind::Http).in_flight(VLLM), None);
+    }
+
+    /// Engines that cannot be had here: lines in the form that their documentation gives.
+    #[test]
+    fn engines_known_by_their_documentation_are_read() {
+        let tgi = "tgi_batch_current_size 2\ntgi_queue_size 1\ntgi_request_input_length_sum 512\ntgi_request_generated_tokens_sum 96\n";
+        let sglang = "sglang:num_running_reqs{model_name=\"m\"} 2.0\nsglang:num_queue_reqs{model_name=\"m\"} 1.0\nsglang:prompt_tokens_total{model_name=\"m\"} 5.12e+02\nsglang:generation_tokens_total{model_name=\"m\"} 96.0\n";
+        let trtllm = "trtllm_num_requests_running{model_name=\"m\"} 2.0\ntrtllm_num_requests_waiting{model_name=\"m\"} 1.0\ntrtllm_prompt_tokens_total{model_name=\"m\"} 512.0\ntrtllm_generation_tokens_total{model_name=\"m\"} 96.0\n";
+        for (kind, metrics) in [
+            (EngineKind::Tgi, tgi),
+            (EngineKind::Sglang, sglang),
+            (EngineKind::Trtllm, trtllm),
+        ] {
+            let profile = profile(kind);
+            assert_eq!(profile.in_flight(metrics), Some(3.0), "{kind:?}");
+            let tokens = |names: &[&str]| names.iter().find_map(|name| sum_of(metrics, name));
+            assert_eq!(tokens(profile.prompt_tokens), Some(512.0), "{kind:?}");
+            assert_eq!(tokens(profile.output_tokens), Some(96.0), "{kind:?}");
+        }
+        let ollama = profile(EngineKind::Ollama);
+        assert_eq!(ollama.metrics_path, None);
+        let log =
+            ["Error: pull model manifest: Get \"https://…\": dial tcp: i/o timeout".to_owned()];
+        assert!(ollama.hint(&log).unwrap().contains("login node"));
+    }
+
+    #[test]
+    fn what_an_engine_is_called_and_how_it_takes_a_key_is_said_once() {
+        for kind in EngineKind::ALL {
+            assert_eq!(EngineKind::by_name(kind.name()), Some(kind));
+            assert_eq!(profile(kind).kind, kind);
+            if kind.keyless().is_some() {
+                assert_eq!(profile(kind).key, KeyBy::None, "{kind:?}");
+            }
+        }
     }
 
     #[test]

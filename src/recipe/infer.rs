@@ -29,6 +29,14 @@ pub fn engine(launch: &Launch) -> EngineKind {
         EngineKind::Vllm
     } else if program("llama-server") {
         EngineKind::LlamaCpp
+    } else if program("ollama") && words.iter().any(|word| word == "serve") {
+        EngineKind::Ollama
+    } else if program("text-generation-launcher") {
+        EngineKind::Tgi
+    } else if module("sglang.launch_server") {
+        EngineKind::Sglang
+    } else if program("trtllm-serve") {
+        EngineKind::Trtllm
     } else if image.contains("vllm") {
         EngineKind::Vllm
     } else if ["llamacpp", "llama.cpp", "llama-cpp"]
@@ -67,6 +75,24 @@ pub fn model(launch: &Launch, engine: EngineKind) -> Option<String> {
                     .cloned()
             }),
         EngineKind::LlamaCpp => option(&["--alias", "-a"]).or_else(|| option(&["--model", "-m"])),
+        // it serves whatever it has; the words of a pull tell which
+        EngineKind::Ollama => words
+            .windows(2)
+            .find(|pair| pair[0] == "pull" && !pair[1].starts_with('-') && !pair[1].contains('$'))
+            .map(|pair| pair[1].clone()),
+        EngineKind::Tgi => option(&["--served-model-name"]).or_else(|| option(&["--model-id"])),
+        EngineKind::Sglang => {
+            option(&["--served-model-name"]).or_else(|| option(&["--model-path", "--model"]))
+        }
+        EngineKind::Trtllm => option(&["--served_model_name"]).or_else(|| {
+            let first = |word: &String| word.rsplit('/').next() == Some("trtllm-serve");
+            let after = words.iter().position(first)? + 1;
+            let named = usize::from(words.get(after).is_some_and(|word| word == "serve"));
+            words
+                .get(after + named)
+                .filter(|word| !word.starts_with('-') && !word.contains('$'))
+                .cloned()
+        }),
         EngineKind::Http => option(&["--served-model-name", "--alias", "--model"]),
     }
 }
@@ -196,10 +222,32 @@ mod tests {
                 Some("small"),
             ),
             ("python -m http.server", EngineKind::Http, None),
+            ("echo vllm-like; cat --model", EngineKind::Http, None),
             (
-                "echo vllm-like; ollama serve --model",
-                EngineKind::Http,
-                None,
+                "ollama serve &\nollama pull qwen2.5:0.5b\nwait",
+                EngineKind::Ollama,
+                Some("qwen2.5:0.5b"),
+            ),
+            ("ollama pull a", EngineKind::Http, None),
+            (
+                "text-generation-launcher --model-id a/b --num-shard 2",
+                EngineKind::Tgi,
+                Some("a/b"),
+            ),
+            (
+                "python3 -m sglang.launch_server --model-path a/b --tp 2",
+                EngineKind::Sglang,
+                Some("a/b"),
+            ),
+            (
+                "trtllm-serve a/b --tp_size 2",
+                EngineKind::Trtllm,
+                Some("a/b"),
+            ),
+            (
+                "trtllm-llmapi-launch trtllm-serve serve a/b",
+                EngineKind::Trtllm,
+                Some("a/b"),
             ),
         ];
         for (script, kind, name) in cases {

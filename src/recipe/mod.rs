@@ -80,16 +80,45 @@ pub enum EngineKind {
     Vllm,
     /// llama.cpp's `llama-server`.
     LlamaCpp,
+    /// Ollama.
+    Ollama,
+    /// Hugging Face's text-generation-inference.
+    Tgi,
+    /// `SGLang`.
+    Sglang,
+    /// `TensorRT-LLM`'s `trtllm-serve`.
+    Trtllm,
     /// Anything that answers HTTP.
     Http,
 }
 
 impl EngineKind {
+    /// Every one.
+    pub const ALL: [Self; 7] = [
+        Self::Vllm,
+        Self::LlamaCpp,
+        Self::Ollama,
+        Self::Tgi,
+        Self::Sglang,
+        Self::Trtllm,
+        Self::Http,
+    ];
+
+    /// Why it cannot be given a key, where it cannot: a key in an argument could be read by everybody on the node.
+    pub const fn keyless(self) -> Option<&'static str> {
+        match self {
+            Self::Ollama => Some("Ollama takes no key"),
+            Self::Sglang => {
+                Some("SGLang takes its key in an argument only, which all on the node can read")
+            }
+            Self::Trtllm => Some("trtllm-serve takes no key"),
+            Self::Vllm | Self::LlamaCpp | Self::Tgi | Self::Http => None,
+        }
+    }
+
     /// The engine of this name; `None` where there is no profile of it.
     pub fn by_name(name: &str) -> Option<Self> {
-        [Self::Vllm, Self::LlamaCpp, Self::Http]
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// The name as recipes write it.
@@ -97,6 +126,10 @@ impl EngineKind {
         match self {
             Self::Vllm => "vllm",
             Self::LlamaCpp => "llamacpp",
+            Self::Ollama => "ollama",
+            Self::Tgi => "tgi",
+            Self::Sglang => "sglang",
+            Self::Trtllm => "trtllm",
             Self::Http => "http",
         }
     }

@@ -87,6 +87,63 @@ fn walk(folder: &std::path::Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Engines that cannot be had here, by doubles that answer as their documentation says.
+#[test]
+fn engines_known_by_their_documentation_are_found_ready_and_asked_as_it_says() {
+    let table = [
+        ("ollama", "", Some("0.12.3"), None),
+        ("tgi", "  auth: key\n", Some("3.3.5"), Some("requests_")),
+        ("sglang", "", None, Some("requests_")),
+        (
+            "trtllm",
+            "",
+            Some("1.0.0"),
+            Some("trtllm_num_requests_running 3"),
+        ),
+    ];
+    for (engine, more, version, metric) in table {
+        let lab = Lab::new();
+        let path = recipe(&lab, engine, "ok", &format!("  ports: [auto]\n{more}"));
+        let server = lab.start(&["server", &path]);
+        let record = wait_ready(&lab);
+        assert_eq!(record["engine"], engine);
+        assert_eq!(record["model"], "toy-model", "{engine}");
+        assert_eq!(record["proof"], "strong", "{engine}");
+        assert_eq!(
+            record["endpoints"]["metrics"].is_null(),
+            metric.is_none(),
+            "{engine}: {record}"
+        );
+        if let Some(metric) = metric {
+            let scrape_key = read(lab.path().join(".ubenchai/discover/scrape.key"));
+            let url = text(&record["endpoints"]["metrics"]);
+            let told = get(url, Some(scrape_key.trim()));
+            assert!(told.contains(metric), "{engine}: {told}");
+        }
+        server.signal(Signal::SIGTERM);
+        server.end().assert_exit(0);
+        lab.assert_nothing_left();
+        let told = &lab.json("steps/server.json")["facts"]["engine_version"];
+        assert_eq!(told.as_str(), version, "{engine}");
+    }
+}
+
+/// A recipe that asks for what cannot be is refused, and not served open.
+#[test]
+fn a_key_for_an_engine_that_takes_none_is_refused() {
+    for engine in ["ollama", "sglang", "trtllm"] {
+        let lab = Lab::new();
+        let path = recipe(&lab, engine, "ok", "  ports: [auto]\n  auth: key\n");
+        let checked = lab.run(&["recipes", "check", &path]);
+        checked.assert_exit(65);
+        assert!(
+            checked.stdout.contains("leave `auth: key` out"),
+            "{}",
+            checked.stdout
+        );
+    }
+}
+
 #[test]
 fn it_serves_until_it_is_told_to_end_and_leaves_nothing() {
     let lab = Lab::new();

@@ -25,12 +25,19 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ServerPlan> {
         .filter_map(port)
         .collect();
     let launch = launch?;
-    let engine = match text(root, "engine").as_deref() {
-        Some("vllm") => EngineKind::Vllm,
-        Some("llamacpp") => EngineKind::LlamaCpp,
-        Some(_) => EngineKind::Http,
-        None => infer::engine(&launch),
-    };
+    let engine = text(root, "engine").map_or_else(
+        || infer::engine(&launch),
+        |name| EngineKind::by_name(&name).unwrap_or(EngineKind::Http),
+    );
+    if let Some(auth) = service.get("auth")
+        && text(service, "auth").as_deref() == Some("key")
+        && let Some(why) = engine.keyless()
+    {
+        findings.fault(
+            auth.at,
+            format!("{why}: leave `auth: key` out, and whoever reaches the node can use it"),
+        );
+    }
     // a script stays as its author wrote it, and may be for a vLLM that does not know the option
     let words = service.find("container.args").or(service.get("program"));
     if let Some(words) = words

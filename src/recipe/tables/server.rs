@@ -134,8 +134,10 @@ pub(super) static FIELDS: &[Field] = &[
     Field::new(
         "engine",
         Type::Choice {
-            now: &["vllm", "llamacpp", "http"],
-            later: &["ollama", "chroma", "tgi", "sglang", "qdrant", "triton"],
+            now: &[
+                "vllm", "llamacpp", "ollama", "tgi", "sglang", "trtllm", "http",
+            ],
+            later: &["chroma", "qdrant"],
         },
         "profile: readiness, metrics, how it takes a key",
     )

@@ -1,0 +1,46 @@
+//! Ollama. By its documentation (`docs/api.md`, `docs/faq.md`, `docs/openai.md` of its repository, as of 2026-09); it
+//! was **not run on the real one**, only against a double that speaks this.
+//!
+//! - `OLLAMA_HOST=HOST:PORT ollama serve`: there is no flag for the port. `/` says "Ollama is running", `/api/version`
+//!   tells its version. It is ready before it has any model: a recipe that pulls or preloads one names `/api/ps` or its
+//!   own readiness path where that is not enough.
+//! - A model is loaded at the first request and dropped after `OLLAMA_KEEP_ALIVE` (5 minutes); recipes set `-1`.
+//!   `OLLAMA_NUM_PARALLEL` requests run at once, further ones wait.
+//! - No key and no metrics: the report shows what the bench and the node tell.
+//! - Models lie in `OLLAMA_MODELS`, which is to be kept, and therefore is no cache here.
+
+use super::{KeyBy, Profile};
+use crate::recipe::EngineKind;
+
+pub(super) const PROFILE: Profile = Profile {
+    kind: EngineKind::Ollama,
+    ready_path: "/api/version",
+    metrics_path: None,
+    key: KeyBy::None,
+    models_path: Some("/v1/models"),
+    version: Some(("/api/version", "version")),
+    prompt_tokens: &[],
+    output_tokens: &[],
+    running: &[],
+    waiting: &[],
+    kv_cache: &[],
+    time_to_first_token: None,
+    failures: &[],
+    recorded: &[],
+    aliases: &[],
+    caches: &[],
+    hints: &[
+        (
+            "address already in use",
+            "the port is taken: use `ports: [auto]` and OLLAMA_HOST={host}:{port}",
+        ),
+        (
+            "pull model manifest",
+            "the node has no way out to pull the model: pull it on a login node into the folder of OLLAMA_MODELS",
+        ),
+        (
+            "model requires more system memory",
+            "the model does not fit into the job's memory: raise orchestration.resources.memory_gb",
+        ),
+    ],
+};

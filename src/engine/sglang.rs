@@ -1,0 +1,49 @@
+//! `SGLang`. By its documentation (server arguments, production metrics; 0.5); it was **not run on the real one**, only
+//! against a double that speaks this.
+//!
+//! - `python3 -m sglang.launch_server --model-path M --host H --port P --tp N --served-model-name S`; over several
+//!   nodes `--nnodes N --node-rank R --dist-init-addr HEAD:PORT`.
+//! - `/health` answers as soon as it serves; `/health_generate` makes a token, which is costly under load.
+//! - Metrics only with `--enable-metrics`. Its key is an argument, which all on the node can read: recipes have none.
+
+use super::{KeyBy, Profile};
+use crate::recipe::EngineKind;
+
+pub(super) const PROFILE: Profile = Profile {
+    kind: EngineKind::Sglang,
+    ready_path: "/health",
+    metrics_path: Some("/metrics"),
+    key: KeyBy::None,
+    models_path: Some("/v1/models"),
+    version: None,
+    prompt_tokens: &["sglang:prompt_tokens_total"],
+    output_tokens: &["sglang:generation_tokens_total"],
+    running: &["sglang:num_running_reqs"],
+    waiting: &["sglang:num_queue_reqs"],
+    kv_cache: &["sglang:token_usage"],
+    time_to_first_token: Some("sglang:time_to_first_token_seconds"),
+    failures: &[(
+        "sglang:num_aborted_requests_total",
+        "sglang:num_requests_total",
+    )],
+    recorded: &[],
+    aliases: &[(
+        "sglang:time_per_output_token_seconds",
+        "sglang:inter_token_latency_seconds",
+    )],
+    caches: &[
+        ("OUTLINES_CACHE_DIR", "outlines"),
+        ("TRITON_CACHE_DIR", "triton"),
+        ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
+    ],
+    hints: &[
+        (
+            "Not enough memory. Please try to increase --mem-fraction-static",
+            "the model leaves no room for its cache: use more GPUs (--tp) or a higher --mem-fraction-static",
+        ),
+        (
+            "is not a local folder and is not a valid model identifier",
+            "the model is neither a folder that the container sees nor known by name: check binds and spelling",
+        ),
+    ],
+};

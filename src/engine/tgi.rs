@@ -1,0 +1,46 @@
+//! Hugging Face's text-generation-inference. By its documentation (launcher and metrics reference, 3.x); it was **not
+//! run on the real one**, only against a double that speaks this.
+//!
+//! - `text-generation-launcher --model-id M --hostname H --port P --num-shard N`: `/health` is 503 while it loads.
+//! - `API_KEY` guards `/generate` and `/v1/*`; `/health`, `/info` and `/metrics` stay open.
+//! - It has no metric of the first token or of its KV cache. Tokens are told by the sums of two histograms.
+
+use super::{KeyBy, Profile};
+use crate::recipe::EngineKind;
+
+pub(super) const PROFILE: Profile = Profile {
+    kind: EngineKind::Tgi,
+    ready_path: "/health",
+    metrics_path: Some("/metrics"),
+    key: KeyBy::Variable("API_KEY"),
+    models_path: Some("/v1/models"),
+    version: Some(("/info", "version")),
+    prompt_tokens: &["tgi_request_input_length_sum"],
+    output_tokens: &["tgi_request_generated_tokens_sum"],
+    running: &["tgi_batch_current_size"],
+    waiting: &["tgi_queue_size"],
+    kv_cache: &[],
+    time_to_first_token: None,
+    failures: &[("tgi_request_failure", "tgi_request_count")],
+    recorded: &[],
+    aliases: &[],
+    caches: &[
+        ("OUTLINES_CACHE_DIR", "outlines"),
+        ("TRITON_CACHE_DIR", "triton"),
+        ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
+    ],
+    hints: &[
+        (
+            "Not enough memory to handle",
+            "the model leaves no room for its cache: use more GPUs (--num-shard) or a smaller --max-total-tokens",
+        ),
+        (
+            "`max_input_tokens` must be < `max_total_tokens`",
+            "the lengths do not go together: --max-input-tokens must be below --max-total-tokens",
+        ),
+        (
+            "is not a local folder and is not a valid model identifier",
+            "the model is neither a folder that the container sees nor known by name: check binds and spelling",
+        ),
+    ],
+};

@@ -1,0 +1,44 @@
+//! `TensorRT-LLM`'s `trtllm-serve`. By its documentation (command reference, metrics example; 1.2);
+//! it was **not run on the real one**, only against a double that speaks this.
+//!
+//! - `trtllm-serve M --host H --port P --tp_size N`; over several nodes it is started by MPI:
+//!   `srun --mpi=pmix … trtllm-llmapi-launch trtllm-serve …`.
+//! - Prometheus reads `/prometheus/metrics`; `/metrics` is JSON, and each iteration is told there once only. The metrics
+//!   need `return_perf_metrics: true` in the file of `--extra_llm_api_options`.
+//! - It takes no key.
+
+use super::{KeyBy, Profile};
+use crate::recipe::EngineKind;
+
+pub(super) const PROFILE: Profile = Profile {
+    kind: EngineKind::Trtllm,
+    ready_path: "/health",
+    metrics_path: Some("/prometheus/metrics"),
+    key: KeyBy::None,
+    models_path: Some("/v1/models"),
+    version: Some(("/version", "version")),
+    prompt_tokens: &["trtllm_prompt_tokens_total"],
+    output_tokens: &["trtllm_generation_tokens_total"],
+    running: &["trtllm_num_requests_running"],
+    waiting: &["trtllm_num_requests_waiting"],
+    kv_cache: &["trtllm_kv_cache_utilization"],
+    time_to_first_token: Some("trtllm_time_to_first_token_seconds"),
+    // it counts failed and good ones, never all
+    failures: &[],
+    recorded: &[],
+    aliases: &[],
+    caches: &[
+        ("TRITON_CACHE_DIR", "triton"),
+        ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
+    ],
+    hints: &[
+        (
+            "is not a local folder and is not a valid model identifier",
+            "the model is neither a folder that the container sees nor known by name: check binds and spelling",
+        ),
+        (
+            "OMPI was not built with SLURM",
+            "over several nodes it is started by MPI: `srun --mpi=pmix` with a PMIx that the image knows",
+        ),
+    ],
+};
