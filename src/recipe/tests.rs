@@ -12,7 +12,11 @@ use super::{
 };
 
 fn variables() -> Variables {
-    Variables::from([("CONTAINER_DIR".to_owned(), "/images".to_owned())])
+    let pair = |name: &str, folder: &str| (name.to_owned(), folder.to_owned());
+    Variables::from([
+        pair("CONTAINER_DIR", "/images"),
+        pair("CACHE_DIR", "/cache"),
+    ])
 }
 
 fn read_with(text: &str, overrides: &[&str]) -> Result<Planned, Faults> {
@@ -267,9 +271,9 @@ recipes/x.yaml:4:8: this version cannot do "rerank" for "workload.api"; it knows
 recipes/x.yaml:7:17: this version cannot do "huggingface" for "dataset.type"; it knows synthetic, prompts, jsonl, sharegpt
 "##);
     insta::assert_snapshot!(faults(
-        "name: s\nservice_name: s\nengine: ollama\nservice: {program: [a], nodes: 2, replicas: 4}\n"
+        "name: s\nservice_name: s\nengine: qdrant\nservice: {program: [a], nodes: 2, replicas: 4}\n"
     ), @r##"
-recipes/x.yaml:3:9: this version cannot do "ollama" for "engine"; it knows vllm, llamacpp, http
+recipes/x.yaml:3:9: this version cannot do "qdrant" for "engine"; it knows vllm, llamacpp, ollama, tgi, sglang, trtllm, http
 recipes/x.yaml:4:32: this version cannot do an engine over several nodes: "service.nodes" must be 1
 recipes/x.yaml:4:45: this version cannot do several instances of one recipe: "service.replicas" must be 1
 "##);
