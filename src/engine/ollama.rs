@@ -2,8 +2,8 @@
 //! was **not run on the real one**, only against a double that speaks this.
 //!
 //! - `OLLAMA_HOST=HOST:PORT ollama serve`: there is no flag for the port. `/` says "Ollama is running", `/api/version`
-//!   tells its version. It is ready before it has any model: a recipe that pulls or preloads one names `/api/ps` or its
-//!   own readiness path where that is not enough.
+//!   tells its version. It answers before it has any model: a recipe that pulls one waits for `/v1/models/NAME`,
+//!   which is 404 until the model is there.
 //! - A model is loaded at the first request and dropped after `OLLAMA_KEEP_ALIVE` (5 minutes); recipes set `-1`.
 //!   `OLLAMA_NUM_PARALLEL` requests run at once, further ones wait.
 //! - No key and no metrics: the report shows what the bench and the node tell.
