@@ -66,3 +66,25 @@ case_submit() {
   assert_eq "state of the job" COMPLETED "$(job_state "$job")"
   assert_clean
 }
+
+# Several instances of a service by one command, seen and ended by processes that did not start them; a benchmark that is
+# run several times gives one result with intervals.
+TIMEOUT_instances=150
+case_instances() {
+  local out=$LOGS/instances.out list=$LOGS/instances.json job jobs
+  as_user bin/aif submit llamacpp-server --count 3 --sbatch=--partition=all >"$out"
+  mapfile -t jobs < <(sed -n 's/^job \([0-9]*\) submitted: llamacpp-server$/\1/p' "$out")
+  assert_eq "jobs" 3 "${#jobs[@]}"
+  ready() { as_user bin/aif services --json >"$list" && [ "$(jq '[.[].record | select(.state == "ready" and .kind == "server")] | length' "$list")" = 3 ]; }
+  wait_until 60 "three instances" ready
+  assert_eq "jobs of the instances" "$(printf '%s\n' "${jobs[@]}" | sort)" "$(jq -r '.[].record.job_id' "$list" | sort)"
+  assert_eq "addresses" 3 "$(jq -r '.[].record.endpoints.api' "$list" | sort -u | wc -l)"
+  as_user bin/aif stop llamacpp >"$out"
+  for job in "${jobs[@]}"; do assert_eq "exit code of job $job" 0 "$(wait_job "$job" 60)"; done
+  assert_clean
+
+  as_user bin/aif submit "$BENCH" --runs 3 --dry-run >"$out"
+  assert_contains "$out" '--set workload\.repeats=3$'
+  as_user bin/aif submit jobs/bench.sh --runs 3 --dry-run >"$out" 2>&1 && fail "a script has no recipe to be run three times"
+  assert_contains "$out" 'arguments for a job script follow after --'
+}

@@ -9,9 +9,13 @@ use crate::{
     command::Shell,
     exit::{Exit, OrExit as _},
     launch::submission::{self, Request},
+    site::Site,
     slurm::client,
     terminal,
 };
+
+/// Jobs of one submission at the most: a slip of the finger is no array of thousands.
+const MOST: i64 = 64;
 
 /// Arguments of `aif submit`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +31,12 @@ pub struct Args {
     /// Overrides a value of the recipe
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// So many jobs of it: instances of one service, say
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MOST))]
+    pub count: u32,
+    /// Run a benchmark so many times in its job, for an interval: `--set workload.repeats=N`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: Option<u32>,
     /// Option for sbatch, for instance --sbatch=--time=01:00:00
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
     pub sbatch: Vec<String>,
@@ -41,9 +51,11 @@ pub struct Args {
 /// A recipe or a script that is not there, a site file that is wrong, a refusal by Slurm.
 pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
     let site = shell.site()?;
+    let runs = args.runs.map(|runs| format!("workload.repeats={runs}"));
+    let sets: Vec<String> = args.set.iter().cloned().chain(runs).collect();
     let request = Request {
         what: &args.what,
-        sets: &args.set,
+        sets: &sets,
         sbatch: &args.sbatch,
         arguments: &args.arguments,
     };
@@ -52,36 +64,76 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
         terminal::note(format_args!("aif: {warning}"));
     }
     if args.dry_run {
-        terminal::line(submission.command())?;
+        for _ in 0..args.count {
+            terminal::line(submission.command())?;
+        }
         return Ok(Exit::Done);
     }
-    // the job must not choose another site than the options of sbatch were made for
-    let site_variable = shell.env.get("AIF_SITE").map(|name| ("AIF_SITE", name));
-    let id = client::sbatch(&submission.words, &shell.home, site_variable.as_slice())
-        .await
-        .or_exit(Exit::Unavailable, || {
-            format!("{} was not submitted", args.what)
-        })?;
-    terminal::line(format_args!("job {id} submitted: {}", submission.name))?;
+    let mut jobs = Vec::new();
+    for _ in 0..args.count {
+        // the job must not choose another site than the options of sbatch were made for
+        let site_variable = shell.env.get("AIF_SITE").map(|name| ("AIF_SITE", name));
+        let id = client::sbatch(&submission.words, &shell.home, site_variable.as_slice())
+            .await
+            .or_exit(Exit::Unavailable, || not_submitted(&args.what, &jobs))?;
+        terminal::line(format_args!("job {id} submitted: {}", submission.name))?;
+        jobs.push(id);
+    }
     if args.wait {
-        let followed = follow::to_the_end(&id, &submission.name, shell, &site);
+        let followed = follow_all(&jobs, &submission.name, shell, &site);
         return tokio::select! {
             ended = followed => ended,
             _ = tokio::signal::ctrl_c() => {
-                terminal::note(format_args!("\njob {id} goes on; `aif status {id}` shows it, `aif stop --job {id}` ends it"));
+                for id in &jobs {
+                    terminal::note(format_args!("\njob {id} goes on unless it has ended; `aif status {id}` shows it, `aif stop --job {id}` ends it"));
+                }
                 Ok(Exit::Interrupted)
             }
         };
     }
-    terminal::line(format_args!(
-        "  state   aif status {id}\n  output  tail -f {}\n  end     aif stop --job {id}",
-        shell
-            .home
-            .join(format!("{}-{id}.out", submission.name))
-            .display()
-    ))?;
+    for id in &jobs {
+        terminal::line(format_args!(
+            "  state   aif status {id}\n  output  tail -f {}\n  end     aif stop --job {id}",
+            shell
+                .home
+                .join(format!("{}-{id}.out", submission.name))
+                .display()
+        ))?;
+    }
     if let Some(service) = &submission.service {
         terminal::line(format_args!("  ready   aif wait {service}"))?;
     }
     Ok(Exit::Done)
+}
+
+/// What a refusal leaves behind is not taken away: it may already run.
+fn not_submitted(what: &str, before: &[String]) -> String {
+    if before.is_empty() {
+        format!("{what} was not submitted")
+    } else {
+        format!(
+            "{what} was submitted {} times and no more: jobs {} stay",
+            before.len(),
+            before.join(", ")
+        )
+    }
+}
+
+/// Follows one after another, for they run at the same time; ends with the first code that is not 0.
+async fn follow_all(
+    jobs: &[String],
+    name: &str,
+    shell: &Shell,
+    site: &Site,
+) -> anyhow::Result<Exit> {
+    let mut first = Ok(Exit::Done);
+    for id in jobs {
+        let ended = follow::to_the_end(id, name, shell, site).await;
+        if matches!(first, Ok(Exit::Done)) {
+            first = ended;
+        } else if let Err(error) = ended {
+            terminal::note(format_args!("aif: {error:#}"));
+        }
+    }
+    first
 }
