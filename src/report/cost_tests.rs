@@ -1,5 +1,7 @@
 //! The cost of runs, reckoned by hand.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -21,7 +23,7 @@ fn manifest(change: impl FnOnce(&mut Value)) -> Manifest {
 fn told(cost: &Cost) -> String {
     let mut out = format!("{} {}\n", cost.until, cost.scope());
     for figure in &cost.figures {
-        out.push_str(&format!("{}: {}\n", figure.figure, figure.told()));
+        let _ = writeln!(out, "{}: {}", figure.figure, figure.told());
     }
     out
 }

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2016,SC2034,SC2153,SC2154
+# shellcheck shell=bash disable=SC2016,SC2034,SC2153,SC2154,SC2317
 # What a run cost, against what sacct says, reckoned here by hand.
 
 # Writes `figure value-or-dash` lines of a run, and how far they count.
