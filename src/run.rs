@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     exit::Exit,
     files::{self, Error},
+    site::Price,
     slurm::job_env::JobEnv,
 };
 
@@ -285,6 +286,9 @@ pub struct Manifest {
     /// What accounting says of the job; `None` where it was not asked or did not answer.
     #[serde(default)]
     pub accounting: Option<serde_json::Value>,
+    /// What resources of the site cost, by its file; `None` where it does not say.
+    #[serde(default)]
+    pub price: Option<Price>,
     /// How long the way from submission to the first token took, phase by phase; written at the end.
     #[serde(default)]
     pub phases: Option<serde_json::Value>,
@@ -308,6 +312,9 @@ pub struct JobFacts {
     /// Incarnation.
     #[serde(default)]
     pub restart_count: u32,
+    /// CPUs of the node, whether the job has them or not.
+    #[serde(default)]
+    pub node_cpus: Option<u32>,
     /// When it started.
     #[serde(default)]
     pub started_at: Option<Timestamp>,
@@ -329,10 +336,27 @@ impl From<&JobEnv> for JobFacts {
             partition: job.partition.clone(),
             account: job.account.clone(),
             restart_count: job.restart_count,
+            node_cpus: node_cpus(),
             started_at: job.started_at,
             ends_at: job.ends_at,
         }
     }
+}
+
+/// CPUs of this node that are on: what a job has that has it all. Neither affinity nor a cgroup changes it.
+fn node_cpus() -> Option<u32> {
+    let ranges = fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
+    count_cpus(ranges.trim())
+}
+
+/// How many are in `0-3,8`.
+fn count_cpus(ranges: &str) -> Option<u32> {
+    let count = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        Some(last.checked_sub(first)? + 1)
+    };
+    ranges.split(',').map(count).sum()
 }
 
 /// The SHA-256 of the stimulus of each bench that left results.
@@ -351,6 +375,14 @@ pub fn stimuli(run: &RunDir) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpus_of_a_node_are_counted() {
+        assert_eq!(count_cpus("0-3,8"), Some(5));
+        assert_eq!(count_cpus("0"), Some(1));
+        assert_eq!(count_cpus("3-0"), None);
+        assert_eq!(count_cpus(""), None);
+    }
 
     #[test]
     fn a_run_is_joined_by_its_id_and_never_shared_by_accident() {

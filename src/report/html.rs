@@ -16,6 +16,7 @@ use super::{
     Error,
     alerts::{self, AlertRow},
     cdf, certified, chart,
+    cost::Cost,
     facts::{
         Fact, fact, generator_facts, manifest_facts, metric_rows, step_rows, target_facts,
         token_rows,
@@ -219,7 +220,9 @@ fn part_view(report: &Report, part: &Part) -> Value {
             context! { name, text => lines.join("\n") }
         })
         .collect();
-    let cost: Vec<Fact> = part
+    let cost =
+        Cost::of(part).map(|cost| context! { scope => cost.scope(), figures => cost.facts() });
+    let accounted: Vec<Fact> = part
         .manifest
         .iter()
         .filter_map(|manifest| manifest.accounting.as_ref()?.as_object())
@@ -243,7 +246,7 @@ fn part_view(report: &Report, part: &Part) -> Value {
         untold => timeline.and_then(|timeline| timeline.problem.clone()),
         alerts => AlertRow::all(part), watched, alerted => part.alerts.as_ref().map(alerts::verdict),
         phases => phases::of_part(part).iter().map(|phase| fact(phase.what, phase.told())).collect::<Vec<_>>(),
-        id => part.id, facts => manifest_facts(part), steps => step_rows(part), recipes, tails, cost,
+        id => part.id, facts => manifest_facts(part), steps => step_rows(part), recipes, tails, cost, accounted,
         snapshot => part.snapshot().map(|path| link(report, path)),
         metrics => part.metrics.iter().map(|path| link(report, path)).collect::<Vec<_>>(),
         logs => part.logs.iter().map(|path| link(report, path)).collect::<Vec<_>>(),

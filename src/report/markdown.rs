@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use super::{
     alerts::{self, AlertRow},
+    cost::Cost,
     facts::{step_rows, token_rows},
     gather::{Part, Report},
     levels, phases,
@@ -228,6 +229,15 @@ fn of_part(out: &mut String, part: &Part, several: bool) {
     }
     for phase in &phases {
         let _ = writeln!(out, "| {} | {} |", phase.what, cell(&phase.told()));
+    }
+    if let Some(cost) = Cost::of(part) {
+        let _ = writeln!(out, "\n### Cost{name}\n\n{}", cell(&cost.scope()));
+        if !cost.figures.is_empty() {
+            out.push_str("\n| | |\n|---|---|\n");
+        }
+        for figure in &cost.figures {
+            let _ = writeln!(out, "| {} | {} |", figure.what, cell(&figure.told()));
+        }
     }
     for (log, lines) in &part.tails {
         let _ = writeln!(out, "\nLast lines of {}:\n", cell(log));

@@ -5,7 +5,7 @@
 //! of failing it: half a report of a broken run is when a report is needed most. What can fail is writing it.
 //!
 //! [`gather`] reads the folder, [`outcome`] judges it in a word, [`chart`] and [`svg`] draw, [`levels`] tells several
-//! loads, [`phases`] how long the start took; [`html`], [`markdown`] and [`summary`] tell the same facts to a browser, a
+//! loads, [`phases`] how long the start took, [`cost`] what it cost; [`html`], [`markdown`] and [`summary`] tell the same facts to a browser, a
 //! text and a terminal, [`text`] holds how numbers and times are written in all three. [`csv`], [`vllm`] and [`hlog`] are
 //! files for other tools, which the bench writes; [`aiperf`] and [`detailed`] are made on demand, from samples;
 //! [`recount`] makes a result of them again.
@@ -18,6 +18,7 @@ pub mod alerts;
 pub mod cdf;
 mod certified;
 pub mod chart;
+pub mod cost;
 pub mod csv;
 pub mod detailed;
 mod facts;
@@ -61,7 +62,7 @@ pub enum Error {
     Render(#[from] minijinja::Error),
 }
 
-/// Writes `report.html` and `report.md` into the run folder and gives what the terminal shows.
+/// Writes `report.html`, `report.md` and `cost.json` into the run folder and gives what the terminal shows.
 pub fn write(run: &RunDir) -> Result<Summary, Error> {
     write_into(&Report::read(run)?, &run.path)
 }
@@ -82,5 +83,8 @@ fn write_into(report: &Report, folder: &Path) -> Result<Summary, Error> {
     let text = markdown::render(report);
     let markdown = folder.join("report.md");
     files::write_atomic(&markdown, text.as_bytes(), 0o644, Durability::Synced)?;
+    let costs: Vec<_> = report.parts.iter().filter_map(cost::Cost::of).collect();
+    let costs = serde_json::json!({"schema": 1, "runs": costs});
+    files::write_json(&folder.join("cost.json"), &costs)?;
     Ok(Summary::of(report, &path))
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{
     alerts::AlertRow,
     certified,
+    cost::Cost,
     gather::Report,
     levels,
     phases::{self, Phase},
@@ -301,6 +302,8 @@ pub struct Summary {
     pub missing: Vec<String>,
     /// From submission to the first token; empty where several runs were joined.
     pub phases: Vec<Phase>,
+    /// What each run cost.
+    pub cost: Vec<Cost>,
     /// Where the page is.
     pub report: PathBuf,
 }
@@ -326,6 +329,7 @@ impl Summary {
                 [part] => phases::of_part(part),
                 _ => Vec::new(),
             },
+            cost: report.parts.iter().filter_map(Cost::of).collect(),
             report: page.to_owned(),
         }
     }
@@ -361,6 +365,9 @@ impl fmt::Display for Summary {
         let phases = phases::Line(&self.phases).to_string();
         if !phases.is_empty() {
             writeln!(f, "  phases: {phases}")?;
+        }
+        for line in self.cost.iter().filter_map(Cost::line) {
+            writeln!(f, "  cost: {}", text::plain(&line))?;
         }
         for missing in &self.missing {
             writeln!(f, "  missing {}", text::plain(missing))?;

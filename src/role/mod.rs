@@ -156,6 +156,7 @@ impl Context {
             instances: Vec::new(),
             stimulus_sha256: BTreeMap::new(),
             accounting: None,
+            price: self.site.price.clone(),
             phases: None,
         }
     }

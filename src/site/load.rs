@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Chosen, Error, Site};
+use super::{Chosen, Error, Price, Site};
 use crate::{
     env::Env,
     recipe::{
@@ -258,6 +258,24 @@ fn merge(site: &mut Site, root: &Node, path: &Path) {
     if root.get("sbatch_options").is_some() {
         site.sbatch_options = texts(root, "sbatch_options");
     }
+    if let Some(root) = root.get("price") {
+        price(site.price.get_or_insert_default(), root);
+    }
+}
+
+fn price(price: &mut Price, root: &Node) {
+    if let Some(currency) = text(root, "currency") {
+        price.currency = currency;
+    }
+    for (field, key) in [
+        (&mut price.per_gpu_hour, "per_gpu_hour"),
+        (&mut price.per_node_hour, "per_node_hour"),
+        (&mut price.per_cpu_hour, "per_cpu_hour"),
+    ] {
+        if let Some(value) = root.get(key).and_then(Node::as_f64) {
+            *field = Some(value);
+        }
+    }
 }
 
 fn text(root: &Node, key: &str) -> Option<String> {
@@ -346,10 +364,15 @@ mod tests {
         );
         write(
             &home.path().join(".config/aif/site.yaml"),
-            "extends: local\naccount: mine\npartitions: {gpu: a100}\nport_range: [30000, 30010]\n",
+            "extends: local\naccount: mine\npartitions: {gpu: a100}\nport_range: [30000, 30010]\nprice: {currency: EUR, per_gpu_hour: 2.5}\n",
         );
         let site = load(&here, &project()).unwrap();
         assert_eq!((site.name.as_str(), site.ports()), ("site", (30000, 30010)));
+        let price = site.price.as_ref().unwrap();
+        assert_eq!(
+            (price.currency.as_str(), price.per_gpu_hour),
+            ("EUR", Some(2.5))
+        );
         assert_eq!(
             (site.partition("gpu"), site.partition("cpu")),
             ("a100", "cpu")

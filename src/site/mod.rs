@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{env::Env, units};
 
@@ -88,6 +88,22 @@ pub struct Site {
     pub login_host: Option<String>,
     /// Further options for sbatch.
     pub sbatch_options: Vec<String>,
+    /// What its resources cost.
+    pub price: Option<Price>,
+}
+
+/// What resources of a site cost. Prices that are given are added: what a GPU's price already holds is left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Price {
+    /// The currency, as it is shown: `EUR`.
+    pub currency: String,
+    /// Of a GPU for an hour.
+    pub per_gpu_hour: Option<f64>,
+    /// Of a node for an hour.
+    pub per_node_hour: Option<f64>,
+    /// Of a CPU, as Slurm counts them, for an hour.
+    pub per_cpu_hour: Option<f64>,
 }
 
 impl Site {

@@ -8,6 +8,8 @@ use std::{path::Path, process::Stdio, time::Duration};
 
 use tokio::process::Command;
 
+use super::accounting::Line;
+
 /// Calls give up after this long.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// The question for what a run did cost, which is asked at its end: nodes are held for so long.
@@ -168,24 +170,31 @@ fn parse_squeue(line: &str) -> Option<Job> {
     })
 }
 
-/// What accounting says of a job, field by field.
-pub async fn sacct(job: &str, fields: &[&str]) -> Result<Vec<(String, String)>, Error> {
-    let arguments = [
+/// What accounting says of a job, field by field; a heterogeneous job has a line for each component. No line where it
+/// does not know the job. Of a named cluster it looks at no other's jobs of this number.
+pub async fn sacct(job: &str, fields: &[&str], cluster: Option<&str>) -> Result<Vec<Line>, Error> {
+    let mut arguments = vec![
         "--noheader".to_owned(),
         "--allocations".to_owned(),
         "--parsable2".to_owned(),
         format!("--jobs={job}"),
         format!("--format={}", fields.join(",")),
     ];
+    arguments.extend(cluster.map(|name| format!("--clusters={name}")));
     // the times of the default form are the machine's own and say nothing of their zone
     let zone = [("SLURM_TIME_FORMAT", TIME_FORMAT)];
     let answer = call_in("sacct", &arguments, None, &zone, LAST_QUESTION).await?;
-    let values = answer.lines().next_back().unwrap_or_default().split('|');
-    Ok(fields
-        .iter()
-        .map(|field| (*field).to_owned())
-        .zip(values.map(str::to_owned))
-        .collect())
+    Ok(parse_sacct(&answer, fields))
+}
+
+/// The lines of `sacct --parsable2`, by these fields.
+pub(super) fn parse_sacct(answer: &str, fields: &[&str]) -> Vec<Line> {
+    let lines = answer.lines().filter(|line| !line.trim().is_empty());
+    let fields_of = |line: &str| {
+        let names = fields.iter().map(|field| (*field).to_owned());
+        names.zip(line.split('|').map(str::to_owned)).collect()
+    };
+    lines.map(fields_of).collect()
 }
 
 /// Ends a job that waits, or tells the batch script of one that runs to end.

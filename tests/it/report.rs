@@ -113,7 +113,7 @@ fn manifest(id: &str) -> Value {
             "server": step("server", "0", ["2026-03-01T12:00:01Z", "2026-03-01T12:00:04.500Z", "2026-03-01T12:01:04Z"]),
             "bench-smoke": step("bench-smoke", "2", ["2026-03-01T12:00:05Z", "2026-03-01T12:00:06Z", "2026-03-01T12:01:00Z"]),
         },
-        "accounting": {"Elapsed": "00:01:05", "AllocTRES": "cpu=4,mem=8G", "Submit": "2026-03-01T11:59:58"},
+        "accounting": {"Elapsed": "00:01:05", "AllocTRES": "billing=4,cpu=4,mem=8G,node=1", "Submit": "2026-03-01T11:59:58"},
     })
 }
 
@@ -366,6 +366,24 @@ fn the_text_holds_the_same_in_short() {
     | engine ready to first token of the load | not known: no token came |
     | submitted to first token of the load | not known: accounting does not tell when the job was submitted |
 
+    ### Cost
+
+    Of the whole job, from its start until the report, which is made before it ends (`aif report` asks again when it is over), the start of the engine included.
+
+    | | |
+    |---|---|
+    | node-hours | 0.0181 node-hours |
+    | CPU-hours | 0.0722 CPU-hours |
+    | GPU-hours | not known: no GPU was allocated |
+    | billing units × hours | 0.0722 unit-hours |
+    | energy of its nodes | not known: Slurm adds it up when the job ends |
+    | output tokens | 6200 tokens |
+    | output tokens of a GPU-hour | not known: no GPU was allocated |
+    | output tokens of a node-hour | 343385 tokens/node-hour |
+    | energy of an output token | not known: Slurm adds it up when the job ends |
+    | price | not known: the site file has no `price` |
+    | price of a million output tokens | not known: the site file has no `price` |
+
     Metrics again: `aif open llamacpp-41`
     "#);
 }
@@ -383,6 +401,7 @@ fn the_terminal_shows_verdict_numbers_and_where_the_report_is() {
         throughput                    10.33 requests/s
         output tokens                 206.7 tokens/s
       phases: first step to engine ready 3.5 s
+      cost: 0.0181 node-hours, 0.0722 CPU-hours, 343385 tokens/node-hour until the report
     report  /results/llamacpp-41/report.html
     "#);
 }

@@ -1,10 +1,12 @@
 //! `aif report RUN…`: makes the report of a run again, or one report of roles that ran alone.
 //!
 //! A stack leaves its own report; a run that was killed did not come to it, and roles that ran as jobs of their own left
-//! one each. The report is made of the run folders alone, so it may be made anywhere and at any time. Instead of a report,
-//! the samples of a bench give its result again, or a file for another tool ([`samples`]), and `--index` makes one page of
-//! all runs below a folder ([`index`]).
+//! one each. The report is made of the run folders alone, so it may be made anywhere and at any time; where there is a
+//! Slurm, what the job cost is asked for first ([`accounts`]). Instead of a report, the samples of a bench give its
+//! result again, or a file for another tool ([`samples`]), and `--index` makes one page of all runs below a folder
+//! ([`index`]).
 
+mod accounts;
 mod index;
 mod samples;
 
@@ -60,10 +62,6 @@ const SCHEMA: &str = include_str!("../../stats/results.schema.json");
 ///
 /// # Errors
 /// Where a run is not there or a report cannot be written.
-#[expect(
-    clippy::unused_async,
-    reason = "the same shape as every command; reading many runs may wait one day"
-)]
 pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
     if args.schema {
         terminal::line(SCHEMA.trim_end())?;
@@ -81,6 +79,9 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
         if !runs.contains(&run) {
             runs.push(run);
         }
+    }
+    for run in &runs {
+        accounts::complete(run, shell).await;
     }
     let (stacks, alone): (Vec<_>, Vec<_>) = runs.into_iter().partition(is_stack);
     let reports = stacks.len() + usize::from(!alone.is_empty());

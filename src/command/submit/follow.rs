@@ -218,11 +218,16 @@ fn lines_of(record: &Record, site: &Site, shell: &Shell) -> Vec<String> {
 
 /// The failure of a job that ended without a word, with what Slurm kept of it.
 async fn gone(id: &str, name: &str, shell: &Shell) -> Failure {
-    let fields = client::sacct(id, &["State", "ExitCode", "NodeList"])
+    let lines = client::sacct(id, &["State", "ExitCode", "NodeList"], None)
         .await
         .unwrap_or_default();
-    let field = |index: usize| fields.get(index).map_or("", |(_, value)| value.as_str());
-    let (exit, what) = end_of(field(0), field(1), field(2));
+    let fields = lines.last();
+    let field = |name: &str| {
+        fields
+            .and_then(|line| line.get(name))
+            .map_or("", String::as_str)
+    };
+    let (exit, what) = end_of(field("State"), field("ExitCode"), field("NodeList"));
     let output: PathBuf = shell.home.join(format!("{name}-{id}.out"));
     let last = files::tail(&output, 20).join("\n");
     let message = match what {

@@ -3,6 +3,25 @@
 use super::FIXED_PORT;
 use crate::recipe::schema::{Field, Type};
 
+/// What a resource may cost for an hour.
+const RATE: Type = Type::Number {
+    min: 0.0,
+    above: false,
+    max: f64::INFINITY,
+};
+
+/// The keys of `price`.
+static PRICE: &[Field] = &[
+    Field::new("currency", Type::Name, "currency, as it is shown: EUR").required(),
+    Field::new("per_gpu_hour", RATE, "of a GPU for an hour"),
+    Field::new("per_node_hour", RATE, "of a node for an hour"),
+    Field::new(
+        "per_cpu_hour",
+        RATE,
+        "of a CPU, as Slurm counts them, for an hour",
+    ),
+];
+
 /// The keys of a site file.
 pub static SITE: &[Field] = &[
     Field::new("name", Type::Name, "name of the site").default("the name of the file"),
@@ -69,6 +88,11 @@ pub static SITE: &[Field] = &[
         "host by which the cluster is reached, for ssh -J",
     )
     .expanded(),
+    Field::new(
+        "price",
+        Type::Map(PRICE),
+        "what resources cost; prices that are given are added up",
+    ),
     Field::new(
         "sbatch_options",
         Type::List(&Type::Text),

@@ -9,20 +9,9 @@ use crate::{
     role::{Context, stack::Config},
     run::{self, Manifest},
     shutdown::Cause,
-    slurm, terminal,
+    slurm::{self, accounting},
+    terminal,
 };
-
-/// The fields of `sacct` that tell what a run cost.
-const COST: [&str; 8] = [
-    "JobID",
-    "Elapsed",
-    "AllocTRES",
-    "CPUTimeRAW",
-    "ConsumedEnergyRaw",
-    "Submit",
-    "Eligible",
-    "Start",
-];
 
 /// The manifest of a stack that starts.
 pub(super) fn begin(config: &Config, context: &Context) -> Result<Manifest, Failure> {
@@ -56,10 +45,12 @@ pub(super) async fn finish(manifest: &mut Manifest, context: &Context, exit: Exi
     if let Some(job) = &context.job
         && !context.shutdown.drain.is_cancelled()
     {
-        match slurm::client::sacct(&job.job_id, &COST).await {
-            Ok(fields) => {
-                let fields = fields.into_iter().map(|(name, value)| (name, value.into()));
-                manifest.accounting = Some(serde_json::Value::Object(fields.collect()));
+        match slurm::client::sacct(&job.job_id, &accounting::FIELDS, None).await {
+            Ok(lines) => {
+                manifest.accounting = accounting::kept(&lines).or_else(|| {
+                    let error = format!("sacct knows no job {}: accounting is off", job.job_id);
+                    Some(serde_json::json!({"error": error}))
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "Accounting tells nothing of the cost");
