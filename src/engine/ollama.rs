@@ -1,4 +1,4 @@
-//! Ollama. By its documentation (`docs/api.md`, `docs/faq.md`, `docs/openai.md` of its repository, as of 2026-09); it
+//! Ollama. By its documentation (`docs/api.md`, `docs/faq.md`, `docs/openai.md` of its repository); it
 //! was **not run on the real one**, only against a double that speaks this.
 //!
 //! - `OLLAMA_HOST=HOST:PORT ollama serve`: there is no flag for the port. `/` says "Ollama is running", `/api/version`

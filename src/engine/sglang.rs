@@ -1,4 +1,4 @@
-//! `SGLang`. By its documentation (server arguments, production metrics; 0.5); it was **not run on the real one**, only
+//! `SGLang`. By its documentation (server arguments, production metrics); it was **not run on the real one**, only
 //! against a double that speaks this.
 //!
 //! - `python3 -m sglang.launch_server --model-path M --host H --port P --tp N --served-model-name S`; over several

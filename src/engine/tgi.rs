@@ -1,4 +1,4 @@
-//! Hugging Face's text-generation-inference. By its documentation (launcher and metrics reference, 3.x); it was **not
+//! Hugging Face's text-generation-inference. By its documentation (reference of launcher and metrics); it was **not
 //! run on the real one**, only against a double that speaks this.
 //!
 //! - `text-generation-launcher --model-id M --hostname H --port P --num-shard N`: `/health` is 503 while it loads.

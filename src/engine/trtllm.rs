@@ -1,4 +1,4 @@
-//! `TensorRT-LLM`'s `trtllm-serve`. By its documentation (command reference, metrics example; 1.2);
+//! `TensorRT-LLM`'s `trtllm-serve`. By its documentation (command reference, example of its metrics);
 //! it was **not run on the real one**, only against a double that speaks this.
 //!
 //! - `trtllm-serve M --host H --port P --tp_size N`; over several nodes it is started by MPI:
