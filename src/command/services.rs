@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use clap::builder::PossibleValuesParser;
 use hyper::{StatusCode, Uri};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -21,6 +22,7 @@ use crate::{
     clock,
     exit::{Exit, Failure, OrExit as _},
     files,
+    recipe::EngineKind,
     registry::{
         Kind, Liveness, Record, Seen, State, Store, Watch,
         record::{kind_name, state_name},
@@ -70,8 +72,8 @@ struct AddArgs {
     /// Model that it serves
     #[arg(long)]
     model: Option<String>,
-    /// Engine: vllm, llamacpp or http
-    #[arg(long, value_parser = ["vllm", "llamacpp", "http"])]
+    /// Engine
+    #[arg(long, value_parser = PossibleValuesParser::new(EngineKind::ALL.map(EngineKind::name)))]
     engine: Option<String>,
     /// File that holds its key
     #[arg(long, value_name = "FILE")]

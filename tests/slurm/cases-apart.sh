@@ -69,14 +69,17 @@ case_submit() {
 
 # Several instances of a service by one command, seen and ended by processes that did not start them; a benchmark that is
 # run several times gives one result with intervals.
+three_are_ready() { # FILE
+  as_user bin/aif services --json >"$1"
+  [ "$(jq '[.[].record | select(.state == "ready" and .kind == "server")] | length' "$1")" = 3 ]
+}
 TIMEOUT_instances=150
 case_instances() {
   local out=$LOGS/instances.out list=$LOGS/instances.json job jobs
   as_user bin/aif submit llamacpp-server --count 3 --sbatch=--partition=all >"$out"
   mapfile -t jobs < <(sed -n 's/^job \([0-9]*\) submitted: llamacpp-server$/\1/p' "$out")
   assert_eq "jobs" 3 "${#jobs[@]}"
-  ready() { as_user bin/aif services --json >"$list" && [ "$(jq '[.[].record | select(.state == "ready" and .kind == "server")] | length' "$list")" = 3 ]; }
-  wait_until 60 "three instances" ready
+  wait_until 60 "three instances" three_are_ready "$list"
   assert_eq "jobs of the instances" "$(printf '%s\n' "${jobs[@]}" | sort)" "$(jq -r '.[].record.job_id' "$list" | sort)"
   assert_eq "addresses" 3 "$(jq -r '.[].record.endpoints.api' "$list" | sort -u | wc -l)"
   as_user bin/aif stop llamacpp >"$out"
