@@ -13,23 +13,28 @@
 //! ([`crate::api::repeat`]); statistics are added up at the end of a request ([`crate::stats::tally`]), so none is kept.
 //!
 //! The floor is the kernel: a bare loop that only writes and reads (`tests/perf/floor.rs`). CPU time in µs, on one core of
-//! a virtual machine (AMD EPYC of 2024, Linux 6.18), by `tests/perf/run.sh`:
+//! a virtual machine (AMD EPYC of 2024, Linux 6.18) with nothing else on it, by `tests/perf/run.sh`, with samples written
+//! and without them. The bare loop stands beside each, as it ran in the same minute, for the machine is not the same every
+//! day:
 //!
-//! | | by a library | now | of it in user mode | bare loop |
+//! | | with samples | bare loop | without | bare loop |
 //! |---|---|---|---|---|
-//! | request of 8 tokens in one write | 21.7 | 8.9 | 3.7 | 5.0 |
-//! | request of 8 tokens, a write each | 36.2 | 25.3 | 6.2 | 21.3 |
-//! | token of 256, a write each | 3.3 | 2.9 | 0.6 | 2.4 |
-//! | token of 256, eight a write | 1.1 | 0.4 | 0.1 | 0.3 |
+//! | request of 8 tokens in one write | 11.7 (4.2 in user mode) | 6.5 | 10.9 | 5.5 |
+//! | request of 8 tokens, a write each | 34.5 (8.1) | 25.6 | 29.2 | 21.8 |
+//! | token of 256, a write each | 3.9 (0.6) | 3.3 | 3.2 | 2.6 |
+//! | token of 256, eight a write | 0.6 (0.1) | 0.3 | 0.5 | 0.3 |
+//!
+//! By a library (hyper, and JSON of every event) these were 21.7, 36.2, 3.3 and 1.1, beside a bare loop of 5.0, 21.3, 2.4
+//! and 0.3.
 //!
 //! A token that comes alone costs a read of some 2 µs, most of it the acknowledgement that the kernel sends for it, and
 //! up to 5 µs where the process slept before. Not sending it at once would save half, and make engines that
 //! wait for it (Nagle) late: so it stays.
 //!
-//! Errors against the engine's own log, p99 in ms: with 1,000 streams of 100 tokens a second each, 0.08 of the time to the
-//! first token and 0.13 of a gap; with 10,000 streams of 10 tokens a second, 0.5 and 0.3. 5,000 requests a second leave
-//! 0.09 late and miss the rate by nothing. 10,000 streams take 53 MB, ten million requests 19 MB, and the first request
-//! leaves 12 ms after the start.
+//! Errors against the engine's own log, p99 in ms, with samples: with 1,000 streams of 100 tokens a second each, 0.20 of
+//! the time to the first token and 0.37 of a gap (0.14 and 0.26 without samples); with 10,000 streams of 10 tokens a second,
+//! 0.37 and 0.75 (0.32 and 0.65). 5,000 requests a second leave 0.07 late and miss the rate by nothing. 10,000 streams take
+//! 82 MB (75), half a million requests 44 MB (17). The first request leaves 15 ms after the start.
 //!
 //! How long bytes lay in the socket before they were read is not asked of the kernel at each read: its stamp comes by
 //! `recvmsg` with a buffer for it, and not by the plain read that a token costs now. It is in what `--calibrate` finds
