@@ -128,11 +128,7 @@ impl Alarms {
             .duration_since(self.since)
             .try_into()
             .unwrap_or_default();
-        let range = Range {
-            start: self.since,
-            end,
-            step: self.interval.max(length / STEPS),
-        };
+        let range = up_to(end, length, self.interval.max(length / STEPS));
         let asked = tokio::time::timeout(LIMIT, self.seen.ask(client, range)).await;
         self.seen.problem = match asked {
             Ok(Ok(())) => None,
@@ -180,6 +176,15 @@ impl Alarms {
             .into_iter()
             .any(|name| telling.contains(&name.as_str()))
     }
+}
+
+/// A range of at least this length whose last point is its end: an alert that has just begun to fire is the one that
+/// the end is about.
+fn up_to(end: Timestamp, length: Duration, step: Duration) -> Range {
+    let steps = length.as_nanos().div_ceil(step.as_nanos().max(1));
+    let whole = step * u32::try_from(steps).unwrap_or(u32::MAX);
+    let start = end.checked_sub(whole).unwrap_or(end);
+    Range { start, end, step }
 }
 
 /// The lowest time to first token that the clients of this run want.
@@ -258,5 +263,19 @@ mod tests {
             ["\"Bad\": could not parse expression: 1:6: parse error: unexpected end of input"]
         );
         assert!(faults("promtool: error: path does not exist, try --help").is_empty());
+    }
+
+    #[test]
+    fn the_last_point_of_a_range_is_its_end() {
+        let end: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+        let seconds = Duration::from_secs;
+        let start = |length| {
+            let range = up_to(end, length, seconds(2));
+            assert_eq!((range.end, range.step), (end, seconds(2)));
+            range.start.to_string()
+        };
+        assert_eq!(start(seconds(7)), "2026-01-01T00:00:52Z");
+        assert_eq!(start(seconds(8)), "2026-01-01T00:00:52Z");
+        assert_eq!(start(Duration::ZERO), "2026-01-01T00:01:00Z");
     }
 }
