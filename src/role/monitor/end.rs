@@ -31,7 +31,7 @@ const SCRAPE_SHARE: u32 = 10;
 /// A snapshot has this long, where nobody is in a hurry.
 const SNAPSHOT_LIMIT: Duration = Duration::from_mins(1);
 /// So many times it is looked whether an alert says why a target is down …
-const LOOKS: u32 = 6;
+const LOOKS: u32 = 3;
 /// … with a pause of this at the most.
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
 /// All should be scraped and recorded within two intervals, and must be within this.
