@@ -31,10 +31,11 @@
 //! up to 5 µs where the process slept before. Not sending it at once would save half, and make engines that
 //! wait for it (Nagle) late: so it stays.
 //!
-//! Errors against the engine's own log, p99 in ms, with samples: with 1,000 streams of 100 tokens a second each, 0.20 of
-//! the time to the first token and 0.37 of a gap (0.14 and 0.26 without samples); with 10,000 streams of 10 tokens a second,
-//! 0.37 and 0.75 (0.32 and 0.65). 5,000 requests a second leave 0.07 late and miss the rate by nothing. 10,000 streams take
-//! 82 MB (75), half a million requests 44 MB (17). The first request leaves 15 ms after the start.
+//! Errors against the engine's own log, p99 in ms. With 1,000 streams of 100 tokens a second each, in five runs with samples
+//! 0.20 to 0.45 of the time to the first token and 0.37 to 0.54 of a gap, but 4.5 and 2.1 in one of them; in four without
+//! samples 0.14 to 0.42 and 0.26 to 0.72: what remains is the virtual machine's. With 10,000 streams of 10 tokens a second,
+//! 0.37 and 0.75 (0.32 and 0.65 without samples). 5,000 requests a second leave 0.07 late and miss the rate by nothing. 10,000
+//! streams take 82 MB (75), half a million requests 44 MB (17). The first request leaves 6 ms after the start.
 //!
 //! How long bytes lay in the socket before they were read is not asked of the kernel at each read: its stamp comes by
 //! `recvmsg` with a buffer for it, and not by the plain read that a token costs now. It is in what `--calibrate` finds

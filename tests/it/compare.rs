@@ -44,8 +44,8 @@ fn number(told: &Value, metric: &str, statistic: &str) -> Value {
 #[test]
 fn a_slower_engine_is_told_with_its_interval_and_breaks_a_rule() {
     let lab = Lab::new();
-    for (folder, latency) in [("a", "50"), ("b", "65")] {
-        measure(&lab, folder, latency, "7", [8, 10]);
+    for (folder, latency) in [("a", "50"), ("b", "55")] {
+        measure(&lab, folder, latency, "7", [8, 20]);
     }
     let told = lab.run(&["compare", "a", "b", "--json"]);
     told.assert_exit(0);
@@ -67,7 +67,7 @@ fn a_slower_engine_is_told_with_its_interval_and_breaks_a_rule() {
     });
     let percent = first["percent"].as_f64().expect("a number");
     assert!(low <= percent && percent <= high && low > 0.0, "{first}");
-    assert!((15.0..45.0).contains(&percent), "{first}");
+    assert!((5.0..15.0).contains(&percent), "{first}");
     // what stands in the results stands here, too
     let results = std::fs::read(lab.path().join("b/results.json")).expect("results");
     let results: Value = serde_json::from_slice(&results).expect("JSON");
@@ -108,7 +108,7 @@ fn a_slower_engine_is_told_with_its_interval_and_breaks_a_rule() {
         "{}",
         ended.stdout
     );
-    gate("time_to_first_token.p50 > +60ms").assert_exit(0);
+    gate("time_to_first_token.p50 > +20ms").assert_exit(0);
     gate("request_throughput < -50%").assert_exit(0);
     gate("ttft > 5%").assert_exit(64);
 }
