@@ -3,18 +3,24 @@
 //! It works on a copy, so the archive stays as it was, and listens on 127.0.0.1 only: the line for `ssh -L` that is
 //! printed is how one gets there from elsewhere. Others on this machine reach the port, too, so a password that is made
 //! for the occasion is asked for and printed. The link opens the graph at the time of the run; Prometheus's own
-//! start page shows the last hour, in which an archive has nothing.
+//! start page shows the last hour, in which an archive has nothing. With `--grafana DIR` the files are written by which a
+//! Grafana on this machine shows it, with the password in one of them, at the time of the run.
+
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 
 use crate::{
     command::Shell,
+    engine,
     exit::{Exit, Failure, OrExit as _},
     prometheus::{
-        archive::{Local, Served},
+        archive::{Local, Served, scrape_interval},
         config::USER,
+        dashboards::Shown,
         folder::Sharing,
         process::choose_port,
+        provisioning,
     },
     recipe::PortChoice,
     shutdown::Shutdown,
@@ -30,6 +36,9 @@ pub struct Args {
     /// Port on 127.0.0.1; a free one where it is not given
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
+    /// Also write dashboards and provisioning for a Grafana on this machine into this folder
+    #[arg(long, value_name = "DIR")]
+    pub grafana: Option<PathBuf>,
     /// Unpack it on a network file system where this machine has nothing else; it may break
     #[arg(long)]
     pub allow_shared_tsdb: bool,
@@ -80,6 +89,24 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
     ))?;
     if let Some((first, last)) = served.span {
         terminal::line(format_args!("It holds {first:.0} to {last:.0}."))?;
+    }
+    if let Some(folder) = &args.grafana {
+        let source = provisioning::Source::own(
+            format!("http://127.0.0.1:{}", served.port),
+            served.password.clone(),
+            scrape_interval(&run),
+        );
+        let shown = served
+            .span
+            .map_or(Shown::Live, |(first, last)| Shown::Span(first, last));
+        let provisioning = provisioning::write(folder, &source, &engine::dashboards(), shown)
+            .or_exit(Exit::CannotCreate, || {
+                "the files for Grafana cannot be written".to_owned()
+            })?;
+        terminal::line(format_args!(
+            "For a Grafana on this machine: GF_PATHS_PROVISIONING={}",
+            provisioning.display()
+        ))?;
     }
     terminal::line(format_args!(
         "From another machine: {}",

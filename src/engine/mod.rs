@@ -1,5 +1,6 @@
 //! Engine profiles: what aif must know of a program that serves. One small file each, data more than code.
 
+mod dashboards;
 mod http;
 mod llamacpp;
 mod ollama;
@@ -7,6 +8,8 @@ mod sglang;
 mod tgi;
 mod trtllm;
 mod vllm;
+
+pub use dashboards::dashboards;
 
 use crate::{
     prometheus::{alerts::EngineNames, charts::EngineSeries, rules::Recorded},

@@ -27,7 +27,7 @@ use crate::{
     exit::Exit,
     files::{self, Durability},
     process::guard,
-    run::{Manifest, RunDir},
+    run::{Manifest, RunDir, StepFile},
 };
 
 /// Long enough for any archive; Prometheus's own limit is 292 years.
@@ -78,6 +78,14 @@ impl Error {
             Self::Config(_) | Self::Unpacking(_) => Exit::Bug,
         }
     }
+}
+
+/// The interval of scrapes of a run's monitor, as its step file tells it.
+pub fn scrape_interval(run: &RunDir) -> Option<Duration> {
+    let step = files::read_json::<StepFile>(&run.step("monitor")).ok()?;
+    let seconds = step.facts.get("scrape_interval_seconds")?.as_f64()?;
+    let interval = Duration::try_from_secs_f64(seconds).ok()?;
+    Some(interval).filter(|interval| !interval.is_zero())
 }
 
 /// Where the copy of an archive is made.

@@ -61,10 +61,14 @@ pub struct EngineSeries {
 
 /// Every chart, for these engines; rates look back over this time.
 pub fn charts(engines: &[EngineSeries], window: Duration) -> Vec<Ask> {
-    let window = prometheus_duration(window);
-    let mut all = load(&window);
-    all.extend(engine(engines, &window));
-    all.extend(node(&window));
+    charts_over(engines, &prometheus_duration(window))
+}
+
+/// The same, where how far rates look back is written as `PromQL` or a variable that stands for it.
+pub fn charts_over(engines: &[EngineSeries], window: &str) -> Vec<Ask> {
+    let mut all = load(window);
+    all.extend(engine(engines, window));
+    all.extend(node(window));
     all
 }
 

@@ -3,7 +3,7 @@
 //! [`config`], [`targets`], [`alerts`] and [`rules`] are pure: they turn facts into the files that Prometheus reads. [`folder`] is where its
 //! data may lie, [`process`] finds and runs the program, [`query`] asks it, [`snapshot`] packs and unpacks its data,
 //! [`archive`] serves a packed one again, [`export`] turns answers into JSON and CSV, [`charts`] are what a report asks,
-//! and [`timeline`] the answers.
+//! [`timeline`] the answers, [`dashboards`] the same questions for a Grafana, which finds them and this Prometheus by [`provisioning`].
 //!
 //! Everything keeps to what Prometheus 2.42 to 3 have in common.
 
@@ -11,10 +11,12 @@ pub mod alerts;
 pub mod archive;
 pub mod charts;
 pub mod config;
+pub mod dashboards;
 pub mod episodes;
 pub mod export;
 pub mod folder;
 pub mod process;
+pub mod provisioning;
 pub mod query;
 pub mod renamed;
 pub mod rules;

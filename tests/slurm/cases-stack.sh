@@ -65,6 +65,8 @@ case_stack() {
   [ "$(nproc)" = 1 ] ||
     assert_json <(jq -s '(map(select(.role == "server").cpus) | add) as $own | map(select(.role != "server").cpus) | add | map(select(IN($own[])))' "$run"/steps/*.json) . '[]'
   assert_contains "$(output_of "$job")" "report\.html"
+  # llama.cpp told its KV cache in older releases
+  assert_panels "$run" aif-llamacpp aif-bench aif-node -- "${NOT_HERE[@]}" "KV cache of the engine"
   assert_no_secret_kept "$job" "$run"
   assert_clean
 }

@@ -38,6 +38,15 @@ check_vllm_run() { # RUN BENCH
   done <<<"$RECORDED"
 }
 
+# What the report draws of the engine, over time.
+assert_engine_charts() { # RUN
+  assert_json "$1/metrics/series.json" '[.problem, ([.charts[] | select(.group == "engine") | .title] | sort)]' \
+    '[null,["Batch of the engine","KV cache of the engine","Requests in the engine","Tokens of the engine"]]'
+  # a line of gaps alone is none
+  assert_json "$1/metrics/series.json" '[.charts[] | select(.group == "engine") | .panels[].lines[] | (.values | map(select(. != null)) | length) > 2] | [length >= 6, all]' '[true,true]'
+  assert_json "$1/metrics/series.json" '[.charts[] | select(.group == "engine") | .panels[].lines[] | select(.name == "made" or .name == "running" or .name == "in use") | .values | map(values) | max > 0] | unique' '[true]'
+}
+
 # The recipes of the original, as they are: a script with modules, a fixed port, a model of the hub.
 TIMEOUT_vllm=500
 case_vllm() {
@@ -48,6 +57,8 @@ case_vllm() {
   run=$(run_of "$job")
   check_vllm_run "$run" vllm-simple-test
   phases "$job" "$run" vllm-simple-test
+  assert_engine_charts "$run"
+  assert_panels "$run" aif-vllm aif-bench aif-node -- "${NOT_HERE[@]}"
   assert_contains "$(output_of "$job")" "report\.html"
   assert_clean
 }

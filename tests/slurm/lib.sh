@@ -120,6 +120,9 @@ assert_archived() { # RUN QUERY
   rm -f "$out"
 }
 
+# shellcheck source=tests/slurm/panels.sh
+. "$LIB/panels.sh"
+
 # Checks a run folder as the design lays it out. Sets RESULTS.
 check_run() { # RUN BENCH
   local run=$1 bench=$2

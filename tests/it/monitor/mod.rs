@@ -9,6 +9,7 @@ mod alarms;
 mod alerts;
 mod archive;
 mod export;
+mod grafana;
 mod role;
 
 use std::{

@@ -144,7 +144,7 @@ impl Stack {
     }
 
     /// Runs the monitor; what it gave is had from the handle.
-    fn monitor(&self) -> tokio::task::JoinHandle<anyhow::Result<Exit>> {
+    pub(super) fn monitor(&self) -> tokio::task::JoinHandle<anyhow::Result<Exit>> {
         self.monitor_for(AlertsPlan::default())
     }
 
@@ -193,16 +193,22 @@ impl Stack {
 
     /// Runs `aif export` on the run; what it wrote.
     pub(super) async fn export(&self, more: &[&str]) -> String {
+        let out = self.context.home.join("out.csv");
+        let words = [&["--out", out.to_str().unwrap()], more].concat();
+        assert_eq!(self.exports(&words).await.unwrap(), Exit::Done);
+        files::read_text(&out).unwrap()
+    }
+
+    /// Runs `aif export` on the run with these words.
+    pub(super) async fn exports(&self, words: &[&str]) -> anyhow::Result<Exit> {
         use clap::Parser as _;
         #[derive(Debug, clap::Parser)]
         struct Typed {
             #[command(flatten)]
             args: command::export::Args,
         }
-        let out = self.context.home.join("out.csv");
         let run = self.context.run.path.display().to_string();
-        let words = ["export", &run, "--out", out.to_str().unwrap()];
-        let typed = Typed::parse_from(words.iter().chain(more));
+        let typed = Typed::parse_from(["export", &run].iter().chain(words));
         let shell = Shell {
             env: Env::of_process()
                 .with(
@@ -212,9 +218,7 @@ impl Stack {
                 .with("TMPDIR", &self.local.path().display().to_string()),
             home: self.context.home.clone(),
         };
-        let exit = command::export::run(typed.args, &shell).await.unwrap();
-        assert_eq!(exit, Exit::Done);
-        files::read_text(&out).unwrap()
+        command::export::run(typed.args, &shell).await
     }
 
     fn step(&self) -> StepFile {

@@ -5,6 +5,10 @@
 //! `+30s` after its start, `-5m` before its end, which is now where Prometheus lives.
 //!
 //! Metrics that an engine has renamed are found under either name: those of `--engine`, and a `--query` that is a name.
+//!
+//! `--grafana DIR` exports no series but [`grafana`]'s files, by which a Grafana of one's own shows them.
+
+mod grafana;
 
 use std::{
     path::{Path, PathBuf},
@@ -22,7 +26,7 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
     prometheus::{
-        archive::{Local, Served},
+        archive::{Local, Served, scrape_interval},
         config::USER,
         export::{Format, render},
         folder::Sharing,
@@ -32,7 +36,7 @@ use crate::{
     },
     recipe::{EngineKind, PortChoice},
     registry::{Kind, Liveness, State, Watch},
-    run::{Manifest, RunDir, StepFile},
+    run::{Manifest, RunDir},
     shutdown::Shutdown,
     terminal, units,
 };
@@ -80,6 +84,9 @@ pub struct Args {
     /// File to write; standard output where it is not given
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Write dashboards and provisioning for a Grafana into this folder instead, to ask the Prometheus of a run that goes on, or that at the URL
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["query", "engine", "at", "start", "end", "step", "format", "json", "out", "allow_shared_tsdb"])]
+    pub grafana: Option<PathBuf>,
     /// Unpack an archive on a network file system where this machine has nothing else; it may break
     #[arg(long)]
     pub allow_shared_tsdb: bool,
@@ -196,6 +203,9 @@ impl Question {
 /// # Errors
 /// Where there is nobody to be asked, the expression is wrong, or the file cannot be written.
 pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
+    if let Some(folder) = &args.grafana {
+        return grafana::write(folder, &args, shell).await;
+    }
     // a signal must not leave a Prometheus behind
     let shutdown = Shutdown::listen()?;
     let exported = tokio::select! {
@@ -236,10 +246,14 @@ fn expression(args: &Args) -> String {
     }
 }
 
+/// The Prometheus that is named by its URL.
+fn url(args: &Args) -> Option<&str> {
+    let named = args.source.as_deref().filter(|text| text.contains("://"));
+    args.url.as_deref().or(named)
+}
+
 async fn export(args: &Args, shell: &Shell) -> anyhow::Result<Vec<Series>> {
-    let url = args.url.as_deref();
-    let url = url.or(args.source.as_deref().filter(|text| text.contains("://")));
-    let source = match (url, &args.source) {
+    let source = match (url(args), &args.source) {
         (Some(url), _) => of_url(url, args)?,
         (None, Some(run)) => {
             let sharing = Sharing::of(args.allow_shared_tsdb);
@@ -278,13 +292,19 @@ async fn export(args: &Args, shell: &Shell) -> anyhow::Result<Vec<Series>> {
     Ok(series)
 }
 
+/// User and password of the Prometheus at the URL, where they are given.
+fn login(args: &Args) -> anyhow::Result<Option<(String, String)>> {
+    let Some(file) = &args.password_file else {
+        return Ok(None);
+    };
+    let user = args.user.clone().unwrap_or_else(|| USER.to_owned());
+    Ok(Some((user, password(file)?)))
+}
+
 fn of_url(url: &str, args: &Args) -> anyhow::Result<Source> {
-    let access = match (&args.user, &args.password_file) {
-        (_, None) => Access::Open,
-        (user, Some(file)) => Access::Basic(
-            user.clone().unwrap_or_else(|| USER.to_owned()),
-            password(file)?,
-        ),
+    let access = match login(args)? {
+        None => Access::Open,
+        Some((user, password)) => Access::Basic(user, password),
     };
     let now = clock::now();
     Ok(Source {
@@ -300,17 +320,13 @@ fn password(file: &Path) -> anyhow::Result<String> {
 }
 
 async fn of_run(run: &RunDir, sharing: Sharing, shell: &Shell) -> anyhow::Result<Source> {
-    let step = files::read_json::<StepFile>(&run.step("monitor"))
-        .ok()
-        .and_then(|step| step.facts.get("scrape_interval_seconds")?.as_f64())
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .filter(|step| !step.is_zero())
-        .unwrap_or(STEP);
-    if let Some((client, since)) = live_monitor(run, shell).await? {
+    let step = scrape_interval(run).unwrap_or(STEP);
+    if let Some(live) = live_monitor(run, shell).await? {
+        let access = Access::Basic(USER.to_owned(), live.password);
         return Ok(Source {
-            client,
+            client: Client::new(&live.url, access),
             served: None,
-            span: (since, clock::now()),
+            span: (live.since, clock::now()),
             step,
         });
     }
@@ -340,7 +356,14 @@ async fn of_run(run: &RunDir, sharing: Sharing, shell: &Shell) -> anyhow::Result
 }
 
 /// The monitor of this run where it is alive, and since when it watches.
-async fn live_monitor(run: &RunDir, shell: &Shell) -> anyhow::Result<Option<(Client, Timestamp)>> {
+/// The Prometheus of a run that goes on.
+struct LiveMonitor {
+    url: String,
+    password: String,
+    since: Timestamp,
+}
+
+async fn live_monitor(run: &RunDir, shell: &Shell) -> anyhow::Result<Option<LiveMonitor>> {
     let Some(cluster) = run.cluster() else {
         return Ok(None);
     };
@@ -356,12 +379,15 @@ async fn live_monitor(run: &RunDir, shell: &Shell) -> anyhow::Result<Option<(Cli
     let Some(record) = found.map(|seen| seen.record) else {
         return Ok(None);
     };
-    let (Some(url), Some(file)) = (&record.endpoints.api, &record.auth.key_file) else {
+    let (Some(url), Some(file)) = (record.endpoints.api, &record.auth.key_file) else {
         return Ok(None);
     };
     let password = password(Path::new(file)).context("the password of the run's Prometheus")?;
-    let access = Access::Basic(USER.to_owned(), password);
-    Ok(Some((Client::new(url, access), record.started_at)))
+    Ok(Some(LiveMonitor {
+        url,
+        password,
+        since: record.started_at,
+    }))
 }
 
 fn span_of(run: &RunDir) -> Option<(Timestamp, Timestamp)> {
