@@ -258,6 +258,19 @@ fn milliseconds(number: f64) -> Duration {
     Duration::try_from_secs_f64(number / 1000.0).unwrap_or_default()
 }
 
+/// An answer of reranking: the documents in their order, and the tokens of all pairs.
+fn reranked(body: &Value) -> Value {
+    let none = Vec::new();
+    let documents = body["documents"].as_array().unwrap_or(&none);
+    let results: Vec<Value> = (0..documents.len())
+        .map(|index| json!({"index": index, "relevance_score": 0.5}))
+        .collect();
+    let query = words(body.get("query"));
+    let pairs = documents.iter().map(|text| query + words(Some(text)));
+    let tokens: u64 = pairs.sum();
+    json!({"results": results, "usage": {"total_tokens": tokens}})
+}
+
 fn words(value: Option<&Value>) -> u64 {
     match value {
         Some(Value::String(text)) => text.split_whitespace().count() as u64,
@@ -362,7 +375,11 @@ impl Engine {
             }
             (
                 Method::POST,
-                "/tokenize" | "/v1/completions" | "/v1/chat/completions" | "/v1/embeddings",
+                "/tokenize"
+                | "/v1/completions"
+                | "/v1/chat/completions"
+                | "/v1/embeddings"
+                | "/v1/rerank",
             ) => {
                 let headers: serde_json::Map<String, Value> = request
                     .headers()
@@ -407,6 +424,12 @@ impl Engine {
                             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
                         }),
                     );
+                }
+                if path == "/v1/rerank" {
+                    self.requests.fetch_add(1, Ordering::SeqCst);
+                    self.wait_until(Instant::now() + milliseconds(self.flags.ttft_ms))
+                        .await;
+                    return as_json(StatusCode::OK, &reranked(&body));
                 }
                 self.generate(path == "/v1/chat/completions", &body).await
             }

@@ -1,4 +1,7 @@
-//! Requests and answers of the two text APIs of `OpenAI`, as llama.cpp and vLLM speak them.
+//! Requests and answers of the two text APIs of `OpenAI`, and of embeddings and reranking, as llama.cpp and vLLM speak them.
+//!
+//! Reranking is as llama-server b11669 answers (seen) and vLLM documents it: `{query, documents}`, `results` with
+//! `relevance_score`, and `usage` over all pairs. Others tell `total_tokens` alone.
 //!
 //! Pure: bytes in, bytes out. Answers are read on the load path, once for each token, so only what is measured is
 //! looked at and no text is kept: that there is content is a measurement, what it says is not. Unknown keys are ignored,
@@ -47,14 +50,19 @@ pub enum Input<'a> {
     Prompt(&'a str),
     /// The messages of a chat, as they are; other APIs have none.
     Messages(&'a [Value]),
+    /// A query, and the documents that it is held against.
+    Query(&'a str, &'a [String]),
 }
 
-/// Path of an API.
+/// Path of an API; nothing where each request has a path of its own.
 pub fn path(api: Api) -> &'static str {
     match api {
         Api::Completions => "/v1/completions",
         Api::Chat => "/v1/chat/completions",
         Api::Embeddings => "/v1/embeddings",
+        Api::Rerank => "/v1/rerank",
+        // each request has its own
+        Api::Http => "",
     }
 }
 
@@ -69,8 +77,17 @@ pub fn body(spec: &RequestSpec<'_>) -> Vec<u8> {
         .expect("text and numbers always serialize");
     }
     let (prompt, messages) = match (spec.api, spec.input) {
-        (Api::Completions | Api::Embeddings, Input::Prompt(prompt)) => (Some(prompt), None),
-        (Api::Chat, Input::Prompt(content)) => {
+        (_, Input::Query(query, documents)) => {
+            return serde_json::to_vec(&RerankBody {
+                model: spec.model,
+                query,
+                documents,
+                extra: spec.extra,
+            })
+            .expect("text and numbers always serialize");
+        }
+        (_, Input::Prompt(prompt)) if spec.api != Api::Chat => (Some(prompt), None),
+        (_, Input::Prompt(content)) => {
             let role = "user";
             (None, Some(Messages::One([Message { role, content }])))
         }
@@ -118,6 +135,15 @@ struct Body<'a> {
 struct EmbeddingsBody<'a> {
     model: &'a str,
     input: &'a str,
+    #[serde(flatten)]
+    extra: &'a Map<String, Value>,
+}
+
+#[derive(Serialize)]
+struct RerankBody<'a> {
+    model: &'a str,
+    query: &'a str,
+    documents: &'a [String],
     #[serde(flatten)]
     extra: &'a Map<String, Value>,
 }
@@ -209,7 +235,7 @@ fn read(api: Api, json: &[u8]) -> Result<Event, serde_json::Error> {
     let mut event = Event {
         error: wire.error.as_ref().map(message_of),
         usage: wire.usage.map(|usage| Usage {
-            prompt_tokens: usage.prompt_tokens.unwrap_or(0),
+            prompt_tokens: usage.prompt_tokens.or(usage.total_tokens).unwrap_or(0),
             completion_tokens: usage.completion_tokens.unwrap_or(0),
             cached_tokens: (usage.prompt_tokens_details)
                 .and_then(|details| details.cached_tokens)
@@ -219,17 +245,18 @@ fn read(api: Api, json: &[u8]) -> Result<Event, serde_json::Error> {
         }),
         ..Event::default()
     };
-    event.content = wire.data.is_some_and(|data| !data.is_empty());
+    let filled = |items: Option<Vec<IgnoredAny>>| items.is_some_and(|items| !items.is_empty());
+    event.content = filled(wire.data) || filled(wire.results);
     for choice in wire.choices.unwrap_or_default() {
         event.part = true;
         match api {
-            Api::Completions | Api::Embeddings => event.content |= choice.text.0,
             Api::Chat => {
                 for part in [choice.delta, choice.message].into_iter().flatten() {
                     event.content |= part.content.0;
                     event.reasoning |= part.reasoning.0 || part.reasoning_content.0;
                 }
             }
+            _ => event.content |= choice.text.0,
         }
         event.finish = event.finish.or(choice.finish_reason);
     }
@@ -260,6 +287,8 @@ struct Wire {
     choices: Option<Vec<Choice>>,
     /// Embeddings.
     data: Option<Vec<IgnoredAny>>,
+    /// Documents by their relevance.
+    results: Option<Vec<IgnoredAny>>,
     usage: Option<WireUsage>,
     /// llama.cpp's own account.
     timings: Option<Timings>,
@@ -297,6 +326,8 @@ struct Part {
 struct WireUsage {
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
+    /// Where no other is told.
+    total_tokens: Option<u64>,
     prompt_tokens_details: Option<PromptDetails>,
     completion_tokens_details: Option<CompletionDetails>,
 }
@@ -377,7 +408,8 @@ fn message_of(value: &Value) -> String {
     }
 }
 
-fn one_line(text: &str) -> String {
+/// A text on one line of 300 characters at the most.
+pub fn one_line(text: &str) -> String {
     let printable = text.replace(char::is_control, " ");
     let line = printable.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= MESSAGE_LIMIT {

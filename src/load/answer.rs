@@ -10,7 +10,12 @@ use super::{
     wire::{Fault, Head, Reader},
 };
 use crate::{
-    api::{openai, repeat::Repeat, sse::Scanner},
+    api::{
+        judge::{Judge, Judged},
+        openai,
+        repeat::Repeat,
+        sse::Scanner,
+    },
     recipe::Api,
 };
 
@@ -45,6 +50,8 @@ impl Memory {
 /// An answer that is being read.
 pub(super) struct Answer<'a> {
     api: Api,
+    /// Who says what a whole answer is worth, where its API is none that is known.
+    judge: Option<&'a dyn Judge>,
     sample: &'a mut Sample,
     /// Is the text kept? Only where a further turn carries it.
     keeps: bool,
@@ -61,6 +68,7 @@ impl<'a> Answer<'a> {
     pub(super) fn new(api: Api, sample: &'a mut Sample) -> Self {
         Self {
             api,
+            judge: None,
             keeps: sample.turn.is_some_and(|turn| !turn.last),
             sample,
             finished: false,
@@ -69,6 +77,11 @@ impl<'a> Answer<'a> {
             fault: None,
             read_at: None,
         }
+    }
+
+    /// The same, judged by somebody else.
+    pub(super) fn judged_by(self, judge: Option<&'a dyn Judge>) -> Self {
+        Self { judge, ..self }
     }
 
     /// When the last bytes were read; `None` where nothing has come.
@@ -94,7 +107,7 @@ impl<'a> Answer<'a> {
             body,
         } = memory;
         let read = reader.push(bytes, |head, piece| {
-            if head.is_stream && head.status == 200 {
+            if head.is_stream && head.status == 200 && self.judge.is_none() {
                 scanner.push(piece, |data| {
                     self.read(repeat.event(self.api, data), at);
                     if self.keeps {
@@ -186,6 +199,9 @@ impl<'a> Answer<'a> {
 
     /// An answer that has come whole.
     fn whole(&mut self, head: Head, body: &[u8]) -> Outcome {
+        if let Some(judge) = self.judge {
+            return self.take_judged(judge.judge(self.sample.index, head.status, body));
+        }
         if head.status != 200 {
             return rejected(head, body);
         }
@@ -206,7 +222,12 @@ impl<'a> Answer<'a> {
         if let Some(message) = answer.error {
             return error("answer_error", message);
         }
-        if let Some(at) = self.read_at.filter(|_| answer.has_text()) {
+        if !self.api.generates() && !answer.content {
+            let what = self.api.name();
+            return error("bad_answer", format!("the answer holds no {what} result"));
+        }
+        let came = self.read_at.filter(|_| self.api.generates());
+        if let Some(at) = came.filter(|_| answer.has_text()) {
             self.came(&answer, at);
         }
         if self.keeps {
@@ -216,13 +237,22 @@ impl<'a> Answer<'a> {
         Outcome::Success
     }
 
+    fn take_judged(&mut self, judged: Judged) -> Outcome {
+        self.sample.prompt_tokens = judged.prompt_tokens;
+        self.sample.output_tokens = judged.output_tokens;
+        match judged.error {
+            None => Outcome::Success,
+            Some((class, message)) => Outcome::Error(class, message),
+        }
+    }
+
     /// An answer of which no more will come.
     fn broken(&mut self, reader: &Reader, body: &[u8], message: String) -> Outcome {
         match reader.head() {
             None => error("connection", message),
-            Some(head) if head.status != 200 => rejected(head, body),
+            Some(head) if head.status != 200 && self.judge.is_none() => rejected(head, body),
             // what the engine said before it closed tells more than that it did
-            Some(head) if head.is_stream => match self.failed.take() {
+            Some(head) if head.is_stream && self.judge.is_none() => match self.failed.take() {
                 Some((class, message)) => error(class, message),
                 None => error("broken_stream", message),
             },

@@ -374,6 +374,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
         Call {
             chunks: self.content.asked(index).max_tokens as usize,
             body: self.content.body(index),
+            way: self.content.way(index),
             ..self.empty_call(index, intended)
         }
     }
@@ -389,6 +390,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
             chunks: 0,
             body: Vec::new(),
             timeout: self.timeout,
+            way: None,
         }
     }
 }

@@ -29,6 +29,7 @@ use super::{
     answer::Answer,
     connection::{Connect, Connection, Pool},
     sample::{Outcome, Sample, Turn},
+    way::Way,
 };
 use crate::recipe::Api;
 
@@ -66,7 +67,14 @@ impl<C: Connect> Target<C> {
         let authority = self.pool.authority();
         let key = self.key.as_deref().unwrap_or_default();
         // what is no plain text would end its line, and begin another
-        for (what, text) in [("path", &*self.path), ("address", authority), ("key", key)] {
+        let own = call.way.as_ref().map_or("", |way| &*way.path);
+        let all = [
+            ("path", &*self.path),
+            ("path", own),
+            ("address", authority),
+            ("key", key),
+        ];
+        for (what, text) in all {
             if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
                 let message =
                     format!("the {what} of the service holds characters that no request may");
@@ -75,16 +83,25 @@ impl<C: Connect> Target<C> {
         }
         let mut bytes = Vec::with_capacity(call.body.len() + self.path.len() + key.len() + 256);
         let mut add = |text: &str| bytes.extend_from_slice(text.as_bytes());
-        add("POST ");
+        add(call.way.as_ref().map_or("POST", |way| way.method));
+        add(" ");
         add(&self.path);
+        add(own);
         add(" HTTP/1.1\r\nhost: ");
         add(authority);
-        add("\r\ncontent-type: application/json\r\naccept: ");
-        add(if call.stream {
-            "text/event-stream"
-        } else {
-            "application/json"
-        });
+        // of two headers of one name it would be left to the service which one counts
+        let is_ours = |name: &str| call.way.is_none() || !self.headers.contains(name);
+        if is_ours("\r\ncontent-type:") {
+            add("\r\ncontent-type: application/json");
+        }
+        if is_ours("\r\naccept:") {
+            add("\r\naccept: ");
+            add(if call.stream {
+                "text/event-stream"
+            } else {
+                "application/json"
+            });
+        }
         if self.key.is_some() {
             add("\r\nauthorization: Bearer ");
             add(key);
@@ -120,6 +137,8 @@ pub struct Call {
     pub body: Vec<u8>,
     /// Limit of the whole request.
     pub timeout: Duration,
+    /// Its line and the judge of its answer, where its API has no such of its own.
+    pub way: Option<Way>,
 }
 
 /// Sends a request and reads its answer, unless it is aborted before; gives what was measured. A connection whose
@@ -178,7 +197,7 @@ async fn carry<C: Connect>(
             },
         };
         (sample.sent, sample.written) = (Some(limits.start.elapsed()), None);
-        let mut talk = Talk::new(&mut connection, request, call.api, limits.start, sample);
+        let mut talk = Talk::new(&mut connection, request, call, limits.start, sample);
         let outcome = talk.run(limits).await;
         let (unheard, reusable) = (talk.is_unheard(), talk.is_reusable());
         if reusable {
@@ -227,15 +246,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
     fn new(
         connection: &'a mut Connection<S>,
         request: &'a [u8],
-        api: Api,
+        call: &'a Call,
         start: Instant,
         sample: &'a mut Sample,
     ) -> Self {
         connection.memory.reset();
+        let judge = call.way.as_ref().map(|way| &*way.judge);
         Self {
             connection,
             unsent: request,
-            answer: Answer::new(api, sample),
+            answer: Answer::new(call.api, sample).judged_by(judge),
             start,
             unwritten: None,
         }

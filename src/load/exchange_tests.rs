@@ -145,6 +145,7 @@ fn call(api: Api) -> Call {
         chunks: 8,
         body: BODY.to_vec(),
         timeout: Duration::from_mins(1),
+        way: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The load generator: when requests are sent, what they hold, and what became of them.
 //!
-//! [`arrival`], [`deal`], [`phase`], [`workload`], [`sample`] and [`wire`] are pure. [`connection`] and [`exchange`] are
+//! [`arrival`], [`deal`], [`phase`], [`workload`], [`way`], [`sample`] and [`wire`] are pure. [`connection`] and [`exchange`] are
 //! one request on the wire with its stamps, [`pace`] waits for a moment; [`dispatch`] is a load, [`worker`] sends its share
 //! of it, [`talk`] is a conversation.
 //!
@@ -58,6 +58,7 @@ pub mod phase;
 pub mod sample;
 mod talk;
 mod trace;
+pub mod way;
 pub mod wire;
 pub mod worker;
 pub mod workload;

@@ -66,6 +66,8 @@ fn plan(load: LoadModel) -> ClientPlan {
             num_prompts: None,
             shared_prefix: None,
             conversation: None,
+            documents: None,
+            request: None,
             temperature: None,
             top_p: None,
             ignore_eos: false,
@@ -544,6 +546,7 @@ async fn a_request_is_sent_twice_at_the_most() {
         chunks: 4,
         body: content(&plan).body(index),
         timeout: seconds(5),
+        way: None,
     };
     let calls: Vec<_> = (0..5).map(call).collect();
     let first = tokio::join!(

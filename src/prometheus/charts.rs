@@ -82,11 +82,13 @@ fn ask(name: &str, query: impl Into<String>) -> Question {
 fn load(window: &str) -> Vec<Ask> {
     let ended =
         |matching: &str| format!("sum(rate(aif_bench_requests_total{{{matching}}}[{window}]))");
-    let quantile = |of: &str| {
+    let of_all = |of: &str, name: &str| {
         format!(
-            "1000 * histogram_quantile({of}, sum by (le) (rate(aif_bench_time_to_first_token_seconds_bucket[{window}])))"
+            "1000 * histogram_quantile({of}, sum by (le) (rate(aif_bench_{name}_seconds_bucket[{window}])))"
         )
     };
+    let quantile = |of: &str| of_all(of, "time_to_first_token");
+    let latency = |of: &str| of_all(of, "request_latency");
     let mean = |name: &str| {
         format!("1000 * sum(rate({name}_sum[{window}])) / (sum(rate({name}_count[{window}])) > 0)")
     };
@@ -115,6 +117,10 @@ fn load(window: &str) -> Vec<Ask> {
                 (
                     "ms to the first token",
                     vec![ask("median", quantile("0.5")), ask("p99", quantile("0.99"))],
+                ),
+                (
+                    "ms of the whole request",
+                    vec![ask("median", latency("0.5")), ask("p99", latency("0.99"))],
                 ),
                 (
                     "ms between tokens",

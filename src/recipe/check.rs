@@ -117,6 +117,14 @@ impl Checker<'_> {
                 }
                 false
             }
+            Type::Any => true,
+            Type::OneOrMore(item) if matches!(node.value, Value::List(_)) => {
+                for (index, value) in node.items().iter().enumerate() {
+                    self.value(value, item, &format!("{path}[{index}]"));
+                }
+                return;
+            }
+            Type::OneOrMore(item) => scalar_fits(node, item),
             Type::AnyMap => matches!(node.value, Value::Map(_)),
             Type::One(what) => match node.as_u64() {
                 Some(1) => true,

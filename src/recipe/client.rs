@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Resources, Series};
+use super::{Resources, Series, request::HttpRequest};
 
 /// Which API a client uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,28 @@ pub enum Api {
     Chat,
     /// `/v1/embeddings`: one answer, no stream.
     Embeddings,
+    /// `/v1/rerank`: one answer, no stream.
+    Rerank,
+    /// What the recipe writes out.
+    Http,
+}
+
+impl Api {
+    /// Are its answers tokens that come one after another? Where they are not, there is no first one to wait for.
+    pub const fn generates(self) -> bool {
+        !matches!(self, Self::Embeddings | Self::Rerank | Self::Http)
+    }
+
+    /// As recipes write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Completions => "completions",
+            Self::Chat => "chat",
+            Self::Embeddings => "embeddings",
+            Self::Rerank => "rerank",
+            Self::Http => "http",
+        }
+    }
 }
 
 /// A text that is handed on and shown nowhere.
@@ -224,6 +246,15 @@ pub enum DatasetKind {
     ShareGpt,
 }
 
+/// Documents of a request that reranks.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Documents {
+    /// How many.
+    pub count: u32,
+    /// Words of each.
+    pub length: Length,
+}
+
 /// What requests hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Workload {
@@ -242,6 +273,12 @@ pub struct Workload {
     /// Requests follow from each other; each is alone where `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<Conversation>,
+    /// Documents that a query is held against; of reranking alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub documents: Option<Documents>,
+    /// The request, where the recipe writes it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<HttpRequest>,
     /// Sampling temperature.
     pub temperature: Option<f64>,
     /// Nucleus sampling.

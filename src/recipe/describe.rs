@@ -76,6 +76,10 @@ fn of_type(kind: &Type) -> Value {
         Type::TextMap => {
             json!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "null"]}})
         }
+        Type::Any => json!({}),
+        Type::OneOrMore(item) => {
+            json!({"anyOf": [of_type(item), {"type": "array", "items": of_type(item), "minItems": 1}]})
+        }
         Type::AnyMap => json!({"type": "object"}),
         Type::DurationMap => {
             json!({"type": "object", "additionalProperties": {"type": ["number", "string"]}})
@@ -97,7 +101,7 @@ pub fn reference(kind: Kind) -> String {
         }
         if !matches!(
             field.kind,
-            Type::Map(_) | Type::List(Type::Map(_)) | Type::Text | Type::Name
+            Type::Map(_) | Type::List(Type::Map(_)) | Type::Text | Type::Name | Type::Any
         ) && !field.later
         {
             notes.push(field.kind.wanted());

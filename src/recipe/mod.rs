@@ -18,6 +18,7 @@ pub mod legacy;
 pub mod load;
 pub mod overrides;
 pub mod plan;
+pub mod request;
 pub mod schema;
 pub mod script;
 pub mod series;
@@ -32,8 +33,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::alerts::{AlertKind, AlertSetting, AlertsPlan, OwnAlert};
 pub use self::client::{
-    Api, Arrival, ClientPlan, Conversation, Dataset, DatasetKind, Gaps, Length, LoadModel,
-    SharedPart, SharedPrefix, Slo, ThinkTime, Workload,
+    Api, Arrival, ClientPlan, Conversation, Dataset, DatasetKind, Documents, Gaps, Length,
+    LoadModel, SharedPart, SharedPrefix, Slo, ThinkTime, Workload,
 };
 pub use self::series::{Course, Quantity, Search, Series, Sweep};
 

@@ -58,6 +58,10 @@ pub enum Type {
     TextMap,
     /// A mapping of any names to anything.
     AnyMap,
+    /// Anything.
+    Any,
+    /// One value, or a list of such.
+    OneOrMore(&'static Self),
     /// A mapping of any names to durations.
     DurationMap,
     /// A mapping of known keys.
@@ -167,6 +171,8 @@ impl Type {
             Self::Arguments => "a list of words".to_owned(),
             Self::TextMap => "a mapping of names to text".to_owned(),
             Self::AnyMap => "a mapping of names to anything".to_owned(),
+            Self::Any => "anything".to_owned(),
+            Self::OneOrMore(item) => format!("{}, or a list of such", item.wanted()),
             Self::DurationMap => "a mapping of names to durations".to_owned(),
             Self::Map(_) => "a mapping".to_owned(),
             Self::Or(plain, fields) => {
@@ -216,7 +222,7 @@ pub fn knows(kind: Kind, path: &str) -> bool {
         }
         match kind {
             Type::Map(inner) | Type::Or(_, inner) => fields = inner,
-            Type::TextMap | Type::AnyMap | Type::Arguments => return true,
+            Type::TextMap | Type::AnyMap | Type::Any | Type::Arguments => return true,
             _ => return segments.peek().is_none(),
         }
     }

@@ -261,13 +261,13 @@ fn what_this_version_cannot_do_is_refused_by_name() {
 name: c
 service_name: s
 workload:
-  api: rerank
+  api: responses
   duration_seconds: 10
   requests_per_second: 5
 dataset: {type: huggingface}
 "
     ), @r##"
-recipes/x.yaml:4:8: this version cannot do "rerank" for "workload.api"; it knows completions, chat, embeddings
+recipes/x.yaml:4:8: this version cannot do "responses" for "workload.api"; it knows completions, chat, embeddings, rerank, http
 recipes/x.yaml:7:17: this version cannot do "huggingface" for "dataset.type"; it knows synthetic, prompts, jsonl, sharegpt
 "##);
     insta::assert_snapshot!(faults(
@@ -741,8 +741,8 @@ recipes/x.yaml:4:33: aif writes "model" itself, by "dataset.params.model_name": 
 recipes/x.yaml:4:43: aif writes "stream" itself, by "workload.stream": give it there
 "##);
     insta::assert_snapshot!(faults("name: c\nservice_name: s\nworkload: {total_requests: 1, api: embeddings, stream: true}\ndataset: {params: {max_tokens: 5}}\n"), @r##"
-recipes/x.yaml:3:56: "workload.stream" means nothing for embeddings, which generate no text: take it out
-recipes/x.yaml:4:32: "dataset.params.max_tokens" means nothing for embeddings, which generate no text: take it out
+recipes/x.yaml:3:56: "workload.stream" means nothing for embeddings, which generates no text: take it out
+recipes/x.yaml:4:32: "dataset.params.max_tokens" means nothing for embeddings, which generates no text: take it out
 "##);
 }
 

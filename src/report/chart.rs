@@ -87,6 +87,10 @@ pub fn figures(results: &Results) -> Vec<Figure> {
     ];
     drawn
         .into_iter()
+        .map(|(title, mut panels)| {
+            panels.retain(|panel| results.generates() || panel.unit != "tokens/s");
+            (title, panels)
+        })
         .filter(|(_, panels)| has_values(panels))
         .map(|(title, panels)| {
             let head = table_head(&panels);

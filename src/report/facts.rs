@@ -28,10 +28,11 @@ pub(super) fn fact(name: &str, value: impl Into<String>) -> Fact {
 }
 
 /// Metrics in the order in which they are read; others follow by name.
-const METRIC_ORDER: [&str; 16] = [
+const METRIC_ORDER: [&str; 17] = [
     "time_to_first_token_scheduled",
     "time_to_first_token",
     "time_to_first_output_token",
+    "time_to_first_byte",
     "time_to_second_token",
     "inter_token_latency",
     "inter_chunk_latency",
@@ -169,7 +170,10 @@ pub(super) fn token_rows(results: &Results) -> Vec<TokenRow> {
             Some(engine) => format!("the engine counted {} fewer", counted.client - engine),
         },
     };
-    counts.map(row).into()
+    let counts = counts.into_iter().filter(|(_, counted)| {
+        results.generates() || counted.client > 0 || counted.engine.is_some_and(|count| count > 0)
+    });
+    counts.map(row).collect()
 }
 
 fn percent(share: Option<f64>) -> String {

@@ -162,7 +162,7 @@ fn bench_view(report: &Report, part: &Part, bench: &Bench, headline: &Headline) 
             })
             .collect();
         context! {
-            head => levels::HEAD, rows, shown => series.headline,
+            head => levels::head(series), rows, shown => series.headline,
             interval_head => levels::INTERVAL_HEAD, intervals => levels::interval_rows(series),
             curve => drawn(levels::curve(series)),
         }

@@ -133,7 +133,7 @@ fn table(out: &mut String, head: &[&str], rows: Vec<Vec<String>>) {
 /// The loads as a table, the intervals over repeats, and whose numbers follow.
 fn of_series(out: &mut String, series: &Series) {
     let rows = levels::rows(series).into_iter().map(|row| row.cells);
-    table(out, &levels::HEAD, rows.collect());
+    table(out, &levels::head(series), rows.collect());
     let intervals = levels::interval_rows(series);
     if !intervals.is_empty() {
         table(out, &levels::INTERVAL_HEAD, intervals);

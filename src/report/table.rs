@@ -23,10 +23,11 @@ const ERROR: usize = 8;
 const COLUMNS: usize = 5;
 
 /// What is shown where nothing is chosen, in this order.
-const USUAL: [&str; 10] = [
+const USUAL: [&str; 11] = [
     "time_to_first_token_scheduled",
     "time_to_first_token",
     "time_to_first_output_token",
+    "time_to_first_byte",
     "inter_token_latency",
     "time_per_output_token",
     "request_latency_scheduled",
@@ -48,11 +49,12 @@ const RATES: [&str; 7] = [
 ];
 
 /// Names of other tools.
-const ALIASES: [(&str, &str); 22] = [
+const ALIASES: [(&str, &str); 23] = [
     ("ttft", "time_to_first_token"),
     ("ttft_ms", "time_to_first_token"),
     ("ttft_sched", "time_to_first_token_scheduled"),
     ("ttfo", "time_to_first_output_token"),
+    ("ttfb", "time_to_first_byte"),
     ("ttst", "time_to_second_token"),
     ("tpot", "time_per_output_token"),
     ("tpot_ms", "time_per_output_token"),

@@ -207,6 +207,17 @@ pub fn workload(workload: &serde_json::Value) -> String {
         format!("{requests} requests in the file, {sent} sent, ")
     });
     let seed = value(&workload["seed"]) + &conversation(&workload["conversation"]);
+    if let Some(request) = workload.get("request") {
+        let (method, path) = (value(&request["method"]), value(&request["path"]));
+        return format!("{method} {path}, seed {seed}");
+    }
+    if let Some(documents) = workload.get("documents") {
+        let (count, words) = (&documents["count"], length(&documents["length"]));
+        return format!(
+            "queries of {} words, each with {count} documents of {words} words, seed {seed}",
+            length(&workload["prompt_length"])
+        );
+    }
     let max_tokens = length(&workload["max_tokens"]);
     match (workload.get("dataset"), file.is_empty()) {
         (Some(dataset), _) if dataset.is_object() => {
@@ -216,6 +227,9 @@ pub fn workload(workload: &serde_json::Value) -> String {
         (_, false) => format!("lengths of the trace, {file}seed {seed}"),
         _ => {
             let prompt_length = length(&workload["prompt_length"]);
+            if workload["api"] == "embeddings" {
+                return format!("texts of {prompt_length} tokens, seed {seed}");
+            }
             format!(
                 "prompts of {prompt_length} tokens, at most {max_tokens} output tokens, seed {seed}"
             )

@@ -53,6 +53,8 @@ impl Frame {
         if self.lengths_vary {
             results.metrics.extend(asked.metrics());
         }
+        let tokenless = self.facts.whole_answers;
+        (results.metrics).retain(|name, metric| is_told(name, metric, tokenless));
         let metrics = &results.metrics;
         let of = |name: &str| metrics.get(name);
         let median = |name: &str| of(name).and_then(|metric| metric.p50);
@@ -68,9 +70,13 @@ impl Frame {
         };
         facts.dropped = whole.dropped;
         facts.lateness_p99_ms = lateness.p99_ms;
-        facts.ttft_p50_ms = median("time_to_first_token");
+        facts.ttft_p50_ms = median(if tokenless {
+            "request_latency"
+        } else {
+            "time_to_first_token"
+        });
         facts.itl_p50_ms = median("inter_token_latency");
-        facts.counted_by_chunks = whole.uncounted > 0;
+        facts.counted_by_chunks = whole.uncounted > 0 && !tokenless;
         results.validity = validity::judge(&facts);
         tasks::judge(
             &results.generator.tasks,
@@ -102,6 +108,24 @@ impl Frame {
         results.turns = tally.turns().results();
         results.slices = tally.slices(self.elapsed);
         results
+    }
+}
+
+/// Metrics of tokens, which mean something for whole answers only where the service counts some.
+const OF_TOKENS: [&str; 5] = [
+    "output_token_throughput",
+    "total_token_throughput",
+    "output_sequence_length",
+    "output_sequence_length_asked",
+    "normalized_time_per_output_token",
+];
+
+/// Is a metric told? That of the first byte is for whole answers alone, which have no first token.
+fn is_told(name: &str, metric: &Metric, tokenless: bool) -> bool {
+    if tokenless {
+        metric.avg > 0.0 || !OF_TOKENS.contains(&name)
+    } else {
+        name != "time_to_first_byte"
     }
 }
 

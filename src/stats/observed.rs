@@ -24,6 +24,9 @@ pub struct Observed {
     /// Sent → first token.
     ttft: Distribution,
     ttft_scheduled: Distribution,
+    /// Sent → first byte, of answers without a token.
+    #[serde(default)]
+    ttfb: Distribution,
     /// Sent → first token that is no reasoning.
     ttfo: Distribution,
     /// First → second chunk.
@@ -67,6 +70,9 @@ impl Observed {
             self.ttft.record(first.saturating_sub(sent));
             self.ttft_scheduled
                 .record(first.saturating_sub(sample.intended));
+        }
+        if let Some(came) = sample.first_byte.filter(|_| sample.chunks.is_empty()) {
+            self.ttfb.record(came.saturating_sub(sent));
         }
         if let Some(first) = sample.first_output {
             self.ttfo.record(first.saturating_sub(sent));
@@ -145,6 +151,7 @@ impl Observed {
         let pairs = [
             (&mut self.ttft, &other.ttft),
             (&mut self.ttft_scheduled, &other.ttft_scheduled),
+            (&mut self.ttfb, &other.ttfb),
             (&mut self.ttfo, &other.ttfo),
             (&mut self.ttst, &other.ttst),
             (&mut self.token_gaps, &other.token_gaps),
@@ -190,6 +197,7 @@ impl Observed {
         [
             ("time_to_first_token", &self.ttft, "ms"),
             ("time_to_first_token_scheduled", &self.ttft_scheduled, "ms"),
+            ("time_to_first_byte", &self.ttfb, "ms"),
             ("time_to_second_token", &self.ttst, "ms"),
             ("inter_token_latency", &self.token_gaps, "ms"),
             ("inter_chunk_latency", &self.chunk_gaps, "ms"),

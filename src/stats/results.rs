@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::recipe::Api;
+
 use super::{certificate::Certificate, series::Series, tasks::TaskAccount};
 
 /// The version of the format that this program writes.
@@ -345,6 +347,13 @@ pub struct Results {
     /// the time, verdict and stimulus of the whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<Series>,
+}
+
+impl Results {
+    /// Were its answers tokens that come one after another?
+    pub fn generates(&self) -> bool {
+        serde_json::from_value(self.workload["api"].clone()).map_or(true, Api::generates)
+    }
 }
 
 #[cfg(test)]

@@ -343,8 +343,13 @@ impl Within {
         for (at, tokens, _) in runs_of_tokens(sample, alike) {
             self.output_tokens += if window.saw(at) { tokens } else { 0 };
         }
-        // with the first token, the prompt is known to have been read
-        if sample.first_token().is_some_and(|at| window.saw(at)) {
+        if sample.chunks.is_empty() && sample.is_success() && window.saw(sample.end) {
+            self.output_tokens += sample.tokens();
+        }
+        // with the first token, or the whole answer, the prompt is known to have been read
+        let known = sample.first_token();
+        let whole = || sample.is_success().then_some(sample.end);
+        if known.or_else(whole).is_some_and(|at| window.saw(at)) {
             self.prompt_tokens += sample.prompt_tokens.unwrap_or(0);
         }
     }

@@ -49,7 +49,7 @@ pub struct Facts {
     pub dropped: u64,
     /// 99th percentile of sent − intended.
     pub lateness_p99_ms: f64,
-    /// Median time to first token.
+    /// Median time to first token; of whole answers, median request latency.
     pub ttft_p50_ms: Option<f64>,
     /// Median time between tokens.
     pub itl_p50_ms: Option<f64>,
@@ -57,6 +57,8 @@ pub struct Facts {
     pub loop_delay_p99_ms: Option<f64>,
     /// CPU time of the generator, as a share of what its workers could have had; of its busiest worker, where that is more.
     pub cpu_share: f64,
+    /// Are answers no tokens that come one after another? Then what is waited for is the whole of them.
+    pub whole_answers: bool,
     /// Were chunks counted in place of tokens?
     pub counted_by_chunks: bool,
     /// Did the generator share CPUs with the engine?
@@ -249,6 +251,14 @@ fn rate(facts: &Facts) -> Option<String> {
     })
 }
 
+const fn waited_for(facts: &Facts) -> &'static str {
+    if facts.whole_answers {
+        "median request latency"
+    } else {
+        "median time to first token"
+    }
+}
+
 /// Did requests leave too late?
 fn lateness(facts: &Facts) -> Option<(Verdict, String)> {
     let ttft = facts.ttft_p50_ms?;
@@ -263,8 +273,9 @@ fn lateness(facts: &Facts) -> Option<(Verdict, String)> {
     Some((
         verdict,
         format!(
-            "1 % of requests were sent {late:.3} ms or more after their time, which is over {:.0} % of the median time to first token ({ttft:.3} ms).",
-            share * 100.0
+            "1 % of requests were sent {late:.3} ms or more after their time, which is over {:.0} % of the {} ({ttft:.3} ms).",
+            share * 100.0,
+            waited_for(facts)
         ),
     ))
 }
@@ -273,11 +284,7 @@ fn lateness(facts: &Facts) -> Option<(Verdict, String)> {
 fn delay(facts: &Facts) -> Option<String> {
     let delay = facts.loop_delay_p99_ms?;
     let limits = [
-        (
-            facts.ttft_p50_ms,
-            LATENESS_DEGRADED,
-            "median time to first token",
-        ),
+        (facts.ttft_p50_ms, LATENESS_DEGRADED, waited_for(facts)),
         (
             facts.itl_p50_ms,
             DELAY_DEGRADED,
@@ -311,6 +318,7 @@ mod tests {
             itl_p50_ms: Some(10.0),
             loop_delay_p99_ms: Some(0.1),
             cpu_share: 0.2,
+            whole_answers: false,
             counted_by_chunks: false,
             cores_shared: false,
             cores_known: true,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::lab::{Engine, Lab, alone, assert_near, now, wait_until};
 
 /// Runs a bench on an engine; its results lie in `out`.
-fn bench(lab: &Lab, engine: &Engine, arguments: &[&str]) -> crate::lab::Ended {
+pub(crate) fn bench(lab: &Lab, engine: &Engine, arguments: &[&str]) -> crate::lab::Ended {
     let url = engine.url();
     let mut all = vec!["bench", "--url", &url, "--out", "out"];
     all.extend(arguments);
@@ -20,16 +20,16 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn results(lab: &Lab) -> Value {
+pub(crate) fn results(lab: &Lab) -> Value {
     serde_json::from_str(&read(lab.path().join("out/results.json"))).expect("JSON")
 }
 
-fn number(value: &Value, pointer: &str) -> f64 {
+pub(crate) fn number(value: &Value, pointer: &str) -> f64 {
     let found = value.pointer(pointer).and_then(Value::as_f64);
     found.unwrap_or_else(|| panic!("no {pointer} in {value:#}"))
 }
 
-fn recipe(lab: &Lab, workload: &str, params: &str) -> String {
+pub(crate) fn recipe(lab: &Lab, workload: &str, params: &str) -> String {
     let text = format!(
         "name: load\nservice_name: s\ntarget: {{timeout_seconds: 20}}\nworkload: {{{workload}}}\ndataset: {{type: synthetic, params: {{{params}}}}}\n"
     );
@@ -520,29 +520,6 @@ dataset: {params: {prompt_length: 16, max_tokens: 2, extra_body: {min_tokens: 2,
     for told in [&log, &manifest, &results(&lab).to_string()] {
         assert!(!told.contains("sesame-7"), "{told}");
     }
-}
-
-#[test]
-fn embeddings_have_one_latency_and_no_answer_of_tokens() {
-    let lab = Lab::new();
-    let engine = Engine::start(&["--ttft-ms", "100"]);
-    let recipe = recipe(
-        &lab,
-        "api: embeddings, concurrent_users: 2, total_requests: 10",
-        "model_name: m, prompt_length: 32",
-    );
-    bench(&lab, &engine, &[&recipe]).assert_exit(0);
-    let results = results(&lab);
-    assert_eq!(results["successes"], 10);
-    assert_near(
-        "latency",
-        number(&results, "/metrics/request_latency/p50"),
-        100.0,
-        10.0,
-    );
-    assert_eq!(results["metrics"]["input_sequence_length"]["avg"], 32.0);
-    assert_eq!(results["metrics"]["output_sequence_length"]["max"], 0.0);
-    assert!(results["metrics"].get("inter_token_latency").is_none());
 }
 
 #[test]

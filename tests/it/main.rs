@@ -17,6 +17,7 @@ mod report;
 mod samples;
 mod series;
 mod server;
+mod services;
 mod site;
 mod stack;
 mod tasks;

@@ -2,7 +2,7 @@
 //!
 //! [`words`] makes prompts that no two requests share, [`length`] draws their lengths, and [`scale`] turns tokens into
 //! words as the engine counts them. [`turns`] makes conversations of them. [`material`] is what comes from a file instead: a [`trace`] or [`texts`].
-//! [`stimulus`] tells two loads apart, or shows that they asked the same.
+//! [`written`] is what is more than a prompt. [`stimulus`] tells two loads apart, or shows that they asked the same.
 
 pub mod length;
 pub mod material;
@@ -12,6 +12,7 @@ pub mod texts;
 pub mod trace;
 mod turns;
 pub mod words;
+mod written;
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +31,11 @@ use self::{
     words::NONCE_WORDS,
 };
 use crate::{
-    api::openai::{self, Input, RequestSpec},
+    api::{
+        http::Held,
+        judge::Judge,
+        openai::{self, Input, RequestSpec},
+    },
     load::arrival::Schedule,
     recipe::{Api, ClientPlan, Length, SharedPart, Workload},
 };
@@ -71,6 +76,8 @@ pub struct Content {
     /// At the first request's lengths.
     lengths: ChaCha12Rng,
     scale: Scale,
+    /// Who judges answers, where requests are written out.
+    judge: Option<Arc<dyn Judge>>,
     /// Does each body end with its request's number?
     numbered: bool,
 }
@@ -109,6 +116,8 @@ impl Content {
             model: model.to_owned(),
             prompts: Prompts::new(workload.seed, pool),
             lengths: ChaCha12Rng::seed_from_u64(workload.seed ^ LENGTHS),
+            judge: (workload.request.as_ref())
+                .map(|request| Arc::new(Held::against(&request.expect)) as Arc<dyn Judge>),
             workload,
             scale: Scale::default(),
             numbered: false,
@@ -318,16 +327,32 @@ impl Content {
     pub fn body(&self, index: u64) -> Vec<u8> {
         let max_tokens = self.asked(index).max_tokens;
         let body = match self.text(index).map(|text| &text.said) {
-            Some(Said::Prompt(prompt)) => self.write(Input::Prompt(prompt), max_tokens),
+            Some(Said::Prompt(prompt)) => self.of_prompt(index, prompt, max_tokens),
             Some(Said::Messages(messages)) => self.write(Input::Messages(messages), max_tokens),
-            None => self.write(Input::Prompt(&self.prompt(index)), max_tokens),
+            None => self.of_prompt(index, &self.prompt(index), max_tokens),
         };
         self.signed(body, index, 0)
     }
 
+    /// The prompt of a request, wherever it comes from.
+    fn said(&self, index: u64) -> String {
+        match self.text(index).map(|text| &text.said) {
+            Some(Said::Prompt(prompt)) => prompt.clone(),
+            _ => self.prompt(index),
+        }
+    }
+
+    fn of_prompt(&self, index: u64, prompt: &str, max_tokens: u32) -> Vec<u8> {
+        match (&self.workload.request, self.workload.documents) {
+            (Some(request), _) => self.written(request, index, prompt),
+            (None, Some(documents)) => self.reranked(documents, index, prompt, max_tokens),
+            (None, None) => self.write(Input::Prompt(prompt), max_tokens),
+        }
+    }
+
     /// The body of a request for one token, with a prompt of so many words.
     pub fn probe(&self, index: u64, words: usize) -> Vec<u8> {
-        self.write(Input::Prompt(&self.prompts.prompt(index, words)), 1)
+        self.of_prompt(index, &self.prompts.prompt(index, words), 1)
     }
 
     fn write(&self, input: Input<'_>, max_tokens: u32) -> Vec<u8> {

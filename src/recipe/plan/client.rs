@@ -10,11 +10,12 @@ use super::{
     extras, file,
     length::length,
     load_model::{ends_itself, is_open, load_model},
+    request::request,
     resources, series, text, texts, whole,
 };
 use crate::recipe::{
-    Api, ClientPlan, Dataset, DatasetKind, Series, SharedPart, SharedPrefix, Slo, Workload,
-    fault::Findings, load::Node,
+    Api, ClientPlan, Dataset, DatasetKind, Documents, Series, SharedPart, SharedPrefix, Slo,
+    Workload, fault::Findings, load::Node,
 };
 
 const LIMIT_OF_A_REQUEST: Duration = Duration::from_mins(2);
@@ -24,7 +25,10 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
     let duration = |path: &str| root.find(path).and_then(Node::as_duration);
     let number = |path: &str| root.find(path).and_then(Node::as_f64);
     let flag = |path: &str| root.find(path).and_then(Node::as_bool);
-    let is_embeddings = text(root, "workload.api").as_deref() == Some("embeddings");
+    let api = api(root);
+    if !api.generates() {
+        without_tokens(root, api, findings);
+    }
     let load = load_model(workload, folder, findings);
     let series = series::series(root, is_open(workload), findings);
     let measured = duration("workload.duration_seconds");
@@ -43,14 +47,7 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
     Some(ClientPlan {
         name: text(root, "name")?,
         service_name: text(root, "service_name")?,
-        api: match text(root, "workload.api").as_deref() {
-            Some("chat") => Api::Chat,
-            Some("embeddings") => {
-                without_answers(root, findings);
-                Api::Embeddings
-            }
-            _ => Api::Completions,
-        },
+        api,
         headers: extras::headers(root, findings),
         keep_alive: flag("target.keep_alive").unwrap_or(true),
         timeout: duration("target.timeout_seconds").unwrap_or(LIMIT_OF_A_REQUEST),
@@ -71,10 +68,12 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
             shared_prefix: shared_prefix(root, findings),
             conversation: conversation(root, findings),
             num_prompts: whole(root, "dataset.params.num_prompts"),
+            documents: documents(root, api, findings),
+            request: request(root, api, findings),
             temperature: number("dataset.params.temperature"),
             top_p: number("dataset.params.top_p"),
             ignore_eos: flag("dataset.params.ignore_eos").unwrap_or(false),
-            stream: flag("workload.stream").unwrap_or(!is_embeddings),
+            stream: flag("workload.stream").unwrap_or(api.generates()),
             extra_body: extras::extra_body(root, findings),
             seed: whole(root, "workload.seed").unwrap_or(0),
         },
@@ -89,6 +88,16 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
         metrics: texts(root, "output.metrics"),
         resources: resources(root, "orchestration.resources"),
     })
+}
+
+fn api(root: &Node) -> Api {
+    match text(root, "workload.api").as_deref() {
+        Some("chat") => Api::Chat,
+        Some("embeddings") => Api::Embeddings,
+        Some("rerank") => Api::Rerank,
+        Some("http") => Api::Http,
+        _ => Api::Completions,
+    }
 }
 
 /// Tokens that a prompt keeps for itself, by which it differs from all others.
@@ -182,18 +191,52 @@ fn dataset(root: &Node, folder: &Path, findings: &mut Findings) -> Option<Datase
     })
 }
 
-/// Keys that mean nothing where no text is generated.
-const OF_ANSWERS: [&str; 4] = ["max_tokens", "temperature", "top_p", "ignore_eos"];
+/// Documents of a query where nothing else is said.
+const DOCUMENTS: u32 = 8;
 
-fn without_answers(root: &Node, findings: &mut Findings) {
-    let params = OF_ANSWERS.iter().map(|key| format!("dataset.params.{key}"));
-    let streams = root.find("workload.stream").and_then(Node::as_bool) == Some(true);
-    for path in params.chain(streams.then(|| "workload.stream".to_owned())) {
-        if let Some(node) = root.find(&path) {
+fn documents(root: &Node, api: Api, findings: &mut Findings) -> Option<Documents> {
+    if api == Api::Rerank {
+        return Some(Documents {
+            count: whole(root, "dataset.params.documents").unwrap_or(DOCUMENTS),
+            length: length(root, "dataset.params.document_length", findings),
+        });
+    }
+    for key in ["documents", "document_length"] {
+        if let Some(node) = root.find(&format!("dataset.params.{key}")) {
             findings.fault(
                 node.at,
                 format!(
-                    "{path:?} means nothing for embeddings, which generate no text: take it out"
+                    "{key:?} means nothing for \"api: {}\": take it out, or write api: rerank",
+                    api.name()
+                ),
+            );
+        }
+    }
+    None
+}
+
+/// Keys that mean nothing where no text is generated. A request that is written out says it in its own words.
+const OF_ANSWERS: [&str; 5] = [
+    "dataset.params.max_tokens",
+    "dataset.params.temperature",
+    "dataset.params.top_p",
+    "dataset.params.ignore_eos",
+    "workload.stream",
+];
+
+/// Keys that mean nothing where answers are no tokens that come one after another.
+const OF_TOKENS: [&str; 3] = ["slo.ttft_ms", "slo.tpot_ms", "workload.calibrate"];
+
+fn without_tokens(root: &Node, api: Api, findings: &mut Findings) {
+    let of_answers = OF_ANSWERS.iter().filter(|_| api != Api::Http);
+    for path in of_answers.chain(&OF_TOKENS) {
+        let found = root.find(path);
+        if let Some(node) = found.filter(|node| node.as_bool() != Some(false)) {
+            findings.fault(
+                node.at,
+                format!(
+                    "{path:?} means nothing for {}, which generates no text: take it out",
+                    api.name()
                 ),
             );
         }

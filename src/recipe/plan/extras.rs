@@ -15,11 +15,13 @@ use crate::recipe::{
 };
 
 /// Fields of a body that have keys of their own, and those keys.
-const OWN_FIELDS: [(&str, &str); 10] = [
+const OWN_FIELDS: [(&str, &str); 12] = [
     ("model", "dataset.params.model_name"),
     ("prompt", "dataset"),
     ("messages", "dataset"),
     ("input", "dataset"),
+    ("query", "dataset"),
+    ("documents", "dataset.params.documents"),
     ("max_tokens", "dataset.params.max_tokens"),
     ("temperature", "dataset.params.temperature"),
     ("top_p", "dataset.params.top_p"),
@@ -63,7 +65,7 @@ pub(super) fn extra_body(root: &Node, findings: &mut Findings) -> Map<String, Js
 }
 
 /// A value of YAML as JSON has it.
-fn json(node: &Node) -> Json {
+pub(super) fn json(node: &Node) -> Json {
     match &node.value {
         Value::List(items) => items.iter().map(json).collect(),
         Value::Map(entries) => entries

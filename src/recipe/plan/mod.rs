@@ -10,6 +10,7 @@ mod extras;
 mod length;
 mod load_model;
 mod monitor;
+mod request;
 mod series;
 mod server;
 

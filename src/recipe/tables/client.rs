@@ -1,7 +1,8 @@
 //! The keys of a client recipe: when requests are sent, what they hold, and which limits a good one keeps.
 
 use super::{
-    COUNT, DESCRIPTION, NAME, ORCHESTRATION_FIELD, SERVICE_NAME, SPAN, SPAN_OR_ZERO, series,
+    COUNT, DESCRIPTION, NAME, ORCHESTRATION_FIELD, SERVICE_NAME, SPAN, SPAN_OR_ZERO, request,
+    series,
 };
 use crate::recipe::{
     client::MOST_TOKENS,
@@ -139,10 +140,10 @@ static WORKLOAD: &[Field] = &[
     Field::new(
         "api",
         Type::Choice {
-            now: &["completions", "chat", "embeddings"],
-            later: &["rerank", "responses", "ollama", "chroma", "tgi"],
+            now: &["completions", "chat", "embeddings", "rerank", "http"],
+            later: &["responses", "ollama", "chroma", "tgi"],
         },
-        "API that requests go to",
+        "API that requests go to; http: what `request` writes out, to any service",
     )
     .default("completions"),
     Field::new(
@@ -191,6 +192,7 @@ static WORKLOAD: &[Field] = &[
         "requests in flight at the most; more are dropped and counted (open loop)",
     )
     .default("no limit"),
+    request::FIELD,
     Field::new("duration_seconds", SPAN, "measured window"),
     Field::new("total_requests", COUNT, "requests in all").default("no limit"),
     Field::new(
@@ -326,6 +328,21 @@ static PARAMS: &[Field] = &[
         ]),
         "prompts that begin alike, as with a common system prompt; without it no two do",
     ),
+    Field::new(
+        "documents",
+        Type::Whole {
+            min: 1,
+            max: 10_000,
+        },
+        "documents that each query is held against (api: rerank)",
+    )
+    .default("8"),
+    Field::new(
+        "document_length",
+        Type::Or(&TOKENS, LENGTHS),
+        "words of each document, or their distribution (api: rerank, where prompt_length is in words, too)",
+    )
+    .default("128"),
     Field::new("num_prompts", TOKENS, "size of the prompt pool")
         .default("a prompt for each request"),
     Field::new(

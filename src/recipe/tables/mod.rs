@@ -5,6 +5,7 @@
 mod alerts;
 mod client;
 mod monitor;
+mod request;
 mod series;
 mod server;
 mod site;

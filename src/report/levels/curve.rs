@@ -41,10 +41,14 @@ pub fn curve(series: &Series) -> Option<Figure> {
     }
     let throughput = |level: &Level| level.avg("request_throughput").unwrap_or(0.0);
     let xs: Vec<f64> = points.iter().map(|level| throughput(level)).collect();
+    let has_tokens = points
+        .iter()
+        .any(|level| level.latency("time_to_first_token").is_some());
+    let usual = if has_tokens { "ttft_ms" } else { "e2e_ms" };
     let is_drawn = |(key, metric, _): &&(&str, &str, &str)| {
         let has = points.iter().any(|level| level.latency(metric).is_some());
-        // without limits: the first token
-        has && (series.slo.contains_key(*key) || (series.slo.is_empty() && *key == "ttft_ms"))
+        // without limits: the first token, or the whole answer where it has none
+        has && (series.slo.contains_key(*key) || (series.slo.is_empty() && *key == usual))
     };
     let panel = |(key, metric, unit): &(&str, &str, &str)| {
         let line = |name: &str, of: fn(&Metric) -> Option<f64>| Line {

@@ -24,24 +24,48 @@ use crate::{
 pub struct Row {
     /// Its folder, from that of the bench.
     pub folder: String,
-    /// A cell for each of [`HEAD`].
+    /// A cell for each of [`head`].
     pub cells: Vec<String>,
     /// Is it the one whose numbers are shown?
     pub shown: bool,
 }
 
 /// Heads of the table.
-pub const HEAD: [&str; 10] = [
+const HEAD: [&str; 10] = [
     "load", "verdict", "limits", "total", "errors", "req/s", "TTFT p50", "p99 ms", "tokens/s", "",
 ];
+
+/// Where [`HEAD`] has the time that is told.
+const TIME: usize = 6;
+
+/// The time that is told of each load, and how it is called: of answers without tokens the whole latency.
+fn told(series: &Series) -> (&'static str, &'static str) {
+    let has = |name: &str| {
+        let mut levels = series.levels.iter();
+        levels.any(|level| level.latency(name).is_some())
+    };
+    if has("request_latency") && !has("time_to_first_token") {
+        ("request_latency", "E2EL p50")
+    } else {
+        ("time_to_first_token", HEAD[TIME])
+    }
+}
+
+/// Heads of the table of these loads.
+pub fn head(series: &Series) -> [&'static str; HEAD.len()] {
+    let mut head = HEAD;
+    head[TIME] = told(series).1;
+    head
+}
 
 /// A terminal has no room for this column.
 const NOT_ON_A_TERMINAL: usize = 8;
 
 /// The loads as rows.
 pub fn rows(series: &Series) -> Vec<Row> {
+    let (time, _) = told(series);
     let row = |level: &Level| {
-        let ttft = level.latency("time_to_first_token");
+        let ttft = level.latency(time);
         let is = |folder: &Option<String>| folder.as_ref() == Some(&level.folder);
         let shown = is(&series.headline);
         let marks = [(shown, "shown"), (is(&series.knee), "knee")];
@@ -224,7 +248,7 @@ pub fn csv(series: &Series) -> String {
 
 /// The table for a terminal of a hundred columns.
 pub fn table(series: &Series) -> Vec<String> {
-    let rows: Vec<Vec<String>> = std::iter::once(HEAD.map(str::to_owned).to_vec())
+    let rows: Vec<Vec<String>> = std::iter::once(head(series).map(str::to_owned).to_vec())
         .chain(rows(series).into_iter().map(|row| row.cells))
         .map(|mut cells| {
             cells.remove(NOT_ON_A_TERMINAL);

@@ -44,6 +44,9 @@ pub(super) async fn run(
     plan: &ClientPlan,
     shutdown: &Shutdown,
 ) -> Result<Calibration, Failure> {
+    if !content.can_be_tried() {
+        return Ok(Calibration::default());
+    }
     let start = Instant::now();
     let wanted = content.typical_lengths();
     let mut probes: Vec<Observation> = Vec::new();
@@ -60,6 +63,7 @@ pub(super) async fn run(
                 chunks: 1,
                 body: content.probe(index, words),
                 timeout: plan.timeout.max(Duration::from_mins(1)),
+                way: content.way_of_probe(index, words),
             };
             let tokens = probe(target, &call, start, &shutdown.drain).await?;
             let Some(tokens) = tokens else {

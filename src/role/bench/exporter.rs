@@ -46,7 +46,7 @@ pub(super) struct Seen {
     pub(super) failed: u64,
     /// Output tokens of those that ended.
     pub(super) tokens: u64,
-    /// Those that had a first token.
+    /// Those that had a first token, or an answer without any.
     pub(super) first_tokens: u64,
     /// Time to it, summed, in µs.
     pub(super) waited_us: u64,
@@ -57,6 +57,7 @@ pub(super) struct Seen {
 /// The metrics of a bench.
 #[derive(Debug)]
 pub(super) struct Exporter {
+    generates: bool,
     requests: Family<OutcomeLabel, Counter>,
     in_flight: Gauge,
     prompt_tokens: Counter,
@@ -81,8 +82,8 @@ pub(super) struct Exporter {
 }
 
 impl Exporter {
-    /// Nothing counted yet.
-    pub(super) fn new() -> Self {
+    /// Nothing counted yet. Do answers come token by token?
+    pub(super) fn new(generates: bool) -> Self {
         let histogram = || Histogram::new(SECONDS);
         let requests = Family::<OutcomeLabel, Counter>::default();
         // present from the first scrape on, so that a rate has a start
@@ -90,6 +91,7 @@ impl Exporter {
             drop(requests.get_or_create(&OutcomeLabel { outcome }));
         }
         Self {
+            generates,
             requests,
             in_flight: Gauge::default(),
             prompt_tokens: Counter::default(),
@@ -145,6 +147,12 @@ impl Exporter {
         }
     }
 
+    fn waited(&self, time: Duration) {
+        self.first_tokens.fetch_add(1, Relaxed);
+        let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.waited_us.fetch_add(time, Relaxed);
+    }
+
     /// When the first token of all came; `None` where none came.
     pub(super) fn first_token_at(&self) -> Option<Timestamp> {
         let first = self.first_token.load(Relaxed);
@@ -155,7 +163,7 @@ impl Exporter {
         clock::now().checked_sub(ago).ok()
     }
 
-    /// The registry that the agent serves.
+    /// The registry that the agent serves; without the times of tokens where answers are none.
     pub(super) fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("aif_bench");
         registry.register(
@@ -194,20 +202,22 @@ impl Exporter {
         let mut seconds = |name: &str, help: &str, metric: &Histogram| {
             registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
         };
-        seconds(
-            "time_to_first_token",
-            "Time from sending to the first chunk with content",
-            &self.time_to_first_token,
-        );
+        if self.generates {
+            seconds(
+                "time_to_first_token",
+                "Time from sending to the first chunk with content",
+                &self.time_to_first_token,
+            );
+            seconds(
+                "inter_token_latency",
+                "Mean gap between the tokens of a request",
+                &self.inter_token_latency,
+            );
+        }
         seconds(
             "request_latency",
             "Time from sending to the last content",
             &self.request_latency,
-        );
-        seconds(
-            "inter_token_latency",
-            "Mean gap between the tokens of a request",
-            &self.inter_token_latency,
         );
         seconds(
             "lateness",
@@ -247,13 +257,16 @@ impl Observer for std::sync::Arc<Exporter> {
         let late = late.saturating_sub(sample.connect.unwrap_or_default());
         self.lateness.observe(late.as_secs_f64());
         let (Some(first), Some(last)) = (sample.first_token(), sample.last_token()) else {
+            if sample.is_success() && !self.generates {
+                let took = sample.end.saturating_sub(sent);
+                self.request_latency.observe(took.as_secs_f64());
+                self.waited(took);
+            }
             return;
         };
         let waited = first.saturating_sub(sent);
         self.time_to_first_token.observe(waited.as_secs_f64());
-        self.first_tokens.fetch_add(1, Relaxed);
-        let waited = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
-        self.waited_us.fetch_add(waited, Relaxed);
+        self.waited(waited);
         let since = sample.end.saturating_sub(first).as_nanos();
         let since = u64::try_from(since).unwrap_or(u64::MAX);
         let at = clock::monotonic_nanoseconds().saturating_sub(since);

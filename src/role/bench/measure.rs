@@ -128,6 +128,10 @@ impl Bench<'_> {
         let tally = facts.tally(&load);
         facts.tell_what_came_again(tally.whole().begun);
         facts.counted = service.counted(context, counters, tally.whole()).await;
+        if !plan.api.generates() && tally.whole().uncounted > 0 {
+            // nobody counted, and nothing was taken for a count
+            facts.counted.counted_by = String::new();
+        }
         let elapsed = start.elapsed();
         let frame = outcome::frame(&facts, plan, &tally, elapsed)?;
         let mut results = outcome::assemble(&facts, &frame, &tally);

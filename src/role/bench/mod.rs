@@ -128,7 +128,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         .clone()
         .unwrap_or_else(|| context.run.bench(&config.plan.name));
     let place = Place::take(&folder)?;
-    let exporter = Arc::new(Exporter::new());
+    let exporter = Arc::new(Exporter::new(config.plan.api.generates()));
     let own = context.record(Kind::Bench, &config.plan.service_name, &config.plan.name);
     let listener = match seat {
         Some(_) => Some(tasks::listen(context, &own.address).await?),

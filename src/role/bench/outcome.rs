@@ -337,6 +337,7 @@ pub(super) fn frame(
             engine_restarted: facts.engine_restarted,
             interrupted: facts.completeness == Completeness::Interrupted,
             even: asked::is_even(&plan.load),
+            whole_answers: !plan.api.generates(),
             ..validity::Facts::default()
         },
         window,

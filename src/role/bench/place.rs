@@ -11,7 +11,7 @@ use super::{measure::Measured, outcome};
 use crate::{
     exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
-    recipe::ClientPlan,
+    recipe::{Api, ClientPlan},
     report, samples,
     stats::results::Results,
 };
@@ -51,14 +51,16 @@ impl Place {
             ..
         } = measured;
         let window = outcome::window(plan, tally, *elapsed);
-        let vllm = report::vllm::render(results, tally, window);
-        let vllm = serde_json::to_value(vllm).or_exit(Exit::Bug, || {
+        // that tool has no such requests
+        let vllm = (plan.api != Api::Http).then(|| report::vllm::render(results, tally, window));
+        let vllm = vllm.map(serde_json::to_value).transpose();
+        let vllm = vllm.or_exit(Exit::Bug, || {
             "the results cannot be written as JSON".to_owned()
         })?;
         let log = report::hlog::render(results, tally, window)
             .map_err(|error| Failure::new(Exit::Bug, error))?;
         let path = self.folder.join("histograms.hlog");
-        self.put(results, Some(&vllm))?;
+        self.put(results, vllm.as_ref())?;
         files::write_atomic(&path, &log, 0o644, Durability::Synced)
             .or_exit(Exit::CannotCreate, || {
                 "the histograms cannot be written".to_owned()

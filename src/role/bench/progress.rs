@@ -24,6 +24,8 @@ pub(super) struct Progress {
     /// Counts at the start: those of loads before this one are in them.
     begun: Seen,
     seen: VecDeque<(Instant, Seen)>,
+    /// Do answers have a first token?
+    generates: bool,
 }
 
 /// What is told of the last seconds.
@@ -33,7 +35,7 @@ pub(super) struct Now {
     pub(super) requests_per_second: f64,
     /// Output tokens of requests that ended, per second.
     pub(super) tokens_per_second: f64,
-    /// Mean time to the first token of those that ended.
+    /// Mean time to the first token of those that ended; to the whole answer where answers are no tokens.
     pub(super) ttft_ms: Option<f64>,
     /// Requests that ended badly, since the start.
     pub(super) errors: u64,
@@ -69,6 +71,7 @@ impl Progress {
             ),
             begun,
             seen: VecDeque::from([(start, begun)]),
+            generates: plan.api.generates(),
         }
     }
 
@@ -90,7 +93,8 @@ impl Progress {
         exporter.load_goes(at - self.start, self.share(at, seen));
         if !self.bar.is_hidden() {
             self.bar.set_position((at - self.start).as_secs());
-            self.bar.set_message(said(now, seen.in_flight));
+            self.bar
+                .set_message(said(now, seen.in_flight, self.generates));
         }
         now
     }
@@ -135,17 +139,20 @@ fn now(before: Seen, seen: Seen, span: Duration) -> Now {
     }
 }
 
-fn said(now: Now, in_flight: i64) -> String {
+fn said(now: Now, in_flight: i64, generates: bool) -> String {
     let number = |value: f64| text::number(value);
     let errors = match now.errors {
         0 => String::new(),
         1 => ", 1 error".to_owned(),
         errors => format!(", {errors} errors"),
     };
+    let waited = text::quantity(now.ttft_ms, "ms");
+    let rate = number(now.requests_per_second);
+    if !generates {
+        return format!("{rate} req/s, {in_flight} in flight, latency {waited}{errors}");
+    }
     format!(
-        "{} req/s, {in_flight} in flight, TTFT {}, {} tok/s{errors}",
-        number(now.requests_per_second),
-        text::quantity(now.ttft_ms, "ms"),
+        "{rate} req/s, {in_flight} in flight, TTFT {waited}, {} tok/s{errors}",
         number(now.tokens_per_second)
     )
 }
@@ -174,16 +181,23 @@ mod tests {
         };
         let told = now(before, seen, Duration::from_secs(5));
         assert_eq!(
-            said(told, seen.in_flight),
+            said(told, seen.in_flight, true),
             "10 req/s, 8 in flight, TTFT 20 ms, 160 tok/s, 1 error"
         );
+        assert_eq!(
+            said(told, 8, false),
+            "10 req/s, 8 in flight, latency 20 ms, 1 error"
+        );
         let nothing = now(seen, seen, Duration::from_secs(5));
-        assert_eq!(said(nothing, 8), "0 req/s, 8 in flight, TTFT –, 0 tok/s");
+        assert_eq!(
+            said(nothing, 8, true),
+            "0 req/s, 8 in flight, TTFT –, 0 tok/s"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_before_the_span_is_forgotten() {
-        let exporter = Exporter::new();
+        let exporter = Exporter::new(true);
         let plan = ClientPlan::of("duration_seconds: 60", "");
         let mut progress = Progress::of(&plan, &exporter, Instant::now());
         for _ in 0..100 {

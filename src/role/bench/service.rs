@@ -15,7 +15,7 @@ use crate::{
         connection::{Pool, Tcp},
         exchange::Target,
     },
-    recipe::{ClientPlan, EngineKind, client::Hidden},
+    recipe::{ClientPlan, EngineKind, client::Hidden, request::Place},
     registry::{Record, Scope, Store, lookup},
     role::Context,
     stats::{
@@ -77,6 +77,7 @@ impl Service {
             .or_else(|| service.facts.model.clone())
         {
             Some(model) => model,
+            None if !needs_model(&config.plan) => return Ok(service),
             None => service.ask_model().await?,
         };
         service.facts.model = Some(service.model.clone());
@@ -307,6 +308,12 @@ impl Service {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// Is a model named in its requests? In one that is written out, where its template says so.
+fn needs_model(plan: &ClientPlan) -> bool {
+    let request = plan.workload.request.as_ref();
+    request.is_none_or(|request| request.holds(Place::Model))
 }
 
 #[expect(

@@ -125,14 +125,16 @@ impl Beside<'_> {
         match outcome::frame(self.facts, self.plan, &tally, elapsed) {
             Ok(frame) => {
                 let results = outcome::assemble(self.facts, &frame, &tally);
+                let generates = self.plan.api.generates();
                 tracing::info!(
                     seconds = elapsed.as_secs(),
                     ended = tally.whole().requests,
                     in_flight = self.load.in_flight(),
                     errors = results.errors,
                     requests_per_second = now.requests_per_second,
-                    ttft_ms = now.ttft_ms,
-                    tokens_per_second = now.tokens_per_second,
+                    ttft_ms = now.ttft_ms.filter(|_| generates),
+                    latency_ms = now.ttft_ms.filter(|_| !generates),
+                    tokens_per_second = generates.then_some(now.tokens_per_second),
                     "Loading"
                 );
                 if let Err(error) =

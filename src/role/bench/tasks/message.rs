@@ -200,6 +200,7 @@ mod tests {
             chunks: 0,
             body: Vec::new(),
             timeout: Duration::ZERO,
+            way: None,
         };
         Sample {
             sent: (outcome != Outcome::NeverSent).then_some(time(at + took % 300)),
