@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nix::time::{ClockId, clock_gettime};
+use nix::{
+    sys::time::{TimeSpec, TimeValLike as _},
+    time::{ClockId, clock_gettime},
+};
 
 /// The wall clock.
 pub fn now() -> Timestamp {
@@ -26,6 +29,13 @@ pub fn unix_milliseconds() -> i64 {
 /// Nanoseconds of the monotonic clock, which all processes of a node share: for traces that are put beside each other.
 pub fn monotonic_nanoseconds() -> u64 {
     nanoseconds(ClockId::CLOCK_MONOTONIC)
+}
+
+/// How long ago the wall clock showed this; nothing where it has been set back since.
+pub fn since_wall(stamp: TimeSpec) -> Duration {
+    let ago =
+        clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, |wall| (wall - stamp).num_nanoseconds());
+    Duration::from_nanos(u64::try_from(ago).unwrap_or(0))
 }
 
 /// CPU time of the thread that runs here so far.

@@ -91,6 +91,13 @@ mod inner {
         Stream::Plain(stream)
     }
 
+    pub(super) const fn socket(stream: &Stream) -> Option<&TcpStream> {
+        match stream {
+            Stream::Plain(stream) => Some(stream),
+            Stream::Secure(..) => None,
+        }
+    }
+
     impl AsyncRead for Stream {
         fn poll_read(
             self: Pin<&mut Self>,
@@ -169,6 +176,11 @@ mod inner {
         stream
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "the other build has some without")]
+    pub(super) const fn socket(stream: &Stream) -> Option<&TcpStream> {
+        Some(stream)
+    }
+
     /// What a connection is made of.
     pub type Stream = TcpStream;
 }
@@ -194,6 +206,11 @@ impl Tls {
 /// A connection as it is.
 pub const fn plain(stream: TcpStream) -> Stream {
     inner::plain(stream)
+}
+
+/// The socket of a connection whose bytes are those that are read; `None` of an encrypted one.
+pub const fn socket(stream: &Stream) -> Option<&TcpStream> {
+    inner::socket(stream)
 }
 
 /// Does an address want it?

@@ -1,7 +1,7 @@
 //! What an answer tells, read as it comes: chunks with their stamps, token counts, and how it ended.
 //!
 //! A stream is scanned where it lies; any other body is kept and read at its end. All that was read at once has one
-//! stamp. Pure.
+//! stamp: when it came, which is never before the request left, nor before what came earlier. Pure.
 
 use std::{io, time::Duration};
 
@@ -60,8 +60,8 @@ pub(super) struct Answer<'a> {
     /// The first thing that went wrong within the stream: class and message.
     failed: Option<(&'static str, String)>,
     fault: Option<Fault>,
-    /// When the last bytes were read; `None` before the first.
-    read_at: Option<Duration>,
+    /// When the last bytes came; `None` before the first.
+    came_at: Option<Duration>,
 }
 
 impl<'a> Answer<'a> {
@@ -75,7 +75,7 @@ impl<'a> Answer<'a> {
             done: false,
             failed: None,
             fault: None,
-            read_at: None,
+            came_at: None,
         }
     }
 
@@ -84,22 +84,21 @@ impl<'a> Answer<'a> {
         Self { judge, ..self }
     }
 
-    /// When the last bytes were read; `None` where nothing has come.
-    pub(super) fn read_at(&self) -> Option<Duration> {
-        self.read_at
-    }
-
     /// Takes when the last byte of the request left.
     pub(super) fn written(&mut self, at: Duration) {
         self.sample.written = Some(at);
     }
 
-    /// Takes bytes that were read at this time.
-    pub(super) fn take(&mut self, memory: &mut Memory, bytes: &[u8], at: Duration) {
-        if self.read_at.is_none() {
-            self.sample.first_byte = Some(at);
-        }
-        self.read_at = Some(at);
+    /// Takes bytes that were read now, and lay there for so long before.
+    pub(super) fn take(
+        &mut self,
+        memory: &mut Memory,
+        bytes: &[u8],
+        now: Duration,
+        lay: Option<Duration>,
+    ) {
+        let at = self.stamp(now, lay);
+        self.sample.first_byte.get_or_insert(at);
         let Memory {
             reader,
             scanner,
@@ -123,6 +122,21 @@ impl<'a> Answer<'a> {
         if self.sample.status.is_none() {
             self.sample.status = reader.head().map(|head| head.status);
         }
+    }
+
+    /// When bytes came that were read now.
+    fn stamp(&mut self, now: Duration, lay: Option<Duration>) -> Duration {
+        let earliest = self.came_at.or(self.sample.sent).unwrap_or_default();
+        let at = match lay {
+            Some(lay) => now.saturating_sub(lay).max(earliest.min(now)),
+            None => now,
+        };
+        if lay.is_some() {
+            let lay = now.saturating_sub(at).as_nanos();
+            self.sample.lay.push(u32::try_from(lay).unwrap_or(u32::MAX));
+        }
+        self.came_at = Some(at);
+        at
     }
 
     /// Takes an event of the stream.
@@ -226,7 +240,7 @@ impl<'a> Answer<'a> {
             let what = self.api.name();
             return error("bad_answer", format!("the answer holds no {what} result"));
         }
-        let came = self.read_at.filter(|_| self.api.generates());
+        let came = self.came_at.filter(|_| self.api.generates());
         if let Some(at) = came.filter(|_| answer.has_text()) {
             self.came(&answer, at);
         }
@@ -270,4 +284,34 @@ fn rejected(head: Head, body: &[u8]) -> Outcome {
 
 fn error(class: &str, message: impl Into<String>) -> Outcome {
     Outcome::Error(class.to_owned(), message.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_keep_their_order_whatever_the_wall_clock_does() {
+        let ms = Duration::from_millis;
+        let mut sample = Sample::planned(0, ms(0));
+        sample.sent = Some(ms(5));
+        let mut answer = Answer::new(Api::Completions, &mut sample);
+        let table = [
+            // read, lay there, came
+            (10, Some(20), 5),
+            (12, Some(1), 11),
+            (13, Some(5), 11),
+            (14, None, 14),
+            (15, Some(0), 15),
+            (20, Some(2), 18),
+        ];
+        for (now, lay, came) in table {
+            assert_eq!(
+                answer.stamp(ms(now), lay.map(ms)),
+                ms(came),
+                "{now} {lay:?}"
+            );
+        }
+        assert_eq!(sample.lay, [5, 1, 2, 0, 2].map(|lay| lay * 1_000_000));
+    }
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     net::{TcpStream, lookup_host},
     sync::OnceCell,
     time::{Instant, Sleep, sleep},
@@ -24,13 +24,14 @@ use tokio::{
 use super::{
     answer::Memory,
     pace::{Pace, Timer},
+    receive::{self, Receive},
 };
 use crate::tls::{self, Stream, Tls};
 
 /// Something that opens byte streams to the targets of a load.
 pub trait Connect: Clone + Send + Sync + 'static {
     /// The stream.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    type Stream: Receive;
     /// What waits for the moments of a schedule.
     type Pace: Pace;
 
@@ -70,6 +71,8 @@ impl Connect for Tcp {
         let addresses = self.addresses.get_or_try_init(find).await?;
         let stream = TcpStream::connect(addresses.as_slice()).await?;
         stream.set_nodelay(true)?;
+        // where the system does not know, stamps are taken when bytes are read
+        let _ = receive::ask_for_stamps(&stream);
         match &self.tls {
             Some(tls) => tls.secure(tls::bare(host), stream).await,
             None => Ok(tls::plain(stream)),

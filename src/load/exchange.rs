@@ -5,36 +5,32 @@
 //! killed close streams in both incomplete ways. A kept-alive connection that turns out to be closed before any byte
 //! of the answer is replaced once; that is the server's right, not an error of the request.
 //!
-//! [`answer`](super::answer) reads what comes. Here it is driven: whatever is there is read into a piece of the stack,
-//! stamped once, and scanned where it lies, so a token costs one read and no memory. A limit and an abort are not asked
+//! [`answer`](super::answer) reads what comes. Here it is driven: whatever is there is read into a place
+//! that all connections of the event loop share ([`receive`]), stamped once, and scanned where it lies, so a token costs one
+//! read and no memory. A limit and an abort are not asked
 //! again at every read: their wakers are set, and that it is time is seen by value.
 
 use std::{
     future::poll_fn,
     io,
-    mem::MaybeUninit,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Instant,
-};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::Answer,
     connection::{Connect, Connection, Pool},
+    receive::{self, Receive},
     sample::{Outcome, Sample, Turn},
     way::Way,
 };
 use crate::recipe::Api;
 
-/// Bytes that one read takes at the most.
-const READ: usize = 16 << 10;
 /// Chunks for which there is room at once.
 const ROOM: usize = 1024;
 
@@ -151,6 +147,7 @@ pub async fn exchange<C: Connect>(
 ) -> Sample {
     let mut sample = planned(call);
     sample.chunks.reserve(call.chunks.min(ROOM));
+    sample.lay.reserve(call.chunks.min(ROOM));
     let limits = Limits {
         deadline: Instant::now() + call.timeout,
         start,
@@ -239,10 +236,12 @@ struct Talk<'a, S> {
     unsent: &'a [u8],
     answer: Answer<'a>,
     start: Instant,
+    /// When it was last read; `None` before the first bytes.
+    read_at: Option<Duration>,
     unwritten: Option<io::Error>,
 }
 
-impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
+impl<'a, S: Receive> Talk<'a, S> {
     fn new(
         connection: &'a mut Connection<S>,
         request: &'a [u8],
@@ -257,13 +256,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
             unsent: request,
             answer: Answer::new(call.api, sample).judged_by(judge),
             start,
+            read_at: None,
             unwritten: None,
         }
     }
 
     /// Did the connection end without a byte of an answer?
     fn is_unheard(&self) -> bool {
-        self.answer.read_at().is_none()
+        self.read_at.is_none()
     }
 
     /// May the connection carry another request?
@@ -278,11 +278,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
         let mut cancelled = pin!(limits.abort.cancelled());
         let mut watched = false;
         poll_fn(|context| {
-            let before = self.answer.read_at();
+            let before = self.read_at;
             if let Poll::Ready(outcome) = self.poll(context) {
                 return Poll::Ready(outcome);
             }
-            let at = self.answer.read_at();
+            let at = self.read_at;
             let in_time = at > before && at < Some(deadline);
             if watched && in_time && !limits.abort.is_cancelled() {
                 return Poll::Pending;
@@ -341,17 +341,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
         }
     }
 
-    /// Reads what is there, and stamps it: that is when it could be used.
+    /// Reads what is there, and stamps it with when it came.
     fn read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut space = [const { MaybeUninit::uninit() }; READ];
-        let mut buffer = ReadBuf::uninit(&mut space);
-        ready!(Pin::new(&mut self.connection.stream).poll_read(context, &mut buffer))?;
-        let bytes = buffer.filled();
-        if !bytes.is_empty() {
-            let at = self.start.elapsed();
-            self.answer.take(&mut self.connection.memory, bytes, at);
-        }
-        Poll::Ready(Ok(bytes.len()))
+        let (start, read_at) = (self.start, &mut self.read_at);
+        let (answer, Connection { stream, memory, .. }) = (&mut self.answer, &mut *self.connection);
+        receive::poll(stream, context, |bytes, lay| {
+            if !bytes.is_empty() {
+                let now = start.elapsed();
+                *read_at = Some(now);
+                answer.take(memory, bytes, now, lay);
+            }
+            bytes.len()
+        })
     }
 }
 

@@ -37,9 +37,9 @@
 //! 0.37 and 0.75 (0.32 and 0.65 without samples). 5,000 requests a second leave 0.07 late and miss the rate by nothing. 10,000
 //! streams take 82 MB (75), half a million requests 44 MB (17). The first request leaves 6 ms after the start.
 //!
-//! How long bytes lay in the socket before they were read is not asked of the kernel at each read: its stamp comes by
-//! `recvmsg` with a buffer for it, and not by the plain read that a token costs now. It is in what `--calibrate` finds
-//! ([`crate::stats::certificate`]): there the time from a token's writing to its stamp is known from the other side.
+//! Stamps are the kernel's ([`receive`]): of when bytes came to this machine, not of when an event loop found the time to
+//! read them. That costs a token some 0.1 µs, which is hard to tell from nothing. How long bytes lay there is told with each
+//! result, so one sees what a client without it would have added. Encrypted answers are stamped when they are read.
 //!
 //! What all that was read at once shares is its stamp; how often that happened, and how late an event loop was for
 //! moments of its own, is told with each result ([`crate::stats::results::Generator`]), and judged
@@ -55,6 +55,7 @@ pub mod echo;
 pub mod exchange;
 pub mod pace;
 pub mod phase;
+pub mod receive;
 pub mod sample;
 mod talk;
 mod trace;

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A chunk of the answer that carried content or reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
-    /// When it was read.
+    /// When it came to this machine, as far as the system tells; else when it was read.
     pub at: Duration,
 }
 
@@ -70,6 +70,8 @@ pub struct Sample {
     /// When events of a stream came that are part of the answer and carry no text: the role of a chat, a token that makes
     /// no character yet.
     pub silent: Vec<Duration>,
+    /// How long the bytes of each read had been on this machine, in nanoseconds; empty where the system does not tell.
+    pub lay: Vec<u32>,
     /// When the first content came that is no reasoning.
     pub first_output: Option<Duration>,
     /// Did reasoning come, by a name of its own?
@@ -106,6 +108,7 @@ impl Sample {
             status: None,
             chunks: Vec::new(),
             silent: Vec::new(),
+            lay: Vec::new(),
             first_output: None,
             reasons: false,
             end: intended,

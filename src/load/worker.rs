@@ -6,7 +6,8 @@
 //! sent late, none is skipped, and their latency counts from the intended time. Where arrivals begin conversations, later
 //! turns follow their answers after a pause, like those of a user, and are meant to be sent when they are ready to be.
 //!
-//! A worker also sets itself a moment every [`PROBE`]: by how much it is late for that is by how much a stamp may be.
+//! A worker also sets itself a moment every [`PROBE`]: by how much it is late for that is by how much a stamp may be that is
+//! not the kernel's.
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},

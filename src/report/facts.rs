@@ -180,6 +180,14 @@ fn percent(share: Option<f64>) -> String {
     text::quantity(share.map(|share| share * 100.0), "%")
 }
 
+/// Median, 99th percentile and largest, in ms.
+fn delays(all: [Option<f64>; 3]) -> String {
+    let [Some(p50), Some(p99), Some(max)] = all.map(|one| one.map(text::number)) else {
+        return text::NONE.to_owned();
+    };
+    format!("p50 {p50} ms, p99 {p99} ms, largest {max} ms")
+}
+
 fn shares(generator: &Generator) -> String {
     if generator.worker_cpu_shares.is_empty() {
         return text::NONE.to_owned();
@@ -210,28 +218,31 @@ pub(super) fn generator_facts(generator: &Generator) -> Vec<Fact> {
         ),
         fact(
             "lateness (sent − intended, without connecting)",
-            format!(
-                "p50 {} ms, p99 {} ms, largest {} ms",
-                text::number(generator.lateness_p50_ms),
-                text::number(generator.lateness_p99_ms),
-                text::number(generator.lateness_max_ms)
-            ),
+            delays([
+                Some(generator.lateness_p50_ms),
+                Some(generator.lateness_p99_ms),
+                Some(generator.lateness_max_ms),
+            ]),
         ),
         fact(
-            "delay of its stamps",
-            match (
+            "delay of its event loops",
+            delays([
                 generator.loop_delay_p50_ms,
                 generator.loop_delay_p99_ms,
                 generator.loop_delay_max_ms,
-            ) {
-                (Some(p50), Some(p99), Some(max)) => format!(
-                    "p50 {} ms, p99 {} ms, largest {} ms",
-                    text::number(p50),
-                    text::number(p99),
-                    text::number(max)
-                ),
-                _ => text::NONE.to_owned(),
-            },
+            ]),
+        ),
+        fact(
+            "answers with stamps of the kernel",
+            percent(generator.kernel_stamped_share),
+        ),
+        fact(
+            "time from coming to being read",
+            delays([
+                generator.read_delay_p50_ms,
+                generator.read_delay_p99_ms,
+                generator.read_delay_max_ms,
+            ]),
         ),
         fact(
             "chunks that share a stamp",

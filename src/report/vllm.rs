@@ -189,6 +189,7 @@ mod tests {
             dropped: false,
             said: String::new(),
             silent: Vec::new(),
+            lay: Vec::new(),
         }
     }
 

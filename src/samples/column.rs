@@ -206,6 +206,7 @@ mod tests {
                 at: Duration::new(5, 6),
             }],
             silent: vec![ns(13), ns(14)],
+            lay: Vec::new(),
             first_output: Some(ns(7)),
             reasons: true,
             end: ns(8),

@@ -155,7 +155,7 @@ pub struct Generator {
     /// Largest of the same.
     pub lateness_max_ms: f64,
     /// By how much the event loops were late for moments that they had set themselves, median, in ms: how late a stamp
-    /// may be.
+    /// may be that is not the kernel's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loop_delay_p50_ms: Option<f64>,
     /// 99th percentile of the same.
@@ -164,6 +164,19 @@ pub struct Generator {
     /// Largest of the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loop_delay_max_ms: Option<f64>,
+    /// Of the answers, the share whose stamps are the kernel's: when bytes came to this machine, however late they were
+    /// read. Others (encrypted ones, and those of a system that does not tell) are stamped when they are read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_stamped_share: Option<f64>,
+    /// How long bytes lay there before they were read, median, in ms: by this much a stamp of the reading would be late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_delay_p50_ms: Option<f64>,
+    /// 99th percentile of the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_delay_p99_ms: Option<f64>,
+    /// Largest of the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_delay_max_ms: Option<f64>,
     /// Chunks that were read together with the one before, as a share of all: these two have one stamp. The engine sent
     /// them together, or this program was late.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -22,6 +22,9 @@ use crate::{
     recipe::Slo,
 };
 
+/// The share of answers with stamps of the kernel from which on all are taken to have them: it begins to stamp a moment
+/// after it was asked.
+const KERNEL_STAMPED: f64 = 0.99;
 /// Error messages that a result shows.
 const ERROR_SAMPLES: usize = 5;
 
@@ -45,6 +48,8 @@ pub struct Tally {
     /// Over the whole load.
     whole: Whole,
     loop_delay: Distribution,
+    /// How long bytes of the window lay there before they were read, where the system tells.
+    read_delay: Distribution,
 }
 
 /// What happened within the window.
@@ -75,6 +80,10 @@ pub struct Whole {
     pub output_tokens: u64,
     /// Answers without a token count of the server.
     pub uncounted: u64,
+    /// Answers of which something came.
+    pub heard: u64,
+    /// Of these, those whose bytes were stamped by the kernel.
+    pub stamped: u64,
     /// Chunks with content.
     pub chunks: u64,
     /// Of these, those that were read together with the one before and share its stamp.
@@ -97,6 +106,7 @@ impl Tally {
             turns: Turns::default(),
             whole: Whole::default(),
             loop_delay: Distribution::new(),
+            read_delay: Distribution::new(),
         }
     }
 
@@ -123,6 +133,9 @@ impl Tally {
         self.counts.total += 1;
         self.counts.arrived += u64::from(sample.is_first() && !sample.dropped);
         self.owned_end = self.owned_end.max(Some(sample.end));
+        for lay in &sample.lay {
+            self.read_delay.record(Duration::from_nanos((*lay).into()));
+        }
         if let Some(status) = sample.status {
             *self.counts.by_status.entry(status).or_default() += 1;
         }
@@ -185,6 +198,7 @@ impl Tally {
         self.turns.merge(&other.turns);
         self.whole.merge(&other.whole);
         self.loop_delay.merge(&other.loop_delay);
+        self.read_delay.merge(&other.read_delay);
     }
 
     /// Metrics of the window by name. It is the one given at first, with the end that the load came to.
@@ -262,6 +276,19 @@ impl Tally {
         (self.loop_delay.count() > 0).then(|| Lateness::of(&self.loop_delay))
     }
 
+    /// How long bytes lay on this machine before they were read, where the system tells.
+    pub fn read_delay(&self) -> Option<Lateness> {
+        (self.read_delay.count() > 0).then(|| Lateness::of(&self.read_delay))
+    }
+
+    /// How late stamps may be: the kernel's are not, whatever the event loops did.
+    pub fn stamp_delay(&self) -> Option<Lateness> {
+        let are_all = self
+            .stamped_share()
+            .is_some_and(|share| share > KERNEL_STAMPED);
+        self.loop_delay().filter(|_| !are_all)
+    }
+
     /// Requests sent within the window, per second of it; 0 for an empty window.
     ///
     /// By the time of sending: a generator that falls behind does not reach its rate, however much it catches up later.
@@ -284,6 +311,12 @@ impl Tally {
         self.seconds.slices(end)
     }
 
+    /// Of the answers, the share whose stamps are the kernel's; `None` where nothing came.
+    pub fn stamped_share(&self) -> Option<f64> {
+        let Whole { heard, stamped, .. } = self.whole;
+        (heard > 0).then(|| stamped as f64 / heard as f64)
+    }
+
     /// The whole load, warm-up and drain included.
     pub fn whole(&self) -> Whole {
         self.whole
@@ -302,6 +335,7 @@ impl Tally {
         all.extend([
             ("lateness", &self.lateness),
             ("loop_delay", &self.loop_delay),
+            ("read_delay", &self.read_delay),
         ]);
         all
     }
@@ -366,6 +400,8 @@ impl Whole {
             self.output_tokens += sample.tokens();
         }
         self.uncounted += u64::from(sample.is_success() && sample.output_tokens.is_none());
+        self.heard += u64::from(sample.first_byte.is_some());
+        self.stamped += u64::from(!sample.lay.is_empty());
         self.chunks += sample.chunks.len() as u64;
         let pairs = sample.chunks.windows(2);
         self.bundled += pairs.filter(|pair| pair[0].at == pair[1].at).count() as u64;
@@ -379,6 +415,8 @@ impl Whole {
         self.prompt_tokens += other.prompt_tokens;
         self.output_tokens += other.output_tokens;
         self.uncounted += other.uncounted;
+        self.heard += other.heard;
+        self.stamped += other.stamped;
         self.chunks += other.chunks;
         self.bundled += other.bundled;
     }

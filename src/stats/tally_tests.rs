@@ -55,6 +55,7 @@ fn success(intended: u64, sent: u64, chunks: &[u64], tokens: Option<u64>) -> Sam
         dropped: false,
         said: String::new(),
         silent: Vec::new(),
+        lay: Vec::new(),
     }
 }
 

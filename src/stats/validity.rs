@@ -53,8 +53,8 @@ pub struct Facts {
     pub ttft_p50_ms: Option<f64>,
     /// Median time between tokens.
     pub itl_p50_ms: Option<f64>,
-    /// 99th percentile of the event loop's delay; `None` where it was not looked at.
-    pub loop_delay_p99_ms: Option<f64>,
+    /// 99th percentile of the event loop's delay; `None` where it was not looked at, or the kernel stamps what comes.
+    pub stamp_delay_p99_ms: Option<f64>,
     /// CPU time of the generator, as a share of what its workers could have had; of its busiest worker, where that is more.
     pub cpu_share: f64,
     /// Are answers no tokens that come one after another? Then what is waited for is the whole of them.
@@ -282,7 +282,7 @@ fn lateness(facts: &Facts) -> Option<(Verdict, String)> {
 
 /// Was the event loop too late for its stamps?
 fn delay(facts: &Facts) -> Option<String> {
-    let delay = facts.loop_delay_p99_ms?;
+    let delay = facts.stamp_delay_p99_ms?;
     let limits = [
         (facts.ttft_p50_ms, LATENESS_DEGRADED, waited_for(facts)),
         (
@@ -316,7 +316,7 @@ mod tests {
             lateness_p99_ms: 1.0,
             ttft_p50_ms: Some(100.0),
             itl_p50_ms: Some(10.0),
-            loop_delay_p99_ms: Some(0.1),
+            stamp_delay_p99_ms: Some(0.1),
             cpu_share: 0.2,
             whole_answers: false,
             counted_by_chunks: false,
@@ -405,23 +405,23 @@ mod tests {
             (
                 "stamps late for the first token",
                 |f| {
-                    (f.loop_delay_p99_ms, f.itl_p50_ms) = (Some(10.5), None);
+                    (f.stamp_delay_p99_ms, f.itl_p50_ms) = (Some(10.5), None);
                 },
                 Verdict::Degraded,
             ),
             (
                 "stamps late for gaps",
-                |f| f.loop_delay_p99_ms = Some(5.5),
+                |f| f.stamp_delay_p99_ms = Some(5.5),
                 Verdict::Degraded,
             ),
             (
                 "stamps late by less",
-                |f| f.loop_delay_p99_ms = Some(4.5),
+                |f| f.stamp_delay_p99_ms = Some(4.5),
                 Verdict::Valid,
             ),
             (
                 "stamps not looked at",
-                |f| f.loop_delay_p99_ms = None,
+                |f| f.stamp_delay_p99_ms = None,
                 Verdict::Valid,
             ),
             ("busy", |f| f.cpu_share = 0.89, Verdict::Valid),

@@ -51,6 +51,9 @@ fn errors_stand_beside_the_numbers_that_they_are_of() {
     let certified = lab.run(&command);
     certified.assert_exit(0);
     let results = results(&lab, "out");
+    // the kernel begins to stamp a moment after it was asked
+    assert!(number(&results, "/generator/kernel_stamped_share") > 0.5);
+    assert!(number(&results, "/generator/read_delay_p50_ms") >= 0.0);
     let certificate = &results["certificate"];
     // not to the service: that is asked as often as without
     assert_near(

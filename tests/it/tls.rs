@@ -109,6 +109,8 @@ mod with {
         assert_eq!(results["metrics"]["output_sequence_length"]["avg"], 5.0);
         assert_eq!(results["target"]["urls"][0], url);
         assert_eq!(results["target"]["model"], "scripted");
+        // what the kernel knows of is not what is read then
+        assert_eq!(results["generator"]["kernel_stamped_share"], 0.0);
         // a connection for each user, and what it takes to agree on a key is told
         assert!(
             results["metrics"]["http_req_connecting"]["count"]

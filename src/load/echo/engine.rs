@@ -13,18 +13,20 @@ use nix::{
     errno::Errno,
     sys::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
-        socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt::ReceiveTimestampns},
-        time::{TimeSpec, TimeValLike as _},
+        time::TimeSpec,
         timerfd::{Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
     },
-    time::{ClockId, clock_gettime},
 };
 
 use super::{
     Log, Setup, is_closed,
     says::{self, Api, Parts, Unheard},
 };
-use crate::{clock::monotonic_nanoseconds as now, stats::certificate::Stamps};
+use crate::{
+    clock::monotonic_nanoseconds as now,
+    load::receive::{self, Control, Received},
+    stats::certificate::Stamps,
+};
 
 const LISTENER: u64 = u64::MAX;
 const TIMER: u64 = u64::MAX - 1;
@@ -73,6 +75,7 @@ pub(super) struct Engine<'a> {
     due: BinaryHeap<Reverse<(u64, u64, usize)>>,
     sequence: u64,
     room: usize,
+    control: Control,
     log: Log,
 }
 
@@ -102,6 +105,7 @@ impl<'a> Engine<'a> {
             free: Vec::new(),
             due: BinaryHeap::new(),
             sequence: 0,
+            control: Control::new(),
             log: Log::default(),
         })
     }
@@ -165,7 +169,7 @@ impl<'a> Engine<'a> {
             socket.set_nonblocking(true)?;
             socket.set_nodelay(true)?;
             if self.setup.tag.is_some() {
-                setsockopt(&socket, ReceiveTimestampns, &true)?;
+                receive::ask_for_stamps(&socket)?;
             }
             let slot = self.free.pop().unwrap_or(self.connections.len());
             if slot == self.connections.len() {
@@ -201,7 +205,7 @@ impl<'a> Engine<'a> {
             return;
         };
         let read = if self.setup.tag.is_some() {
-            arrived(&connection.socket, &mut buffer)
+            arrived(&connection.socket, &mut buffer, &mut self.control)
         } else {
             let read = connection.socket.read(&mut buffer);
             read.map(|count| (count, now()))
@@ -375,21 +379,14 @@ fn share(tokens: u64, share: f64) -> u64 {
 }
 
 /// Reads, and tells when that came to this machine.
-fn arrived(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<(usize, u64)> {
-    let mut space = nix::cmsg_space!(TimeSpec);
-    let mut parts = [io::IoSliceMut::new(buffer)];
-    let fd = socket.as_raw_fd();
-    let read = recvmsg::<()>(fd, &mut parts, Some(&mut space), MsgFlags::empty())?;
-    let at = now();
-    let stamp = read.cmsgs()?.find_map(|message| match message {
-        // by the wall clock: its distance to the other is taken at the same moment
-        ControlMessageOwned::ScmTimestampns(stamp) => Some(stamp),
-        _ => None,
-    });
-    let wall = clock_gettime(ClockId::CLOCK_REALTIME)?;
-    let ago = stamp.map_or(0, |stamp| (wall - stamp).num_nanoseconds());
+fn arrived(
+    socket: &TcpStream,
+    buffer: &mut [u8],
+    control: &mut Control,
+) -> io::Result<(usize, u64)> {
+    let Received { count, lay } = receive::read(socket.as_raw_fd(), buffer, control)?;
     Ok((
-        read.bytes,
-        at.saturating_sub(u64::try_from(ago).unwrap_or(0)),
+        count,
+        now().saturating_sub(nanoseconds(lay.unwrap_or_default())),
     ))
 }

@@ -255,6 +255,7 @@ pub(super) fn frame(
     let asked = asked::Asked::of(plan, &facts.content, window, &parts);
     let whole = tally.whole();
     let delay = tally.loop_delay();
+    let read_delay = tally.read_delay();
     let tasks: Vec<TaskAccount> = parts.into_iter().map(|part| part.account).collect();
     let (cpu_seconds, workers, cpu_share) = facts.effort(elapsed, &tasks);
     let cores_shared = facts.cores.shared || tasks.iter().any(|task| task.cores_shared);
@@ -308,6 +309,10 @@ pub(super) fn frame(
             loop_delay_p50_ms: delay.map(|delay| delay.p50_ms),
             loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),
             loop_delay_max_ms: delay.map(|delay| delay.max_ms),
+            kernel_stamped_share: tally.stamped_share(),
+            read_delay_p50_ms: read_delay.map(|delay| delay.p50_ms),
+            read_delay_p99_ms: read_delay.map(|delay| delay.p99_ms),
+            read_delay_max_ms: read_delay.map(|delay| delay.max_ms),
             workers: Some(workers),
             cpu_seconds,
             cpu_share: Some(cpu_share),
@@ -329,7 +334,7 @@ pub(super) fn frame(
         facts: validity::Facts {
             requested_rate: asked.rate_of_those_left,
             expected_in_window: asked.of_those_left,
-            loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),
+            stamp_delay_p99_ms: tally.stamp_delay().map(|delay| delay.p99_ms),
             cpu_share: busiest,
             cores_shared,
             cores_known: facts.cores.known,
