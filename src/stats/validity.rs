@@ -18,7 +18,8 @@ pub const DROP_TOLERANCE: f64 = 0.001;
 pub const LATENESS_INVALID: f64 = 0.5;
 /// p99 lateness as a share of the median TTFT, over which numbers are to be used with care.
 pub const LATENESS_DEGRADED: f64 = 0.1;
-/// p99 delay of the event loop as a share of the median time between tokens, over which numbers are to be used with care.
+/// p99 delay of the event loop as a share of the median time between tokens, over which numbers are to be used with care:
+/// its stamps are late; with those of the kernel, tokens that came apart may be read together.
 pub const DELAY_DEGRADED: f64 = 0.5;
 /// Share of its CPUs over which the generator may be what was measured.
 pub const CPU_DEGRADED: f64 = 0.9;
@@ -55,6 +56,8 @@ pub struct Facts {
     pub itl_p50_ms: Option<f64>,
     /// 99th percentile of the event loop's delay; `None` where it was not looked at, or the kernel stamps what comes.
     pub stamp_delay_p99_ms: Option<f64>,
+    /// 99th percentile of the time from the coming of bytes to their reading; `None` where the system does not tell.
+    pub read_delay_p99_ms: Option<f64>,
     /// CPU time of the generator, as a share of what its workers could have had; of its busiest worker, where that is more.
     pub cpu_share: f64,
     /// Are answers no tokens that come one after another? Then what is waited for is the whole of them.
@@ -109,7 +112,7 @@ pub fn judge(facts: &Facts) -> Validity {
     if let Some((verdict, reason)) = lateness(facts) {
         add(verdict, reason);
     }
-    if let Some(reason) = delay(facts) {
+    if let Some(reason) = delay(facts).or_else(|| unread(facts)) {
         add(Verdict::Degraded, reason);
     }
     if facts.cpu_share > CPU_DEGRADED {
@@ -280,6 +283,18 @@ fn lateness(facts: &Facts) -> Option<(Verdict, String)> {
     ))
 }
 
+/// Were bytes read too late to tell one token from the next?
+fn unread(facts: &Facts) -> Option<String> {
+    let (delay, gap) = (facts.read_delay_p99_ms?, facts.itl_p50_ms?);
+    // where most tokens are sent together, there are no gaps to lose
+    (gap > 0.0 && delay > DELAY_DEGRADED * gap).then(|| {
+        format!(
+            "1 % of what came lay there for {delay:.3} ms or more before it was read, which is over {:.0} % of the median time between tokens ({gap:.3} ms): tokens that were read together have one stamp.",
+            DELAY_DEGRADED * 100.0
+        )
+    })
+}
+
 /// Was the event loop too late for its stamps?
 fn delay(facts: &Facts) -> Option<String> {
     let delay = facts.stamp_delay_p99_ms?;
@@ -317,6 +332,7 @@ mod tests {
             ttft_p50_ms: Some(100.0),
             itl_p50_ms: Some(10.0),
             stamp_delay_p99_ms: Some(0.1),
+            read_delay_p99_ms: Some(0.1),
             cpu_share: 0.2,
             whole_answers: false,
             counted_by_chunks: false,
@@ -417,6 +433,21 @@ mod tests {
             (
                 "stamps late by less",
                 |f| f.stamp_delay_p99_ms = Some(4.5),
+                Verdict::Valid,
+            ),
+            (
+                "read late",
+                |f| f.read_delay_p99_ms = Some(5.5),
+                Verdict::Degraded,
+            ),
+            (
+                "read late, without gaps",
+                |f| (f.read_delay_p99_ms, f.itl_p50_ms) = (Some(5.5), None),
+                Verdict::Valid,
+            ),
+            (
+                "read in time",
+                |f| f.read_delay_p99_ms = Some(4.5),
                 Verdict::Valid,
             ),
             (

@@ -46,6 +46,7 @@ const MAP: &[(&str, usize)] = &[
     // files of a run, with the facts of its job
     ("run", 2),
     ("load::connection", 2),
+    ("load::receive", 2),
     ("load::echo", 2),
     ("load::exchange", 2),
     ("registry", 3),

@@ -335,6 +335,7 @@ pub(super) fn frame(
             requested_rate: asked.rate_of_those_left,
             expected_in_window: asked.of_those_left,
             stamp_delay_p99_ms: tally.stamp_delay().map(|delay| delay.p99_ms),
+            read_delay_p99_ms: read_delay.map(|delay| delay.p99_ms),
             cpu_share: busiest,
             cores_shared,
             cores_known: facts.cores.known,
