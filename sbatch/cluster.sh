@@ -57,6 +57,7 @@ ME=cluster.sh
 . "$(dirname "$SELF")/common.sh"
 
 NODES=${AIF_CLUSTER_NODES:-4}
+[[ $NODES =~ ^([2-9]|[1-9][0-9]+)$ ]] || die $EX_USAGE "AIF_CLUSTER_NODES=$NODES: at least 2, of which the last has no GPU"
 GPUS=${AIF_CLUSTER_GPUS:-4}
 CPUS=${AIF_CLUSTER_CPUS:-16}
 MEM=${AIF_CLUSTER_MEM:-128000}
