@@ -99,6 +99,9 @@ pub struct MonitorArgs {
     /// Keep Prometheus's data on a network file system where the node has nothing else; it may break
     #[arg(long)]
     pub allow_shared_tsdb: bool,
+    /// Run Grafana beside it, from this image
+    #[arg(long, value_name = "IMAGE")]
+    pub grafana: Option<String>,
 }
 
 /// Arguments of a stack.
@@ -122,6 +125,9 @@ pub struct StackArgs {
     /// Keep Prometheus's data on a network file system where the node has nothing else; it may break
     #[arg(long)]
     pub allow_shared_tsdb: bool,
+    /// Run Grafana beside the monitor, from this image
+    #[arg(long, value_name = "IMAGE", requires = "monitor")]
+    pub grafana: Option<String>,
     /// Start the roles as processes of this machine, even inside a job
     #[arg(long)]
     pub local: bool,

@@ -209,10 +209,18 @@ async fn server(args: RoleArgs, shell: &Shell) -> anyhow::Result<Exit> {
 /// What `--allow-shared-tsdb` stands for.
 const ALLOW_SHARED: &str = "prometheus.allow_shared_tsdb=true";
 
+/// What `--grafana IMAGE` stands for.
+fn grafana(image: &str) -> String {
+    format!("grafana.image={image}")
+}
+
 async fn monitor(args: MonitorArgs, shell: &Shell) -> anyhow::Result<Exit> {
     let mut args = args;
     if args.allow_shared_tsdb {
         args.role.set.push(ALLOW_SHARED.to_owned());
+    }
+    if let Some(image) = &args.grafana {
+        args.role.set.push(grafana(image));
     }
     let args = args.role;
     let resolved = resolve(&args.recipe, Kind::Monitor, &args.set, shell)?;
@@ -321,6 +329,9 @@ async fn stack(args: StackArgs, shell: &Shell) -> anyhow::Result<Exit> {
     let mut set = args.set.clone();
     if args.allow_shared_tsdb && args.monitor.is_some() {
         set.push(format!("monitor:{ALLOW_SHARED}"));
+    }
+    if let Some(image) = &args.grafana {
+        set.push(format!("monitor:{}", grafana(image)));
     }
     let routed = library::route_overrides(&set, &kinds)?;
     let sets = |kind: Kind| routed.of(kind).to_vec();

@@ -106,21 +106,32 @@ struct Page<'a> {
     password_file: &'a str,
 }
 
-/// The page of a monitor that is alive; nobody else has one.
+/// The page of a monitor or Grafana that is alive; nobody else has one.
 fn page<'a>(seen: &'a Seen, through: &str) -> Option<Page<'a>> {
     let Record {
         kind,
         endpoints,
         auth,
+        node,
         ..
     } = &seen.record;
-    if *kind != Kind::Monitor || seen.liveness == Liveness::Dead {
+    if seen.liveness == Liveness::Dead {
         return None;
     }
-    let place = endpoints.agent.as_ref()?.strip_prefix("http://")?;
+    let url = match kind {
+        Kind::Monitor => endpoints.agent.as_ref(),
+        Kind::Grafana => endpoints.api.as_ref(),
+        _ => None,
+    };
+    let place = url?.strip_prefix("http://")?;
     let port = place.rsplit(':').next()?;
+    // what listens on the loopback of a node is reached only from there
+    let to = match kind {
+        Kind::Grafana if node != through => format!("-J {through} {node}"),
+        _ => through.to_owned(),
+    };
     Some(Page {
-        tunnel: format!("ssh -N -L {port}:{place} {through}"),
+        tunnel: format!("ssh -N -L {port}:{place} {to}"),
         url: format!("http://127.0.0.1:{port}/"),
         password_file: auth.key_file.as_deref()?,
     })
@@ -154,6 +165,15 @@ mod tests {
         assert_eq!(page_of.tunnel, "ssh -N -L 20311:node7:20311 login.example");
         assert_eq!(page_of.url, "http://127.0.0.1:20311/");
         assert_eq!(page_of.password_file, "/home/u/.keys/m");
+        let mut grafana = seen(Kind::Grafana, Liveness::Alive);
+        "node7".clone_into(&mut grafana.record.node);
+        grafana.record.endpoints.api = Some("http://127.0.0.1:20400".to_owned());
+        let page_of = page(&grafana, "login.example").unwrap();
+        assert_eq!(
+            page_of.tunnel,
+            "ssh -N -L 20400:127.0.0.1:20400 -J login.example node7"
+        );
+        assert_eq!(page_of.url, "http://127.0.0.1:20400/");
         for (kind, liveness) in [
             (Kind::Monitor, Liveness::Dead),
             (Kind::Server, Liveness::Alive),

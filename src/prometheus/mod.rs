@@ -3,7 +3,8 @@
 //! [`config`], [`targets`], [`alerts`] and [`rules`] are pure: they turn facts into the files that Prometheus reads. [`folder`] is where its
 //! data may lie, [`process`] finds and runs the program, [`query`] asks it, [`snapshot`] packs and unpacks its data,
 //! [`archive`] serves a packed one again, [`export`] turns answers into JSON and CSV, [`charts`] are what a report asks,
-//! [`timeline`] the answers, [`dashboards`] the same questions for a Grafana, which finds them and this Prometheus by [`provisioning`].
+//! [`timeline`] the answers, [`dashboards`] the same questions for a Grafana, which finds them and this Prometheus by [`provisioning`] when
+//! [`grafana`] starts it.
 //!
 //! Everything keeps to what Prometheus 2.42 to 3 have in common.
 
@@ -15,6 +16,7 @@ pub mod dashboards;
 pub mod episodes;
 pub mod export;
 pub mod folder;
+pub mod grafana;
 pub mod process;
 pub mod provisioning;
 pub mod query;

@@ -35,11 +35,7 @@ impl Checker<'_> {
         for (key, value) in node.entries() {
             match fields.iter().find(|field| field.name == key.name) {
                 None => self.unknown(&key.name, key.at, fields),
-                Some(field) if field.later && !off(value) => self.findings.fault(
-                    key.at,
-                    format!("this version cannot do {:?} ({})", key.name, field.doc),
-                ),
-                Some(field) if field.later || value.is_null() => {}
+                Some(_) if value.is_null() => {}
                 Some(field) => self.value(value, &field.kind, &join(path, field.name)),
             }
         }
@@ -232,13 +228,6 @@ pub fn is_name(text: &str) -> bool {
         && text
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
-}
-
-/// What is switched off asks for nothing: `grafana: {enabled: false}`.
-fn off(node: &Node) -> bool {
-    node.is_null()
-        || node.as_bool() == Some(false)
-        || node.get("enabled").and_then(Node::as_bool) == Some(false)
 }
 
 fn join(path: &str, name: &str) -> String {

@@ -25,8 +25,8 @@ pub fn json_schema(kind: Kind) -> Value {
 }
 
 fn object(fields: &[Field]) -> Map<String, Value> {
-    let possible = || fields.iter().filter(|field| !field.later);
-    let properties: Map<String, Value> = possible()
+    let properties: Map<String, Value> = fields
+        .iter()
         .map(|field| {
             let mut value = of_type(&field.kind);
             if let Value::Object(entries) = &mut value {
@@ -41,7 +41,8 @@ fn object(fields: &[Field]) -> Map<String, Value> {
             (field.name.to_owned(), value)
         })
         .collect();
-    let required: Vec<&str> = possible()
+    let required: Vec<&str> = fields
+        .iter()
         .filter(|field| field.required)
         .map(|field| field.name)
         .collect();
@@ -102,8 +103,7 @@ pub fn reference(kind: Kind) -> String {
         if !matches!(
             field.kind,
             Type::Map(_) | Type::List(Type::Map(_)) | Type::Text | Type::Name | Type::Any
-        ) && !field.later
-        {
+        ) {
             notes.push(field.kind.wanted());
         }
         if let Some(default) = field.default {
@@ -111,9 +111,6 @@ pub fn reference(kind: Kind) -> String {
         }
         if field.expanded {
             notes.push("${VARIABLES} are expanded".to_owned());
-        }
-        if field.later {
-            notes.push("not in this version".to_owned());
         }
         let notes = if notes.is_empty() {
             String::new()

@@ -311,6 +311,15 @@ pub struct Target {
     pub metrics_path: String,
 }
 
+/// Grafana beside Prometheus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GrafanaPlan {
+    /// Path of its image; the program on `PATH` where it is none.
+    pub image: Option<String>,
+    /// Its port, on the node's loopback.
+    pub port: PortChoice,
+}
+
 /// A monitor recipe, resolved.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MonitorPlan {
@@ -336,6 +345,8 @@ pub struct MonitorPlan {
     pub allow_shared_tsdb: bool,
     /// What it watches for.
     pub alerts: AlertsPlan,
+    /// Grafana beside it.
+    pub grafana: Option<GrafanaPlan>,
     /// Size of job and step.
     pub resources: Resources,
 }

@@ -85,8 +85,6 @@ pub struct Field {
     pub default: Option<&'static str>,
     /// Are `${VARIABLES}` in it expanded?
     pub expanded: bool,
-    /// Known, but not yet possible.
-    pub later: bool,
 }
 
 impl Field {
@@ -99,7 +97,6 @@ impl Field {
             required: false,
             default: None,
             expanded: false,
-            later: false,
         }
     }
 
@@ -121,13 +118,6 @@ impl Field {
     #[must_use]
     pub const fn expanded(mut self) -> Self {
         self.expanded = true;
-        self
-    }
-
-    /// The same, not yet possible.
-    #[must_use]
-    pub const fn later(mut self) -> Self {
-        self.later = true;
         self
     }
 }

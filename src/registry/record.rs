@@ -24,6 +24,8 @@ pub enum Kind {
     Monitor,
     /// A gateway.
     Gateway,
+    /// Grafana beside a monitor, on its node's loopback.
+    Grafana,
     /// A service that is not ours; it has no lease.
     Static,
 }
@@ -246,6 +248,7 @@ pub const fn kind_name(kind: Kind) -> &'static str {
         Kind::Bench => "bench",
         Kind::Monitor => "monitor",
         Kind::Gateway => "gateway",
+        Kind::Grafana => "grafana",
         Kind::Static => "static",
     }
 }

@@ -198,6 +198,9 @@ impl Part {
             {
                 problems.push(format!("{role}: {error}"));
             }
+            if let Some(degraded) = step.facts.get("degraded").and_then(|text| text.as_str()) {
+                problems.push(format!("{role}: {degraded}"));
+            }
         }
         problems
     }

@@ -1,14 +1,6 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2153,SC2154
 # vLLM for real: the CPU build under the name that the recipes of a GPU cluster ask for.
 
-# Its image takes minutes to make and is kept beside llama.cpp's.
-prepare_vllm() {
-  local images=$USER_HOME/ai-factories/containers
-  "$PROJECT/sbatch/image-vllm.sh" "$images"
-  [ -e "$T/containers/vllm-cpu.sif" ] || ln "$images"/vllm-cpu.sif* "$T/containers/"
-  ln -sfn vllm-cpu.sif "$T/containers/vllm-openai_v0.5.4.sif"
-}
-
 RECORDED='vllm_requests_total vllm:e2e_request_latency_seconds_count
 vllm_request_duration_seconds_bucket vllm:e2e_request_latency_seconds_bucket
 vllm_request_duration_seconds_sum vllm:e2e_request_latency_seconds_sum

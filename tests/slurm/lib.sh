@@ -206,6 +206,14 @@ prepare_project() {
   sed -i "s/^clusters: .*/clusters: [$CLUSTER_NAME]/" "$T/sbatch/sites/local.yaml"
 }
 
+# vLLM's image takes minutes to make and is kept beside llama.cpp's.
+prepare_vllm() {
+  local images=$USER_HOME/ai-factories/containers
+  "$PROJECT/sbatch/image-vllm.sh" "$images"
+  [ -e "$T/containers/vllm-cpu.sif" ] || ln "$images"/vllm-cpu.sif* "$T/containers/"
+  ln -sfn vllm-cpu.sif "$T/containers/vllm-openai_v0.5.4.sif"
+}
+
 begin() { # NAME
   echo "case $1, $(date -u +%FT%TZ)"
   # files that a case makes in the project's folder are the user's to read

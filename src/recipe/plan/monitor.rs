@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{port, resources, text, whole};
-use crate::recipe::{MonitorPlan, PortChoice, Resources, Target, fault::Findings, load::Node};
+use crate::recipe::{
+    GrafanaPlan, MonitorPlan, PortChoice, Resources, Target, fault::Findings, load::Node,
+};
 
 const KEPT: Duration = Duration::from_hours(24);
 
@@ -37,6 +39,7 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<MonitorPlan> 
             .and_then(Node::as_bool)
             .unwrap_or(false),
         alerts: super::alerts::plan(root, findings),
+        grafana: root.get("grafana").and_then(grafana),
         resources: Resources {
             partition: text(root, "prometheus.partition")
                 .or(inner.partition)
@@ -46,6 +49,20 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<MonitorPlan> 
             gpu_count: inner.gpu_count.max(outer.gpu_count),
             time_limit: inner.time_limit.or(outer.time_limit),
         },
+    })
+}
+
+/// `true` is the program on the `PATH`; a mapping is meant unless it says that it is switched off.
+fn grafana(node: &Node) -> Option<GrafanaPlan> {
+    let is_map = node.as_bool().is_none() && !node.is_null();
+    let switch = if is_map {
+        node.get("enabled").and_then(Node::as_bool)
+    } else {
+        node.as_bool()
+    };
+    switch.unwrap_or(is_map).then(|| GrafanaPlan {
+        image: text(node, "image"),
+        port: node.get("port").and_then(port).unwrap_or(PortChoice::Auto),
     })
 }
 

@@ -41,6 +41,19 @@ static PROMETHEUS: &[Field] = &[
     ),
 ];
 
+static GRAFANA: &[Field] = &[
+    Field::new("enabled", Type::Bool, "start Grafana?").default("true"),
+    Field::new("image", Type::Text, "path of an image of Grafana")
+        .default("the grafana on PATH")
+        .expanded(),
+    Field::new(
+        "port",
+        Type::Port,
+        "port of Grafana, on the node's loopback",
+    )
+    .default("auto"),
+];
+
 pub(super) static FIELDS: &[Field] = &[
     NAME,
     SERVICE_NAME,
@@ -51,7 +64,12 @@ pub(super) static FIELDS: &[Field] = &[
         "targets besides those of the registry",
     ),
     Field::new("prometheus", Type::Map(PROMETHEUS), "Prometheus"),
-    Field::new("grafana", Type::TextMap, "Grafana beside Prometheus").later(),
+    Field::new(
+        "grafana",
+        Type::Or(&Type::Bool, GRAFANA),
+        "Grafana beside Prometheus, with dashboards of engine, bench and nodes",
+    )
+    .default("false"),
     Field::new(
         "alerts",
         Type::Map(super::alerts::ALERTS),

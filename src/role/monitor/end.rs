@@ -83,6 +83,9 @@ impl Monitor {
             Err(error) => tracing::error!("{error:#}"),
         }
         timeline::keep(&self).await;
+        if let Some(grafana) = self.grafana.take() {
+            grafana.stop().await;
+        }
         if let Some(prometheus) = self.prometheus.take() {
             prometheus.stop(STOP_GRACE).await;
         }

@@ -5,6 +5,9 @@
 //!
 //! While it runs it serves the report of the run as far as there is one ([`page`]), with the password of Prometheus.
 //!
+//! Where the recipe wants it, a Grafana runs beside it ([`grafana`]), which is a help and no part of the measurement: what
+//! befalls it ends nothing.
+//!
 //! Life: step file → record `starting` → Prometheus → `ready` → targets, until told to end → `draining` → the last
 //! scrape → snapshot → `archived` → Prometheus ends → data removed → record withdrawn. In a stack the end comes from
 //! the stack (USR1) or from Slurm (TERM; then a bench that still measures is waited for, within the grace). Alone it
@@ -17,6 +20,7 @@
 
 mod alarms;
 mod end;
+mod grafana;
 mod metrics;
 mod page;
 mod scope;

@@ -52,7 +52,7 @@ impl Scope {
 pub(super) fn sources(scope: &Scope, seen: &[Seen]) -> Vec<Source> {
     seen.iter()
         .filter(|seen| seen.liveness == Liveness::Alive && scope.holds(&seen.record))
-        .filter(|seen| !seen.record.is_out_of_reach())
+        .filter(|seen| !seen.record.is_out_of_reach() && seen.record.kind != Kind::Grafana)
         .map(|seen| source(&seen.record))
         .collect()
 }

@@ -166,6 +166,7 @@ pub(super) async fn start(
         agent: serving,
         alarms,
         board,
+        grafana: plan.grafana.clone(),
         step,
     });
     // before Prometheus starts, so that it never misses a file
@@ -217,7 +218,8 @@ fn data_folder(
     sharing: Sharing,
 ) -> anyhow::Result<LocalFolder> {
     if context.in_stack && context.job.is_some() {
-        context.sweep(|other| other.kind == Kind::Monitor && context.owns(other));
+        let ours = [Kind::Monitor, Kind::Grafana];
+        context.sweep(|other| ours.contains(&other.kind) && context.owns(other));
     }
     let parent = context.site.local_folder(&context.env);
     let folder = LocalFolder::create(

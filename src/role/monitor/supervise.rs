@@ -8,6 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{
     alarms::Alarms,
+    grafana::Grafana,
     metrics::{Healths, Metrics},
     page::Board,
     scope::{self, Idle, Scope},
@@ -21,7 +22,7 @@ use crate::{
         process::{self, Binary, Options, Prometheus, choose_port},
         targets::Targets,
     },
-    recipe::{PortChoice, Target},
+    recipe::{GrafanaPlan, PortChoice, Target},
     registry::{Publication, Seen, State, Watch, lookup},
     role::{Context, StepNote},
     shutdown::Cause,
@@ -63,6 +64,7 @@ pub(super) struct Parts {
     pub(super) agent: Serving,
     pub(super) alarms: Alarms,
     pub(super) board: Board,
+    pub(super) grafana: Option<GrafanaPlan>,
     pub(super) step: StepNote,
 }
 
@@ -71,6 +73,7 @@ pub(super) struct Parts {
 pub(super) struct Monitor {
     // dropped first: its data must not be removed under it
     pub(super) prometheus: Option<Prometheus>,
+    pub(super) grafana: Option<Grafana>,
     pub(super) parts: Parts,
     watch: Watch,
     targets: Targets,
@@ -84,6 +87,7 @@ impl Monitor {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             prometheus: None,
+            grafana: None,
             watch: Watch::new(&parts.context.store),
             parts,
             targets: Targets::default(),
@@ -162,6 +166,7 @@ impl Monitor {
         let drain = self.parts.context.shutdown.drain.clone();
         if !drain.is_cancelled() {
             self.announce().await?;
+            self.grafana = Grafana::start(&self.parts);
         }
         let mut idle = Idle::default();
         let mut looks = tokio::time::interval(LOOK);

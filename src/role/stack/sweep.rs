@@ -26,7 +26,7 @@ impl Stack<'_> {
 fn is_of(record: &Record, step: &StepFile) -> bool {
     match record.kind {
         Kind::Server => step.role == "server",
-        Kind::Monitor => step.role == "monitor",
+        Kind::Monitor | Kind::Grafana => step.role == "monitor",
         Kind::Bench => step.role.starts_with("bench-") && record.recipe_name == step.recipe,
         Kind::Rank | Kind::Gateway | Kind::Static => false,
     }

@@ -20,7 +20,7 @@ use aif::{
         query::Client,
         snapshot,
     },
-    recipe::{AlertsPlan, MonitorPlan, PortChoice, Resources, Target},
+    recipe::{AlertsPlan, GrafanaPlan, MonitorPlan, PortChoice, Resources, Target},
     registry::{Kind, Publication, Record, State, Store},
     role::{self, Context},
     run::{RecipeEntry, RunDir, StepFile},
@@ -113,7 +113,7 @@ impl Stack {
         }
     }
 
-    fn config(alerts: AlertsPlan) -> role::monitor::Config {
+    fn config(alerts: AlertsPlan, grafana: Option<GrafanaPlan>) -> role::monitor::Config {
         role::monitor::Config {
             plan: MonitorPlan {
                 name: "vllm-monitor".to_owned(),
@@ -131,6 +131,7 @@ impl Stack {
                 port: PortChoice::Auto,
                 allow_shared_tsdb: false,
                 alerts,
+                grafana,
                 resources: Resources::default(),
             },
             entry: RecipeEntry {
@@ -153,11 +154,26 @@ impl Stack {
         &self,
         alerts: AlertsPlan,
     ) -> tokio::task::JoinHandle<anyhow::Result<Exit>> {
+        self.spawn(Self::config(alerts, None))
+    }
+
+    /// The same with a Grafana.
+    pub(super) fn monitor_with(
+        &self,
+        grafana: GrafanaPlan,
+    ) -> tokio::task::JoinHandle<anyhow::Result<Exit>> {
+        self.spawn(Self::config(AlertsPlan::default(), Some(grafana)))
+    }
+
+    fn spawn(
+        &self,
+        config: role::monitor::Config,
+    ) -> tokio::task::JoinHandle<anyhow::Result<Exit>> {
         let context = self.context.clone();
         self.context
             .shutdown
             .tasks
-            .spawn(async move { role::monitor::run(Self::config(alerts), &context).await })
+            .spawn(async move { role::monitor::run(config, &context).await })
     }
 
     fn records(&self) -> Vec<Record> {
@@ -183,6 +199,8 @@ impl Stack {
     pub(super) fn assert_no_trace(&self) {
         assert!(!self.context.store.root().join("prometheus.json").exists());
         assert!(self.records().is_empty());
+        let all = self.context.store.records();
+        assert!(all.iter().all(|record| record.kind != Kind::Grafana));
         assert_eq!(std::fs::read_dir(self.local.path()).unwrap().count(), 0);
         assert!(prometheus_of(self.local.path()).is_none());
     }
@@ -221,7 +239,7 @@ impl Stack {
         command::export::run(typed.args, &shell).await
     }
 
-    fn step(&self) -> StepFile {
+    pub(super) fn step(&self) -> StepFile {
         files::read_json(&self.context.run.step("monitor")).unwrap()
     }
 }
