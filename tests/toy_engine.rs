@@ -1,7 +1,7 @@
 //! An engine for tests of the server role: listens on `PORT`, and behaves as `TOY` says.
 //!
-//! `ready` serves, `never` is never ready, `die` ends before it listens, `crash` a little after, `elsewhere` listens on a
-//! port of its own choice. It answers to the paths of several engines, as their documentation says, for those that cannot
+//! `ready` serves, `never` is never ready, `die` ends before it listens, `crash` a little after, `hang` lives and answers no
+//! more, `elsewhere` listens on a port of its own choice. It says what arguments it was given. It answers to the paths of several engines, as their documentation says, for those that cannot
 //! be run here.
 #![expect(clippy::print_stdout, reason = "an engine talks to its log")]
 
@@ -9,10 +9,14 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
     process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use aif::env::Env;
+
+/// Does it answer no more?
+static HANGS: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
     let env = Env::of_process();
@@ -25,7 +29,14 @@ fn main() -> ExitCode {
         }
         "elsewhere" => serve(&listen(0), &env),
         mode => {
-            println!("listening");
+            let words: Vec<String> = std::env::args().skip(1).collect();
+            println!("listening; arguments: {}", words.join(" "));
+            if mode == "hang" {
+                std::thread::spawn(|| {
+                    std::thread::sleep(Duration::from_secs(2));
+                    HANGS.store(true, Ordering::Relaxed);
+                });
+            }
             if mode == "crash" {
                 std::thread::spawn(|| {
                     std::thread::sleep(Duration::from_millis(700));
@@ -46,6 +57,9 @@ fn serve(listener: &TcpListener, env: &Env) {
         .map(|file| std::fs::read_to_string(file).expect("the key file"))
         .or_else(|| env.get("API_KEY").map(str::to_owned));
     for stream in listener.incoming() {
+        while HANGS.load(Ordering::Relaxed) {
+            std::thread::park();
+        }
         let mut stream = stream.expect("a client");
         let mut lines = BufReader::new(stream.try_clone().expect("a stream")).lines();
         let request = lines.next().and_then(Result::ok).unwrap_or_default();

@@ -113,11 +113,13 @@ fn resolve(name: &str, kind: Kind, sets: &[String], shell: &Shell) -> anyhow::Re
     Ok(resolved)
 }
 
-/// What a role is started with: signals are listened to before anything is made.
+/// What a role is started with: signals are listened to before anything is made. A member of several tasks that do one
+/// thing has the run of the first.
 fn context(
     role: &str,
     service: &str,
     out: Option<&Path>,
+    is_member: bool,
     shell: &Shell,
 ) -> anyhow::Result<Context> {
     let site = shell.site()?;
@@ -155,7 +157,7 @@ fn context(
             run::role_id(service, role, job.as_ref())
         };
         let cluster = job.as_ref().map_or(LOCAL, |job| &job.cluster);
-        let made = if role == "bench" && role::bench::is_member(job.as_ref(), &shell.env) {
+        let made = if is_member {
             // its leader makes it, and tells where
             let path = root.join(&id);
             Ok(RunDir { id, path })
@@ -196,11 +198,16 @@ async fn server(args: RoleArgs, shell: &Shell) -> anyhow::Result<Exit> {
     let Plan::Server(plan) = resolved.plan.clone() else {
         return Err(wrong_kind(&args.recipe, "server"));
     };
-    let context = context("server", &plan.service_name, args.out.as_deref(), shell)?;
+    let is_member = role::server::rank(&plan, shell.job().as_ref(), &shell.env)? > 0;
+    let out = args.out.as_deref();
+    let context = context("server", &plan.service_name, out, is_member, shell)?;
     let config = role::server::Config {
         plan,
         entry: resolved.entry.clone(),
     };
+    if is_member {
+        return role::server::run(config, &context).await;
+    }
     let begun = Alone::begin("server", "server", &[&resolved], &context)?;
     let ended = role::server::run(config, &context).await;
     begun.end(ended, &context)
@@ -227,7 +234,13 @@ async fn monitor(args: MonitorArgs, shell: &Shell) -> anyhow::Result<Exit> {
     let Plan::Monitor(plan) = resolved.plan.clone() else {
         return Err(wrong_kind(&args.recipe, "monitor"));
     };
-    let context = context("monitor", &plan.service_name, args.out.as_deref(), shell)?;
+    let context = context(
+        "monitor",
+        &plan.service_name,
+        args.out.as_deref(),
+        false,
+        shell,
+    )?;
     let config = role::monitor::Config {
         plan,
         entry: resolved.entry.clone(),
@@ -260,6 +273,7 @@ async fn bench(args: BenchArgs, shell: &Shell) -> anyhow::Result<Exit> {
         destination
             .as_deref()
             .filter(|_| shell.env.get("AIF_RUN_DIR").is_none()),
+        role::bench::is_member(shell.job().as_ref(), &shell.env),
         shell,
     )?;
     let step = format!("bench-{}", plan.name);
@@ -377,6 +391,7 @@ async fn stack(args: StackArgs, shell: &Shell) -> anyhow::Result<Exit> {
         "stack",
         &service,
         args.out.as_deref().or(destination.as_deref()),
+        false,
         shell,
     )?;
     let program = own_program()?;

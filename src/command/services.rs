@@ -23,10 +23,7 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     files,
     recipe::EngineKind,
-    registry::{
-        Kind, Liveness, Record, Seen, State, Store, Watch,
-        record::{kind_name, state_name},
-    },
+    registry::{Kind, Liveness, Record, Seen, State, Store, Watch, record::state_name},
     terminal,
     units::human_duration,
 };
@@ -128,7 +125,14 @@ async fn list(store: &Store, json: bool) -> std::io::Result<()> {
         }
     }
     seen.sort_by(|a, b| {
-        let key = |seen: &Seen| (seen.record.service_name.clone(), seen.record.started_at);
+        let key = |seen: &Seen| {
+            let record = &seen.record;
+            let job = (record.cluster.clone(), record.job_id.clone());
+            // ranks of one engine together
+            let rank = (record.nodes > 1).then(|| (job, record.step_id.clone(), record.rank));
+            let name = record.service_name.clone();
+            (name, rank, record.started_at)
+        };
         key(a).cmp(&key(b))
     });
     if json {
@@ -181,12 +185,17 @@ fn table(seen: &[Seen], now: Timestamp) -> Vec<String> {
 fn row(seen: &Seen, now: Timestamp) -> [String; 8] {
     let record = &seen.record;
     let endpoints = &record.endpoints;
-    let endpoint = endpoints.api.as_ref().or(endpoints.agent.as_ref());
+    // what clients are given; a further rank of an engine has nothing for them
+    let agent = endpoints
+        .agent
+        .as_ref()
+        .filter(|_| record.kind != Kind::Rank);
+    let endpoint = endpoints.api.as_ref().or(agent);
     let age = now.duration_since(record.started_at);
     [
         record.service_name.clone(),
         record.instance_id.clone(),
-        kind_name(record.kind).to_owned(),
+        record.title(),
         state_name(record.state).to_owned(),
         seen.liveness.name().to_owned(),
         record.node.clone(),

@@ -9,10 +9,7 @@ use crate::{
     command::Shell,
     exit::Exit,
     prometheus::config::USER,
-    registry::{
-        Kind, Liveness, Record, Seen, Watch,
-        record::{kind_name, state_name},
-    },
+    registry::{Kind, Liveness, Record, Seen, Watch, record::state_name},
     slurm::client::{self, Job},
     terminal,
 };
@@ -41,6 +38,7 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
     if let Some(job) = &args.job {
         seen.retain(|seen| seen.record.job_id == *job);
     }
+    seen.sort_by_key(|seen| (seen.record.job_id.clone(), seen.record.rank));
     let through = through(shell);
     if args.json {
         let instances: Vec<_> = seen
@@ -81,8 +79,8 @@ fn print_instances(seen: &[Seen], through: &str) -> std::io::Result<()> {
         let record = &seen.record;
         let endpoint = record.endpoints.api.as_deref().unwrap_or("-");
         terminal::line(format_args!(
-            "  {:<8} {:<20} {:<9} {:<7} on {:<10} {endpoint}",
-            kind_name(record.kind),
+            "  {:<10} {:<20} {:<9} {:<7} on {:<10} {endpoint}",
+            record.title(),
             record.service_name,
             state_name(record.state),
             seen.liveness.name(),

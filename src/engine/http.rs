@@ -23,5 +23,6 @@ pub(super) const PROFILE: Profile = Profile {
     recorded: &[],
     aliases: &[],
     caches: &[],
+    ranks: None,
     hints: &[],
 };

@@ -31,6 +31,7 @@ pub(super) const PROFILE: Profile = Profile {
     recorded: &[],
     aliases: &[],
     caches: &[],
+    ranks: None,
     hints: &[
         (
             "couldn't bind HTTP server socket",

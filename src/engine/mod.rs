@@ -27,6 +27,18 @@ pub enum KeyBy {
     None,
 }
 
+/// What an engine over several nodes is started with, beside what the recipe says. Each node runs one rank of it; rank 0
+/// has the API. Placeholders are those of recipes.
+#[derive(Debug, Clone, Copy)]
+pub struct Ranks {
+    /// Arguments of every rank; left out where the recipe has the first of them itself.
+    pub all: &'static [&'static str],
+    /// Further arguments of all ranks but 0.
+    pub others: &'static [&'static str],
+    /// Variables of every rank, which give way to the recipe's.
+    pub variables: &'static [(&'static str, &'static str)],
+}
+
 /// What aif must know of an engine.
 #[derive(Debug, Clone, Copy)]
 pub struct Profile {
@@ -63,6 +75,8 @@ pub struct Profile {
     /// Variables that name folders for what it compiles or keeps for itself, and the folder's name. They are put on the
     /// node's own disk: many jobs that start at once are slow on a shared one, and break each other's locks.
     pub caches: &'static [(&'static str, &'static str)],
+    /// How it is started over several nodes, where that is known.
+    pub ranks: Option<Ranks>,
     /// Words in its log that tell what went wrong, and the mend.
     pub hints: &'static [(&'static str, &'static str)],
 }
@@ -288,6 +302,7 @@ mod tests {
         for kind in EngineKind::ALL {
             assert_eq!(EngineKind::by_name(kind.name()), Some(kind));
             assert_eq!(profile(kind).kind, kind);
+            assert_eq!(profile(kind).ranks.is_some(), kind.spans_nodes());
             if kind.keyless().is_some() {
                 assert_eq!(profile(kind).key, KeyBy::None, "{kind:?}");
             }

@@ -29,6 +29,7 @@ pub(super) const PROFILE: Profile = Profile {
     recorded: &[],
     aliases: &[],
     caches: &[],
+    ranks: None,
     hints: &[
         (
             "address already in use",

@@ -6,7 +6,7 @@
 //! - `/health` answers as soon as it serves; `/health_generate` makes a token, which is costly under load.
 //! - Metrics only with `--enable-metrics`. Its key is an argument, which all on the node can read: recipes have none.
 
-use super::{KeyBy, Profile};
+use super::{KeyBy, Profile, Ranks};
 use crate::recipe::EngineKind;
 
 pub(super) const PROFILE: Profile = Profile {
@@ -36,6 +36,19 @@ pub(super) const PROFILE: Profile = Profile {
         ("TRITON_CACHE_DIR", "triton"),
         ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
     ],
+    // its documentation on several nodes; not run
+    ranks: Some(Ranks {
+        all: &[
+            "--nnodes",
+            "{nodes}",
+            "--node-rank",
+            "{rank}",
+            "--dist-init-addr",
+            "{head}:{head_port}",
+        ],
+        others: &[],
+        variables: &[],
+    }),
     hints: &[
         (
             "Not enough memory. Please try to increase --mem-fraction-static",

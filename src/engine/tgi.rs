@@ -29,6 +29,7 @@ pub(super) const PROFILE: Profile = Profile {
         ("TRITON_CACHE_DIR", "triton"),
         ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
     ],
+    ranks: None,
     hints: &[
         (
             "Not enough memory to handle",

@@ -31,6 +31,7 @@ pub(super) const PROFILE: Profile = Profile {
         ("TRITON_CACHE_DIR", "triton"),
         ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
     ],
+    ranks: None,
     hints: &[
         (
             "is not a local folder and is not a valid model identifier",

@@ -5,9 +5,13 @@
 //!   still get answers. A key keeps mistakes out, not attackers.
 //! - On TERM, `--shutdown-timeout 0` (its default) kills the engine under running requests; recipes set a value below
 //!   the grace, and one that does not is warned of. `/health` stays 200 while it drains.
+//! - Over several nodes (options of `vllm serve --help` of 0.32, run on two nodes with its CPU build): rank 0 has the API, the
+//!   others are `--headless`, and all meet at rank 0's node. The recipe says how the model is divided:
+//!   `--tensor-parallel-size` or `--pipeline-parallel-size` of all GPUs together. Without `VLLM_HOST_IP` it looks for its
+//!   own address by a route to the internet, which nodes need not have. When rank 0 ends, the others stay.
 //! - Metrics were renamed between generations; both names are served (`aliases`).
 
-use super::{KeyBy, Profile};
+use super::{KeyBy, Profile, Ranks};
 use crate::{prometheus::rules::Recorded, recipe::EngineKind};
 
 const fn record(name: &'static str, expr: &'static str) -> Recorded {
@@ -89,6 +93,20 @@ pub(super) const PROFILE: Profile = Profile {
         ("TRITON_CACHE_DIR", "triton"),
         ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
     ],
+    ranks: Some(Ranks {
+        all: &[
+            "--nnodes",
+            "{nodes}",
+            "--node-rank",
+            "{rank}",
+            "--master-addr",
+            "{head}",
+            "--master-port",
+            "{head_port}",
+        ],
+        others: &["--headless"],
+        variables: &[("VLLM_HOST_IP", "{address}")],
+    }),
     hints: &[
         (
             "less than desired CPU memory utilization",

@@ -40,7 +40,7 @@ pub enum Error {
 /// Where a step runs and what it holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// The node; the launcher's own where empty.
+    /// The node; the launcher's own where empty. Several, separated by commas: a task on each.
     pub node: String,
     /// The component of a heterogeneous job.
     pub het_group: Option<u32>,

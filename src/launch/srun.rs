@@ -68,10 +68,11 @@ pub fn inherited(name: &str) -> bool {
 
 /// The options of srun for a step.
 pub fn options(placement: &Placement) -> Vec<String> {
+    let nodes = placement.node.split(',').count();
     let mut options: Vec<String> = [
         "--overlap",
-        "--nodes=1",
-        "--ntasks=1",
+        &format!("--nodes={nodes}"),
+        &format!("--ntasks={nodes}"),
         "--mem=0",
         "--export=ALL",
         "--input=none",
@@ -82,6 +83,10 @@ pub fn options(placement: &Placement) -> Vec<String> {
         0 => "--gres=none".to_owned(),
         count => format!("--gres=gpu:{count}"),
     });
+    if nodes > 1 {
+        // tasks of one step end each other in order, also when one is killed
+        options.extend(["--ntasks-per-node=1", "--kill-on-bad-exit=0"].map(str::to_owned));
+    }
     if !placement.node.is_empty() {
         options.push(format!("--nodelist={}", placement.node));
     }
@@ -137,6 +142,18 @@ mod tests {
         assert!(changed.contains(&("SLURM_MEM_PER_CPU".to_owned(), false)));
         assert!(changed.contains(&("CUDA_VISIBLE_DEVICES".to_owned(), false)));
         assert!(!changed.iter().any(|(name, _)| name == "SLURM_JOB_ID"));
+    }
+
+    #[test]
+    fn a_step_of_several_nodes_has_a_task_on_each() {
+        let placement = Placement {
+            node: "node1,node2".to_owned(),
+            ..Placement::default()
+        };
+        assert_eq!(
+            options(&placement).join(" "),
+            "--overlap --nodes=2 --ntasks=2 --mem=0 --export=ALL --input=none --gres=none --ntasks-per-node=1 --kill-on-bad-exit=0 --nodelist=node1,node2"
+        );
     }
 
     #[test]

@@ -24,6 +24,15 @@ pub fn reachable_address(node: &str, in_slurm: bool) -> String {
     choose(node, &resolved, &own_addresses())
 }
 
+/// An address as a number, of one that [`reachable_address`] gave: some programs want no names. May ask the resolver.
+pub fn numeric_address(reachable: &str) -> String {
+    let resolved = (reachable, 0).to_socket_addrs();
+    let first = resolved.ok().and_then(|mut addresses| {
+        addresses.find(|address| !address.ip().is_loopback() || reachable.starts_with("127."))
+    });
+    first.map_or_else(|| reachable.to_owned(), |address| address.ip().to_string())
+}
+
 /// Where to listen, so that [`reachable_address`] reaches it: everywhere under Slurm, else on the loopback only.
 pub fn listening_address(reachable: &str, in_slurm: bool) -> IpAddr {
     match (in_slurm, reachable.starts_with('[')) {

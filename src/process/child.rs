@@ -6,18 +6,19 @@
 //! whole pid namespace along and lets apptainer unmount; only what is left then is killed one by one.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt, io,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use nix::sys::signal::Signal;
 use tokio::sync::watch;
 
-use super::tree;
+use super::{shared_memory, tree};
 use crate::{files, shutdown::Shutdown};
 
 /// Between two looks at who is to be told to end.
@@ -103,6 +104,8 @@ pub struct Child {
     pid: u32,
     log: PathBuf,
     ended: watch::Receiver<Option<Ended>>,
+    /// Inodes of the files in shared memory that it and what it started had mapped when they were looked at.
+    shared_memory: Mutex<BTreeSet<u64>>,
 }
 
 impl Child {
@@ -136,6 +139,7 @@ impl Child {
             pid,
             log: spec.log.clone(),
             ended,
+            shared_memory: Mutex::default(),
         })
     }
 
@@ -163,10 +167,39 @@ impl Child {
         }
     }
 
+    /// Takes note of what it has in shared memory, which is cleared away should it be killed.
+    pub fn note_shared_memory(&self) {
+        self.note(&tree::family(self.pid));
+    }
+
+    fn note(&self, family: &[tree::Process]) {
+        let found = shared_memory::of(family);
+        self.shared_memory().extend(found);
+    }
+
+    fn shared_memory(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.shared_memory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes what is left there. A process that was killed just now may not be gone yet.
+    async fn clear_shared_memory(&self) {
+        let mut files = std::mem::take(&mut *self.shared_memory());
+        for _ in 0..10 {
+            files = shared_memory::remove(&files);
+            if files.is_empty() {
+                return;
+            }
+            tokio::time::sleep(CLEAN_UP / 10).await;
+        }
+    }
+
     /// Ends it: TERM, and after `grace`, or when `hurry` comes, KILL. Nothing that it started is left afterwards.
     pub async fn stop(&self, grace: Duration, hurry: impl Future<Output = ()>) -> Ended {
         // taken before the end: who loses its parents belongs to nobody that could be asked
         let family = tree::family(self.pid);
+        self.note(&family);
         let in_time = tokio::select! {
             biased;
             _ = self.ended() => true,
@@ -188,10 +221,12 @@ impl Child {
         }
         let how = self.has_ended();
         self.kill_rest(&family);
-        match how {
+        let how = match how {
             Some(how) => how,
             None => self.ended().await,
-        }
+        };
+        self.clear_shared_memory().await;
+        how
     }
 
     /// TERM to whom it is for, each once; again and again, for a script may start another command when one has ended.
@@ -336,6 +371,30 @@ mod tests {
             .filter(|p| family.iter().any(|f| f.pid == p.pid && f.name == p.name) && !p.zombie)
             .collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_process_had_in_shared_memory_is_cleared() {
+        let name = format!("aif-test-{}", std::process::id());
+        let (file, other) = (
+            PathBuf::from(format!("/dev/shm/{name}")),
+            PathBuf::from(format!("/dev/shm/{name}-other")),
+        );
+        let script = format!(
+            "exec python3 -c 'import mmap, time\nf = open(\"{}\", \"w+b\"); f.truncate(4096)\nopen(\"{}\", \"w\")\nm = mmap.mmap(f.fileno(), 4096); print(\"up\", flush=True); time.sleep(600)'",
+            file.display(),
+            other.display()
+        );
+        let (_folder, child) = shell(&script);
+        wait_for_line(&child, "up").await;
+        child.note_shared_memory();
+        tree::send(child.pid(), Signal::SIGKILL);
+        child.ended().await;
+        assert!(file.exists());
+        child.stop(Duration::ZERO, std::future::ready(())).await;
+        assert!(!file.exists());
+        assert!(other.exists(), "it was not mapped, so it may be anybody's");
+        std::fs::remove_file(other).unwrap();
     }
 
     #[tokio::test]

@@ -10,7 +10,16 @@ use super::{
 };
 
 /// Placeholders that are filled in when an engine is started.
-pub const PLACEHOLDERS: [&str; 6] = ["port", "host", "head", "rank", "nodes", "api_key_file"];
+pub const PLACEHOLDERS: [&str; 8] = [
+    "port",
+    "host",
+    "address",
+    "head",
+    "head_port",
+    "rank",
+    "nodes",
+    "api_key_file",
+];
 
 /// Checks a whole file.
 pub fn check(root: &Node, table: &'static [Field], findings: &mut Findings) {

@@ -103,6 +103,13 @@ pub fn mentions(launch: &Launch, option: &str) -> bool {
     words_of(launch).iter().any(is_option)
 }
 
+/// Does an argument have this placeholder?
+pub fn fills_in(launch: &Launch, placeholder: &str) -> bool {
+    words_of(launch)
+        .iter()
+        .any(|word| word.contains(placeholder))
+}
+
 fn words_of(launch: &Launch) -> Vec<String> {
     match launch {
         Launch::Command(script) => assigned(&words(script)),

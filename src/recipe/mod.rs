@@ -117,6 +117,11 @@ impl EngineKind {
         }
     }
 
+    /// Does the profile know how it is started over several nodes?
+    pub const fn spans_nodes(self) -> bool {
+        matches!(self, Self::Vllm | Self::Sglang)
+    }
+
     /// The engine of this name; `None` where there is no profile of it.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
@@ -196,10 +201,19 @@ pub struct Resources {
     pub cpu_cores: Option<u32>,
     /// Memory in GiB.
     pub memory_gb: Option<f64>,
-    /// GPUs.
+    /// GPUs, of each node.
     pub gpu_count: u32,
     /// Time limit.
     pub time_limit: Option<Duration>,
+    /// Nodes, where the recipe tells; cores, memory and GPUs are those of each.
+    pub nodes: Option<u32>,
+}
+
+impl Resources {
+    /// Nodes: one, where the recipe does not tell.
+    pub fn nodes(&self) -> u32 {
+        self.nodes.unwrap_or(1)
+    }
 }
 
 /// A port: a number, or one that is drawn when the process starts.
@@ -292,6 +306,8 @@ pub struct ServerPlan {
     pub ports: Vec<PortChoice>,
     /// When it is ready.
     pub readiness: Readiness,
+    /// Silence after which an engine that lives counts as hung; `None`: never.
+    pub liveness: Option<Duration>,
     /// Is a key made for each instance?
     pub auth_key: bool,
     /// Restarts.

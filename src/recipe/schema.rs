@@ -2,8 +2,8 @@
 //!
 //! The same description checks recipes and site files (`check`), expands their variables (`expand`), hands an override
 //! to the recipes that know its key, and writes the JSON Schema and the reference (`describe`). A key that is added to
-//! the tables is therefore known everywhere at once. What this version cannot do yet stands here too ([`Field::later`],
-//! [`Type::Choice`]), so that it is refused by name and not taken for a slip of the pen.
+//! the tables is therefore known everywhere at once. What this version cannot do yet stands here too ([`Type::Choice`],
+//! [`Type::One`]), so that it is refused by name and not taken for a slip of the pen.
 
 use super::Kind;
 

@@ -242,7 +242,7 @@ fn a_server_needs_one_way_to_start() {
     )), @r##"
 recipes/x.yaml:4:14: "service.container" lacks the key "image": path of the image file
 recipes/x.yaml:4:25: "service.container.args[1]" has an unknown placeholder {porrt}; did you mean {port}?
-recipes/x.yaml:4:59: "service.container.args[4]" has an unknown placeholder {banana}; known are {port} {host} {head} {rank} {nodes} {api_key_file}
+recipes/x.yaml:4:59: "service.container.args[4]" has an unknown placeholder {banana}; known are {port} {host} {address} {head} {head_port} {rank} {nodes} {api_key_file}
 recipes/x.yaml:5:11: "service.ports[0]" wants a port from 1 to 65535, or auto, found the number 0
 recipes/x.yaml:5:14: "service.ports[1]" wants a port from 1 to 65535, or auto, found the number 70000
 "##);
@@ -274,8 +274,20 @@ recipes/x.yaml:7:17: this version cannot do "huggingface" for "dataset.type"; it
         "name: s\nservice_name: s\nengine: qdrant\nservice: {program: [a], nodes: 2, replicas: 4}\n"
     ), @r##"
 recipes/x.yaml:3:9: this version cannot do "qdrant" for "engine"; it knows vllm, llamacpp, ollama, tgi, sglang, trtllm, http
-recipes/x.yaml:4:32: this version cannot do an engine over several nodes: "service.nodes" must be 1
+recipes/x.yaml:4:32: aif does not know how http is started over several nodes: say so in the arguments, with {rank}, {nodes}, {head} and {head_port}
 recipes/x.yaml:4:45: this version cannot do several instances of one recipe: "service.replicas" must be 1
+"##);
+    insta::assert_snapshot!(faults(
+        "name: s\nservice: {command: vllm serve m, nodes: 2, restart: {max: 1}}\norchestration: {resources: {nodes: 3}}\n"
+    ), @r##"
+recipes/x.yaml:2:59: an engine over several nodes is not started again when a part of it died: take "restart" out
+recipes/x.yaml:3:36: "service.nodes" and "orchestration.resources.nodes" are the same number: give one of them
+recipes/x.yaml:3:36: a script is started as it is written, on one node: an engine over several wants "service.container" or "service.program"
+"##);
+    insta::assert_snapshot!(faults(
+        "name: c\nservice_name: s\nworkload: {duration_seconds: 9}\norchestration: {resources: {nodes: 3}}\n"
+    ), @r##"
+recipes/x.yaml:4:36: only the engine of a server is one over several nodes: "orchestration.resources.nodes" must be 1 here
 "##);
     insta::assert_snapshot!(faults(
         "name: m\nservice_name: s\nprometheus: {enabled: true}\ngrafana: {imago: x}\nalerts: []\n"
@@ -544,7 +556,7 @@ prometheus.resources.cpu_cores      CPU cores (a whole number from 1 to 10000000
 prometheus.resources.memory_gb      memory in GiB (memory in GiB such as 64, "64GB" or "512MB")
 prometheus.resources.gpu_count      GPUs (a whole number from 0 to 1024; default: 0)
 prometheus.resources.time_limit     time limit of the job (a duration above 0 such as 90, 500ms, 20m or 04:00:00)
-prometheus.resources.nodes          nodes (1; default: 1)
+prometheus.resources.nodes          nodes of one engine, each with the cores, memory and GPUs above (a whole number from 1 to 4096; default: 1)
 grafana                             Grafana beside Prometheus, with dashboards of engine, bench and nodes (true or false, or a mapping of enabled, image, port; default: false)
 grafana.enabled                     start Grafana? (true or false; default: true)
 grafana.image                       path of an image of Grafana (default: the grafana on PATH; ${VARIABLES} are expanded)
@@ -558,7 +570,7 @@ orchestration.resources.cpu_cores   CPU cores (a whole number from 1 to 10000000
 orchestration.resources.memory_gb   memory in GiB (memory in GiB such as 64, "64GB" or "512MB")
 orchestration.resources.gpu_count   GPUs (a whole number from 0 to 1024; default: 0)
 orchestration.resources.time_limit  time limit of the job (a duration above 0 such as 90, 500ms, 20m or 04:00:00)
-orchestration.resources.nodes       nodes (1; default: 1)
+orchestration.resources.nodes       nodes of one engine, each with the cores, memory and GPUs above (a whole number from 1 to 4096; default: 1)
 "##);
 }
 

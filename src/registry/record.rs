@@ -133,6 +133,12 @@ pub struct Record {
     /// Nodes of one engine.
     #[serde(default = "one")]
     pub nodes: u32,
+    /// Port of rank 0's node at which the ranks of the engine meet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meeting_port: Option<u16>,
+    /// Why it ends, where it has failed: what the other ranks of its engine are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
     /// Incarnation of a requeued job.
     #[serde(default)]
     pub restart_count: u32,
@@ -197,6 +203,8 @@ impl Record {
             het_group: job.and_then(|job| job.het_group),
             rank: job.map_or(0, |job| job.rank),
             nodes: one(),
+            meeting_port: None,
+            failed: None,
             restart_count: job.map_or(0, |job| job.restart_count),
             sequence: 0,
             heartbeat_seconds: heartbeat(),
@@ -223,6 +231,16 @@ impl Record {
             .strip_prefix(kind_name(self.kind))
             .and_then(|rest| rest.strip_prefix('-'))
             .unwrap_or(&self.instance_id)
+    }
+
+    /// What it is, for people: `rank 1/2` where it is one of several of an engine.
+    pub fn title(&self) -> String {
+        let kind = kind_name(self.kind);
+        if self.nodes > 1 {
+            format!("{kind} {}/{}", self.rank, self.nodes)
+        } else {
+            kind.to_owned()
+        }
     }
 
     /// Is it of this run? Clusters that share a home may give out the same job ids, by which runs are named.

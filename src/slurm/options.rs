@@ -23,9 +23,15 @@ pub struct Defaults {
 /// Options of sbatch for a job that runs one recipe alone.
 pub fn for_recipe(resources: &Resources, defaults: &Defaults) -> Vec<String> {
     let mut options = for_component(defaults);
-    options.push("--nodes=1".to_owned());
+    let nodes = resources.nodes();
+    options.push(format!("--nodes={nodes}"));
+    if nodes > 1 || resources.cpu_cores.is_some() {
+        options.push(format!("--ntasks={nodes}"));
+    }
+    if nodes > 1 {
+        options.push("--ntasks-per-node=1".to_owned());
+    }
     if let Some(cores) = resources.cpu_cores {
-        options.push("--ntasks=1".to_owned());
         options.push(format!("--cpus-per-task={cores}"));
     }
     if let Some(memory) = resources.memory_gb {
@@ -84,6 +90,7 @@ mod tests {
             memory_gb: Some(64.0),
             gpu_count: 1,
             time_limit: Some(Duration::from_hours(4)),
+            nodes: None,
         };
         let defaults = Defaults {
             account: Some("p200981".to_owned()),
@@ -93,6 +100,14 @@ mod tests {
         assert_eq!(
             for_recipe(&resources, &defaults).join(" "),
             "--account=p200981 --partition=gpu --nodes=1 --ntasks=1 --cpus-per-task=8 --mem=65536M --gres=gpu:1 --time=04:00:00"
+        );
+        let over_two = Resources {
+            nodes: Some(2),
+            ..resources
+        };
+        assert_eq!(
+            for_recipe(&over_two, &Defaults::default()).join(" "),
+            "--nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=8 --mem=65536M --gres=gpu:1 --time=04:00:00"
         );
     }
 }

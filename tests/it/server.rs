@@ -6,6 +6,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::PathBuf,
+    process::Stdio,
     time::Duration,
 };
 
@@ -20,6 +21,10 @@ fn engine_program() -> String {
 
 /// A recipe whose program is the engine, in this mode; `more` are further lines of `service`.
 fn recipe(lab: &Lab, engine: &str, mode: &str, more: &str) -> String {
+    recipe_in(lab, "toy.yaml", engine, mode, more)
+}
+
+fn recipe_in(lab: &Lab, file: &str, engine: &str, mode: &str, more: &str) -> String {
     let words: Vec<String> = engine_program()
         .split(' ')
         .map(|w| format!("{w:?}"))
@@ -28,7 +33,7 @@ fn recipe(lab: &Lab, engine: &str, mode: &str, more: &str) -> String {
         "name: toy-server\nservice_name: toy\nengine: {engine}\nservice:\n  program: [{}]\n  env: {{TOY: {mode}}}\n{more}",
         words.join(", ")
     );
-    lab.file("toy.yaml", &text).display().to_string()
+    lab.file(file, &text).display().to_string()
 }
 
 fn wait_ready(lab: &Lab) -> Value {
@@ -412,5 +417,123 @@ fn two_servers_of_one_service_are_a_question_to_the_user() {
     for server in servers {
         server.end().assert_exit(0);
     }
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn an_engine_that_lives_and_answers_no_more_is_lost() {
+    let lab = Lab::new();
+    let more = "  ports: [auto]\n  liveness: {timeout: 2s}\n";
+    let path = recipe(&lab, "http", "hang", more);
+    let server = lab.start(&["server", &path]);
+    wait_ready(&lab);
+    let ended = server.end();
+    ended.assert_exit(69);
+    assert!(
+        ended
+            .stderr
+            .contains("aif: the engine hangs: it lives, but http://127.0.0.1:")
+            && ended
+                .stderr
+                .contains(" was not answered for 2.0 s (service.liveness.timeout)"),
+        "{}",
+        ended.stderr
+    );
+    lab.assert_nothing_left();
+}
+
+/// A task of a step of two, as Slurm tells it.
+fn task(lab: &Lab, path: &str, rank: u32) -> Started {
+    let mut command = lab.aif(&["server", path]);
+    command.envs([
+        ("SLURM_JOB_ID", "77"),
+        ("SLURM_STEP_ID", "0"),
+        ("SLURMD_NODENAME", "localhost"),
+        ("SLURM_CLUSTER_NAME", "test"),
+        ("SLURM_STEP_NUM_TASKS", "2"),
+        ("SLURM_JOB_NODELIST", "localhost"),
+    ]);
+    command
+        .env("SLURM_PROCID", rank.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Started::of(command)
+}
+
+/// By a double: there is no `SGLang` here. vLLM is run for real on a Slurm cluster.
+#[test]
+fn the_ranks_of_an_engine_meet_and_end_together() {
+    let lab = Lab::new();
+    let path = recipe(&lab, "sglang", "ok", "  ports: [auto]\n  nodes: 2\n");
+    let ranks = [0, 1].map(|rank| task(&lab, &path, rank));
+    wait_until(Duration::from_secs(20), "both ranks are ready", || {
+        let listed = lab.run(&["services"]).stdout;
+        let ready = |title: &str| {
+            listed
+                .lines()
+                .any(|line| line.contains(title) && line.contains(" ready "))
+        };
+        ready(" server 0/2 ") && ready(" rank 1/2 ")
+    });
+    let logs: Vec<String> = walk(&lab.run_folder())
+        .iter()
+        .filter(|file| file.to_string_lossy().contains("/logs/engine-"))
+        .map(read)
+        .collect();
+    let place = |rank: u32| {
+        let words = format!("arguments: --nnodes 2 --node-rank {rank} --dist-init-addr ");
+        let found = logs.iter().find_map(|log| log.split(&words).nth(1));
+        found.map(|rest| rest.lines().next().unwrap_or_default().to_owned())
+    };
+    assert!(
+        place(0).is_some_and(|place| place.contains(':')),
+        "{logs:?}"
+    );
+    assert_eq!(place(0), place(1), "where they meet");
+
+    // one is told to end, and so all end
+    let [leader, other] = ranks;
+    other.signal(Signal::SIGTERM);
+    leader.end().assert_exit(0);
+    other.end().assert_exit(0);
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn a_rank_that_dies_ends_its_engine_and_is_named_once() {
+    let lab = Lab::new();
+    let more = "  ports: [auto]\n  nodes: 2\n";
+    let leader = task(&lab, &recipe(&lab, "sglang", "ok", more), 0);
+    let other = task(
+        &lab,
+        &recipe_in(&lab, "dies.yaml", "sglang", "crash", more),
+        1,
+    );
+    let ended = leader.end();
+    ended.assert_exit(69);
+    assert!(
+        ended
+            .stderr
+            .contains("aif: rank 1 on localhost: the engine ended "),
+        "{}",
+        ended.stderr
+    );
+    let ended = other.end();
+    ended.assert_exit(69);
+    assert!(!ended.stderr.contains("\naif: "), "{}", ended.stderr);
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn an_engine_over_two_nodes_wants_two_tasks() {
+    let lab = Lab::new();
+    let path = recipe(&lab, "sglang", "ok", "  nodes: 2\n");
+    let ended = lab.run(&["server", &path]);
+    ended.assert_exit(64);
+    assert!(
+        ended.stderr.contains("is an engine over 2 nodes, of which each wants a task of one step, and this is one of 1: `srun --nodes=2 --ntasks=2 aif server toy-server`"),
+        "{}",
+        ended.stderr
+    );
     lab.assert_nothing_left();
 }

@@ -83,6 +83,9 @@ fn build(source: &Source<'_>, variables: &Variables, findings: &mut Findings) ->
         &[]
     };
     expand(&mut root, table, skip, variables, findings);
+    if kind != Kind::Server {
+        on_one_node(&root, findings);
+    }
     match kind {
         Kind::Server => server::plan(&root, findings).map(Plan::Server),
         Kind::Monitor => monitor::plan(&root, findings).map(Plan::Monitor),
@@ -177,6 +180,23 @@ fn port(node: &Node) -> Option<PortChoice> {
     }
 }
 
+/// What runs on one node only must not ask for more.
+fn on_one_node(root: &Node, findings: &mut Findings) {
+    for path in [
+        "orchestration.resources.nodes",
+        "prometheus.resources.nodes",
+    ] {
+        if let Some(nodes) = root.find(path).filter(|nodes| nodes.as_u64() > Some(1)) {
+            findings.fault(
+                nodes.at,
+                format!(
+                    "only the engine of a server is one over several nodes: {path:?} must be 1 here"
+                ),
+            );
+        }
+    }
+}
+
 fn resources(root: &Node, path: &str) -> Resources {
     let Some(node) = root.find(path) else {
         return Resources::default();
@@ -187,5 +207,6 @@ fn resources(root: &Node, path: &str) -> Resources {
         memory_gb: node.get("memory_gb").and_then(Node::as_gigabytes),
         gpu_count: whole(node, "gpu_count").unwrap_or(0),
         time_limit: node.get("time_limit").and_then(Node::as_duration),
+        nodes: whole(node, "nodes"),
     }
 }

@@ -48,6 +48,7 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<MonitorPlan> 
             memory_gb: inner.memory_gb.or(outer.memory_gb),
             gpu_count: inner.gpu_count.max(outer.gpu_count),
             time_limit: inner.time_limit.or(outer.time_limit),
+            nodes: None,
         },
     })
 }

@@ -13,8 +13,11 @@ use crate::recipe::{
 /// How long an engine may take to be ready: weights of tens of GB come from a busy parallel file system.
 const READY_WITHIN: Duration = Duration::from_mins(20);
 
+/// Silence of an engine that counts as the end of it: longer than a long prompt keeps a small one busy.
+const HUNG_AFTER: Duration = Duration::from_mins(5);
+
 pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ServerPlan> {
-    let resources = resources(root, "orchestration.resources");
+    let mut resources = resources(root, "orchestration.resources");
     let service = root.get("service")?;
     let launch = launch(service, resources.gpu_count, findings);
     let ports: Vec<PortChoice> = service
@@ -50,6 +53,7 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ServerPlan> {
              add `--shutdown-timeout 20` where this vLLM knows it",
         );
     }
+    resources.nodes = nodes(root, service, &launch, engine, findings);
     Some(ServerPlan {
         name: text(root, "name")?,
         service_name: text(root, "service_name")?,
@@ -71,6 +75,10 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ServerPlan> {
                 .and_then(Node::as_duration)
                 .unwrap_or(READY_WITHIN),
         },
+        liveness: service
+            .find("liveness.timeout")
+            .map_or(Some(HUNG_AFTER), Node::as_duration)
+            .filter(|limit| !limit.is_zero()),
         auth_key: text(service, "auth").as_deref() == Some("key"),
         restart: Restart {
             max: whole(service, "restart.max").unwrap_or(0),
@@ -81,6 +89,58 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ServerPlan> {
         },
         resources,
     })
+}
+
+/// Nodes of the engine, where the recipe tells; what cannot be done with several is told.
+fn nodes(
+    root: &Node,
+    service: &Node,
+    launch: &Launch,
+    engine: EngineKind,
+    findings: &mut Findings,
+) -> Option<u32> {
+    let given = [
+        service.get("nodes"),
+        root.find("orchestration.resources.nodes"),
+    ];
+    let nodes = given.into_iter().flatten().find_map(Node::as_u64)?;
+    let at = given.into_iter().flatten().last()?.at;
+    if given
+        .into_iter()
+        .flatten()
+        .any(|node| node.as_u64() != Some(nodes))
+    {
+        findings.fault(
+            at,
+            "\"service.nodes\" and \"orchestration.resources.nodes\" are the same number: give one of them",
+        );
+    }
+    if nodes > 1 {
+        if matches!(launch, Launch::Command(_)) {
+            findings.fault(
+                at,
+                "a script is started as it is written, on one node: an engine over several wants \"service.container\" or \"service.program\"",
+            );
+        } else if !engine.spans_nodes() && !infer::fills_in(launch, "{rank}") {
+            findings.fault(
+                at,
+                format!(
+                    "aif does not know how {} is started over several nodes: say so in the arguments, with {{rank}}, {{nodes}}, {{head}} and {{head_port}}",
+                    engine.name()
+                ),
+            );
+        }
+        if let Some(restart) = service
+            .find("restart.max")
+            .filter(|max| max.as_u64() > Some(0))
+        {
+            findings.fault(
+                restart.at,
+                "an engine over several nodes is not started again when a part of it died: take \"restart\" out",
+            );
+        }
+    }
+    u32::try_from(nodes).ok()
 }
 
 fn launch(service: &Node, gpus: u32, findings: &mut Findings) -> Option<Launch> {

@@ -29,6 +29,7 @@ const COUNT: Type = Type::Whole {
     min: 1,
     max: 1_000_000_000,
 };
+const NODES: Type = Type::Whole { min: 1, max: 4096 };
 const SPAN: Type = Type::Duration { zero: false };
 const SPAN_OR_ZERO: Type = Type::Duration { zero: true };
 const FIXED_PORT: Type = Type::Whole { min: 1, max: 65535 };
@@ -52,7 +53,12 @@ static RESOURCES: &[Field] = &[
     Field::new("memory_gb", Type::Memory, "memory in GiB"),
     Field::new("gpu_count", Type::Whole { min: 0, max: 1024 }, "GPUs").default("0"),
     Field::new("time_limit", SPAN, "time limit of the job"),
-    Field::new("nodes", Type::One("an engine over several nodes"), "nodes").default("1"),
+    Field::new(
+        "nodes",
+        NODES,
+        "nodes of one engine, each with the cores, memory and GPUs above",
+    )
+    .default("1"),
 ];
 
 static ORCHESTRATION: &[Field] = &[

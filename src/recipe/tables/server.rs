@@ -1,6 +1,6 @@
 //! The keys of a server recipe: the engine, how it is started, and when it is ready.
 
-use super::{DESCRIPTION, NAME, ORCHESTRATION_FIELD, SERVICE_NAME, SPAN, SPAN_OR_ZERO};
+use super::{DESCRIPTION, NAME, NODES, ORCHESTRATION_FIELD, SERVICE_NAME, SPAN, SPAN_OR_ZERO};
 use crate::recipe::schema::{Field, Type};
 
 static CONTAINER: &[Field] = &[
@@ -46,6 +46,13 @@ static READINESS: &[Field] = &[
     .default("the engine's"),
     Field::new("timeout", SPAN, "how long the engine may take").default("20m"),
 ];
+
+static LIVENESS: &[Field] = &[Field::new(
+    "timeout",
+    SPAN_OR_ZERO,
+    "silence after which an engine that lives counts as hung; 0: never",
+)
+.default("5m")];
 
 static RESTART: &[Field] = &[
     Field::new(
@@ -100,6 +107,11 @@ static SERVICE: &[Field] = &[
         "when the engine is ready",
     ),
     Field::new(
+        "liveness",
+        Type::Map(LIVENESS),
+        "when an engine that does not answer counts as hung",
+    ),
+    Field::new(
         "auth",
         Type::Choice {
             now: &["key", "none"],
@@ -113,12 +125,7 @@ static SERVICE: &[Field] = &[
         Type::Map(RESTART),
         "what happens when the engine dies",
     ),
-    Field::new(
-        "nodes",
-        Type::One("an engine over several nodes"),
-        "nodes of one engine",
-    )
-    .default("1"),
+    Field::new("nodes", NODES, "the same as orchestration.resources.nodes").default("1"),
     Field::new(
         "replicas",
         Type::One("several instances of one recipe"),

@@ -25,6 +25,7 @@ use crate::{
 
 use super::{
     launch::{self, Script},
+    ranks::Peers,
     setup::Parts,
 };
 
@@ -85,17 +86,23 @@ enum Found {
     Stranger(Holder),
     /// The engine and somebody else both listen there.
     Shared(Holder),
+    /// Rank 0, of which this is another, is ready.
+    Follows,
     /// It answers, but refuses the key that it was given.
     KeyRefused(StatusCode),
 }
 
 impl Engine {
     /// Starts the engine and waits until it is ready. Dropping this ends what was started.
-    pub(super) async fn bring_up(parts: &Parts<'_>) -> Result<Self, Failed> {
+    pub(super) async fn bring_up(parts: &Parts<'_>, peers: &Peers) -> Result<Self, Failed> {
+        if parts.plan.resources.nodes() > 1 {
+            // the other ranks would not start again with this one
+            return Self::start(parts, &choose_ports(parts, &[])?, peers).await;
+        }
         let mut lost = Vec::new();
         loop {
             let ports = choose_ports(parts, &lost)?;
-            match Self::start(parts, &ports).await {
+            match Self::start(parts, &ports, peers).await {
                 Err(failed) if failed.port_lost && lost.len() + 1 < DRAWS as usize => {
                     tracing::warn!(
                         port = ports[0],
@@ -108,7 +115,7 @@ impl Engine {
         }
     }
 
-    async fn start(parts: &Parts<'_>, ports: &[u16]) -> Result<Self, Failed> {
+    async fn start(parts: &Parts<'_>, ports: &[u16], peers: &Peers) -> Result<Self, Failed> {
         let port = ports[0];
         let (spec, script) = launch::spec(parts, port)?;
         let child = Child::start(&spec, &parts.context.shutdown)
@@ -122,11 +129,16 @@ impl Engine {
         let start = Instant::now();
         let probe = Probe::new(parts, &child, port);
         let timeout = parts.plan.readiness.timeout;
+        let ask = async |searched: &mut Instant| match peers.follows() {
+            false => probe.ask(searched).await,
+            true if peers.leader_is_ready().await => Ok(Found::Follows),
+            true => Err("rank 0 is not ready".to_owned()),
+        };
         let mut searched = start;
         let drain = &parts.context.shutdown.drain;
         let found = tokio::select! {
             biased;
-            found = wait_until_ready(async || probe.ask(&mut searched).await, child.ended(), timeout) => found,
+            found = wait_until_ready(async || ask(&mut searched).await, child.ended(), timeout) => found,
             () = drain.cancelled() => Err(NotReady::TimedOut("told to end".to_owned())),
         };
         let drawn = parts.plan.ports[0] == PortChoice::Auto;
@@ -141,11 +153,23 @@ impl Engine {
                     );
                     ports[0] = port;
                 }
+                child.note_shared_memory();
                 return Ok(Self {
                     child,
                     host,
                     ports,
                     proof,
+                    seconds_to_ready: start.elapsed().as_secs_f64(),
+                    _script: script,
+                });
+            }
+            Ok(Found::Follows) => {
+                child.note_shared_memory();
+                return Ok(Self {
+                    child,
+                    host: parts.publication.record().address,
+                    ports: Vec::new(),
+                    proof: Proof::Weak,
                     seconds_to_ready: start.elapsed().as_secs_f64(),
                     _script: script,
                 });
@@ -193,6 +217,12 @@ impl Engine {
     /// Base URL of the API.
     pub(super) fn base_url(&self) -> String {
         format!("http://{}:{}", self.host, self.ports[0])
+    }
+
+    /// Ends it without regard to clients: another rank of it is lost, or it hangs.
+    pub(super) async fn end(&self, parts: &Parts<'_>) {
+        let stop = parts.context.shutdown.stop.cancelled();
+        self.child.stop(FAREWELL, stop).await;
     }
 
     /// Ends what an engine that ended has left.

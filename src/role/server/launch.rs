@@ -15,7 +15,7 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
     process::{child::Spec, guard, proof},
-    recipe::Launch,
+    recipe::{Launch, infer},
 };
 
 use super::setup::Parts;
@@ -38,9 +38,13 @@ impl Drop for Script {
 pub(super) struct Blanks {
     pub(super) host: String,
     pub(super) port: u16,
+    /// This node's own, as a number.
+    pub(super) address: String,
     pub(super) rank: u32,
     pub(super) nodes: u32,
+    /// Where the ranks of an engine meet.
     pub(super) head: String,
+    pub(super) head_port: u16,
     pub(super) api_key_file: Option<PathBuf>,
 }
 
@@ -50,9 +54,11 @@ impl Blanks {
         let mut filled = argument
             .replace("{host}", &self.host)
             .replace("{port}", &self.port.to_string())
+            .replace("{address}", &self.address)
             .replace("{rank}", &self.rank.to_string())
             .replace("{nodes}", &self.nodes.to_string())
-            .replace("{head}", &self.head);
+            .replace("{head}", &self.head)
+            .replace("{head_port}", &self.head_port.to_string());
         if let Some(file) = &self.api_key_file {
             filled = filled.replace("{api_key_file}", &file.display().to_string());
         }
@@ -78,7 +84,9 @@ pub(super) fn spec(parts: &Parts<'_>, port: u16) -> Result<(Spec, Option<Script>
             argv
         }
         Launch::Program(words) => {
-            let argv: Vec<String> = words.iter().map(|word| blanks.fill(word)).collect();
+            let ranks = rank_arguments(parts);
+            let words = words.iter().map(String::as_str).chain(ranks);
+            let argv: Vec<String> = words.map(|word| blanks.fill(word)).collect();
             command::with_modules(argv, &parts.context.site)
         }
         Launch::Container(container) => {
@@ -89,9 +97,9 @@ pub(super) fn spec(parts: &Parts<'_>, port: u16) -> Result<(Spec, Option<Script>
             if let Some(image) = &parts.image {
                 container.image.clone_from(&image.path);
             }
-            let arguments: Vec<String> = container
-                .args
-                .iter()
+            let words = container.args.iter().map(String::as_str);
+            let arguments: Vec<String> = words
+                .chain(rank_arguments(parts))
                 .map(|word| blanks.fill(word))
                 .collect();
             let files: Vec<PathBuf> = blanks.api_key_file.iter().cloned().collect();
@@ -110,6 +118,25 @@ pub(super) fn spec(parts: &Parts<'_>, port: u16) -> Result<(Spec, Option<Script>
         log: parts.log.clone(),
     };
     Ok((spec, script))
+}
+
+/// What this rank of an engine over several nodes is started with beside the recipe's arguments.
+fn rank_arguments(parts: &Parts<'_>) -> Vec<&'static str> {
+    let Some(ranks) = parts.ranks() else {
+        return Vec::new();
+    };
+    let mut words = Vec::new();
+    if !ranks
+        .all
+        .first()
+        .is_some_and(|first| infer::mentions(&parts.plan.launch, first))
+    {
+        words.extend(ranks.all);
+    }
+    if parts.rank > 0 {
+        words.extend(ranks.others);
+    }
+    words
 }
 
 /// The engine's environment: its variables, in the forms that reach into a container, and its caches' folder, made and
@@ -158,6 +185,11 @@ fn variables(parts: &Parts<'_>, port: u16) -> BTreeMap<String, String> {
     if !parts.profile.caches.is_empty() && parts.caches.as_os_str().len() <= LONGEST_TMPDIR {
         let folder = parts.caches.display().to_string();
         variables.insert("TMPDIR".to_owned(), folder);
+    }
+    if let Some(ranks) = parts.ranks() {
+        let blanks = parts.blanks(port);
+        let ranks = ranks.variables.iter();
+        variables.extend(ranks.map(|(name, value)| ((*name).to_owned(), blanks.fill(value))));
     }
     variables.extend(parts.plan.env.clone());
     let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
@@ -225,15 +257,21 @@ mod tests {
         let blanks = Blanks {
             host: "0.0.0.0".to_owned(),
             port: 8000,
+            address: "10.0.0.1".to_owned(),
             rank: 0,
             nodes: 1,
             head: "node1".to_owned(),
+            head_port: 29501,
             api_key_file: Some("/k".into()),
         };
         for (argument, filled) in [
             ("{port}", "8000"),
             ("http://{host}:{port}", "http://0.0.0.0:8000"),
             ("{rank}/{nodes}@{head}", "0/1@node1"),
+            (
+                "{head}:{head_port} from {address}",
+                "node1:29501 from 10.0.0.1",
+            ),
             ("{api_key_file}", "/k"),
             (r#"{"a": {"b": 1}}"#, r#"{"a": {"b": 1}}"#),
         ] {

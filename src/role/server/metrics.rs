@@ -36,6 +36,7 @@ struct Facts {
     restarts: u32,
     child: Option<u32>,
     upstream: Option<Upstream>,
+    silence: Option<Duration>,
     family: Vec<u32>,
     family_of: Option<Instant>,
     /// CPU time of engines that ended, and the highest seen of the one that runs: a counter must not fall when a
@@ -60,6 +61,7 @@ impl Shared {
         facts.child = Some(child);
         facts.family_of = None;
         facts.upstream = None;
+        facts.silence = None;
     }
 
     /// It is ready.
@@ -75,6 +77,11 @@ impl Shared {
         facts.restarts = restarts;
         facts.child = None;
         facts.upstream = None;
+    }
+
+    /// It has answered nothing for so long.
+    pub(super) fn silence(&self, silence: Duration) {
+        self.facts().silence = Some(silence);
     }
 
     /// Where its metrics are.
@@ -114,6 +121,16 @@ impl Collector for Shared {
                     MetricType::Gauge,
                 )?
                 .encode_gauge(&seconds)?;
+        }
+        if let Some(silence) = facts.silence {
+            encoder
+                .encode_descriptor(
+                    "aif_server_silence",
+                    "Time since the engine, which lives, has answered anything: 0 while it does.",
+                    Some(&Unit::Seconds),
+                    MetricType::Gauge,
+                )?
+                .encode_gauge(&silence.as_secs_f64())?;
         }
         let Some(child) = facts.child else {
             return Ok(());
@@ -182,8 +199,10 @@ mod tests {
         let shared = Shared::default();
         shared.started(std::process::id());
         shared.ready(1.5, None);
+        shared.silence(Duration::from_secs(7));
         let text = text(&shared);
         assert!(text.contains("aif_server_to_ready_seconds 1.5\n"), "{text}");
+        assert!(text.contains("aif_server_silence_seconds 7.0\n"), "{text}");
         assert!(
             text.contains("aif_server_child_cpu_seconds_total "),
             "{text}"

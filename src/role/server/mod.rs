@@ -14,6 +14,8 @@ mod drain;
 mod engine;
 mod launch;
 mod metrics;
+mod pulse;
+mod ranks;
 mod setup;
 
 use std::time::Duration;
@@ -21,14 +23,17 @@ use std::time::Duration;
 use crate::{
     exit::{Exit, Failure},
     recipe::ServerPlan,
-    registry::State,
+    registry::{Record, State},
     role::{Context, StepNote},
     run::RecipeEntry,
     shutdown::Cause,
 };
 
 use engine::{Engine, Failed};
+use ranks::Peers;
 use setup::Parts;
+
+pub use ranks::rank;
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -41,43 +46,104 @@ pub struct Config {
 
 /// Runs an engine until it is told to end, or until the engine ends for good.
 pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
-    let step = StepNote::begin("server", &config.plan.name, context)?;
     nix::sys::prctl::set_child_subreaper(true)?;
-    let parts = setup::start(&config, context, step).await?;
-    let ended = serve(&parts).await;
+    let rank = rank(&config.plan, context.job.as_ref(), &context.env)?;
+    if rank == 0 {
+        return serve(&config, context, rank, None).await;
+    }
+    let Some(leader) = ranks::leader(&config.plan, context).await? else {
+        return Ok(told(context));
+    };
+    let context = Context {
+        run: ranks::run_of(&leader, context),
+        ..context.clone()
+    };
+    serve(&config, &context, rank, Some(&leader)).await
+}
+
+async fn serve(
+    config: &Config,
+    context: &Context,
+    rank: u32,
+    leader: Option<&Record>,
+) -> anyhow::Result<Exit> {
+    let step = StepNote::begin(&ranks::step_name(rank), &config.plan.name, context)?;
+    let parts = setup::start(config, context, step, leader).await?;
+    let ended = match Peers::meet(&parts).await {
+        Ok(Some(peers)) => {
+            let ended = engines(&parts, &peers).await;
+            peers.conclude(&parts, ended).await
+        }
+        Ok(None) => Ok(before_ready(&parts)),
+        Err(failure) => Err(failure),
+    };
+    if leader.is_some() {
+        parts.last_word(&ended);
+    }
     parts.leave();
     Ok(ended?)
 }
 
-async fn serve(parts: &Parts<'_>) -> Result<Exit, Failure> {
+/// One engine after another, until the last one's end.
+async fn engines(parts: &Parts<'_>, peers: &Peers) -> Result<Exit, Failure> {
     let shutdown = &parts.context.shutdown;
     let restart = parts.plan.restart;
     if let Err(failed) = parts.fetch_image().await {
-        return parts.told_or(failed);
+        return match parts.told_or(failed) {
+            Ok(exit) => Ok(exit),
+            Err(failure) => Err(peers.first(parts, failure).await),
+        };
     }
     let mut backoff = restart.backoff;
     let mut restarts = 0;
     loop {
-        let failure = match Engine::bring_up(parts).await {
+        let brought = tokio::select! {
+            brought = Engine::bring_up(parts, peers) => brought,
+            gone = peers.gone(&parts.context.store) => {
+                gone.follow(parts.context)?;
+                return Ok(before_ready(parts));
+            }
+        };
+        let failure = match brought {
             Ok(engine) => {
-                parts.announce(&engine).await?;
+                if peers.follows() {
+                    parts.announce_rank(&engine);
+                } else {
+                    parts.announce(&engine).await?;
+                }
                 tokio::select! {
                     biased;
                     // Slurm may end both at once: who is told to end has not lost its engine
                     () = shutdown.drain.cancelled() => {
-                        drain::drain(parts, &engine).await;
+                        peers.drain(parts, &engine).await;
                         return Ok(after_ready(parts));
                     }
                     how = engine.child.ended() => {
                         let failure = parts.death("the engine ended after it was ready", how);
+                        let failure = peers.first(parts, failure).await;
                         engine.clean_up().await;
                         failure
+                    }
+                    failure = pulse::hung(parts, &engine), if !peers.follows() => {
+                        let failure = peers.first(parts, failure).await;
+                        engine.end(parts).await;
+                        failure
+                    }
+                    gone = peers.gone(&parts.context.store) => {
+                        if let Err(failure) = gone.follow(parts.context) {
+                            engine.end(parts).await;
+                            return Err(failure);
+                        }
+                        peers.drain(parts, &engine).await;
+                        return Ok(after_ready(parts));
                     }
                 }
             }
             Err(_) if shutdown.drain.is_cancelled() => return Ok(before_ready(parts)),
             // what fails at the first start fails again: nobody waits for that
-            Err(Failed { failure, .. }) if restarts == 0 => return Err(failure),
+            Err(Failed { failure, .. }) if restarts == 0 => {
+                return Err(peers.first(parts, failure).await);
+            }
             Err(Failed { failure, .. }) => failure,
         };
         if restarts >= restart.max {
@@ -98,11 +164,12 @@ async fn serve(parts: &Parts<'_>) -> Result<Exit, Failure> {
 fn before_ready(parts: &Parts<'_>) -> Exit {
     tracing::info!("Told to end before the engine was ready");
     parts.state(State::Draining);
-    parts
-        .context
-        .shutdown
-        .cause()
-        .map_or(Exit::Terminated, Cause::exit)
+    told(parts.context)
+}
+
+fn told(context: &Context) -> Exit {
+    let cause = context.shutdown.cause();
+    cause.map_or(Exit::Terminated, Cause::exit)
 }
 
 /// Told to end while it served: that is how a server ends.

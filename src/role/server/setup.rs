@@ -20,7 +20,11 @@ use crate::{
     engine::{self, Profile},
     exit::{Exit, Failure, OrExit as _},
     files,
-    process::{address::listening_address, child::Ended, tree},
+    process::{
+        address::{listening_address, numeric_address},
+        child::Ended,
+        port, tree,
+    },
     recipe::{Plan, ServerPlan},
     registry::{Kind, Publication, Record, State},
     role::{Context, StepNote, image, local_name},
@@ -59,6 +63,10 @@ pub(super) struct Parts<'a> {
     pub(super) context: &'a Context,
     pub(super) profile: &'static Profile,
     pub(super) instance: String,
+    /// Rank in an engine over several nodes; 0 in any other.
+    pub(super) rank: u32,
+    /// Address and port at which its ranks meet.
+    meeting: (String, u16),
     pub(super) key: Option<Key>,
     /// The engine's log.
     pub(super) log: PathBuf,
@@ -79,10 +87,23 @@ pub(super) async fn start<'a>(
     config: &'a Config,
     context: &'a Context,
     step: StepNote,
+    leader: Option<&Record>,
 ) -> anyhow::Result<Parts<'a>> {
     let plan = &config.plan;
     let job = context.job.as_ref();
-    let mut record = context.record(Kind::Server, &plan.service_name, &plan.name);
+    let kind = leader.map_or(Kind::Server, |_| Kind::Rank);
+    let mut record = context.record(kind, &plan.service_name, &plan.name);
+    record.nodes = plan.resources.nodes();
+    let meeting = if let Some(leader) = leader {
+        let port = leader.meeting_port.unwrap_or_default();
+        (leader.address.clone(), port)
+    } else {
+        let port = port::draw(context.site.ports(), &[])
+            .or_exit(Exit::Unavailable, || "no port is left".to_owned())?;
+        record.meeting_port = (record.nodes > 1).then_some(port);
+        (record.address.clone(), port)
+    };
+    let rank = leader.map_or(0, |_| record.rank);
     let instance = record.instance_id.clone();
     let log = context.run.log(&format!("engine-{}", record.short_id()));
     let caches = context
@@ -92,7 +113,8 @@ pub(super) async fn start<'a>(
     record.engine = Some(plan.engine.name().to_owned());
     record.model.clone_from(&plan.model);
 
-    let key = if plan.auth_key {
+    // only rank 0 is asked
+    let key = if plan.auth_key && leader.is_none() {
         let (file, secret) = context
             .store
             .create_key(&instance)
@@ -139,6 +161,8 @@ pub(super) async fn start<'a>(
         context,
         profile: engine::profile(plan.engine),
         instance,
+        rank,
+        meeting,
         key,
         shared,
         samplers,
@@ -185,11 +209,20 @@ impl Parts<'_> {
         Blanks {
             host: listening_address(&record.address, self.context.job.is_some()).to_string(),
             port,
-            rank: record.rank,
+            address: numeric_address(&record.address),
+            rank: self.rank,
             nodes: record.nodes,
-            head: record.address,
+            head: self.meeting.0.clone(),
+            head_port: self.meeting.1,
             api_key_file: self.key.as_ref().map(|key| key.file.clone()),
         }
+    }
+
+    /// How the engine is started over several nodes, where it is.
+    pub(super) fn ranks(&self) -> Option<&'static engine::Ranks> {
+        (self.plan.resources.nodes() > 1)
+            .then_some(self.profile.ranks.as_ref())
+            .flatten()
     }
 
     /// How one gets into the engine.
@@ -221,6 +254,38 @@ impl Parts<'_> {
     pub(super) fn state(&self, state: State) {
         self.shared.state(state);
         self.update(|record| record.state = state);
+    }
+
+    /// This rank has failed: says so to the others.
+    pub(super) fn failed(&self, what: &str) {
+        self.shared.state(State::Draining);
+        self.update(|record| {
+            record.state = State::Draining;
+            record.failed = Some(what.to_owned());
+        });
+    }
+
+    /// Rank 0 of the engine is ready, and so is this part of it.
+    pub(super) fn announce_rank(&self, engine: &Engine) {
+        let seconds = engine.seconds_to_ready;
+        self.shared.ready(seconds, None);
+        self.shared.state(State::Ready);
+        let now = clock::now();
+        self.update(|record| {
+            record.state = State::Ready;
+            record.ready_at = Some(now);
+        });
+        let (samplers, machine) = (self.samplers.facts(), self.samplers.machine());
+        self.step.add(|step| {
+            step.ready_at.get_or_insert(now);
+            step.facts.insert("samplers".to_owned(), samplers);
+            step.facts.insert("machine".to_owned(), machine);
+        });
+        tracing::info!(
+            rank = self.rank,
+            seconds,
+            "The engine is ready, and this rank of it"
+        );
     }
 
     /// The engine was lost, and is started again.
@@ -349,6 +414,19 @@ impl Parts<'_> {
                     () = tokio::time::sleep(REAPING) => ended = tree::reap_adopted(&ended),
                 }
             }
+        });
+    }
+
+    /// The last word of a rank: of rank 0 whoever started it writes that.
+    pub(super) fn last_word(&self, ended: &Result<Exit, Failure>) {
+        let failed = self.publication.record().failed;
+        self.step.add(|step| {
+            step.ended_at = Some(clock::now());
+            step.exit = Some(match ended {
+                Ok(exit) => *exit,
+                Err(failure) => failure.exit,
+            });
+            step.error = failed;
         });
     }
 

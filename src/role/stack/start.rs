@@ -40,7 +40,7 @@ impl Stack<'_> {
         }
         let mut placement = context.job.as_ref().map_or_else(
             || Ok(Placement::default()),
-            |job| placement(name == "server", job),
+            |job| placement(&recipe.plan, job),
         )?;
         placement.gpus = gpus;
         let step = Step {
@@ -102,22 +102,40 @@ impl Stack<'_> {
     }
 }
 
-/// Where a role runs: in a heterogeneous job the server on the first node of the first component, the others on the
-/// first node of the second; in any other job all on the node of the batch script.
-fn placement(is_server: bool, job: &JobEnv) -> Result<Placement, Failure> {
-    if job.components.len() < 2 {
+/// Where a role runs: in a heterogeneous job the server on the first nodes of the first component, the others on the
+/// first node of the second; in any other job all on the node of the batch script, which is the first, and an engine over
+/// several nodes on those after it, too.
+fn placement(plan: &Plan, job: &JobEnv) -> Result<Placement, Failure> {
+    let is_server = matches!(plan, Plan::Server(_));
+    let wanted = plan.resources().nodes() as usize;
+    let is_het = job.components.len() > 1;
+    if !is_het && wanted == 1 {
         return Ok(Placement {
             node: job.node.clone(),
             ..Placement::default()
         });
     }
     let group = usize::from(!is_server);
-    let nodes = hostlist::expand(&job.components[group]).or_exit(Exit::Bug, || {
+    let list = if is_het {
+        &job.components[group]
+    } else {
+        &job.nodes
+    };
+    let mut nodes = hostlist::expand(list).or_exit(Exit::Bug, || {
         "Slurm's list of nodes cannot be read".to_owned()
     })?;
+    if nodes.len() < wanted {
+        let message = format!(
+            "recipe {} is an engine over {wanted} nodes, the job has {} for it ({list}): submit with `sbatch --nodes={wanted}`",
+            plan.name(),
+            nodes.len()
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    nodes.truncate(wanted);
     Ok(Placement {
-        node: nodes.into_iter().next().unwrap_or_default(),
-        het_group: u32::try_from(group).ok(),
+        node: nodes.join(","),
+        het_group: is_het.then_some(u32::try_from(group).unwrap_or(0)),
         gpus: 0,
     })
 }
@@ -143,7 +161,13 @@ pub(super) fn gpus_for(server: &Resolved, context: &Context) -> Result<u32, Fail
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::env::Env;
+    use crate::{
+        env::Env,
+        recipe::{
+            expand::Variables,
+            plan::{self, Source},
+        },
+    };
 
     #[test]
     fn in_a_heterogeneous_job_the_engine_has_the_first_component_for_itself() {
@@ -153,11 +177,28 @@ mod tests {
             .filter_map(|line| line.split_once('='))
             .collect();
         let job = JobEnv::from_env(&env).unwrap();
-        let place = |is_server| {
-            let placement = placement(is_server, &job).unwrap();
-            (placement.node, placement.het_group)
+        let planned = |text: &str| {
+            let source = Source {
+                text,
+                path: "x.yaml",
+                wanted: None,
+                overrides: &[],
+            };
+            plan::plan(&source, &Variables::default()).unwrap().plan
         };
-        assert_eq!(place(true), ("node1".to_owned(), Some(0)));
-        assert_eq!(place(false), ("node4".to_owned(), Some(1)));
+        let place = |text: &str| {
+            placement(&planned(text), &job)
+                .map(|placement| (placement.node, placement.het_group))
+                .map_err(|failure| failure.to_string())
+        };
+        let server = "name: s\nservice: {program: [vllm, serve, m]}\n";
+        let of = |nodes| format!("{server}orchestration: {{resources: {{nodes: {nodes}}}}}\n");
+        assert_eq!(place(server), Ok(("node1".to_owned(), Some(0))));
+        assert_eq!(place(&of(2)), Ok(("node1,node2".to_owned(), Some(0))));
+        insta::assert_snapshot!(place(&of(3)).unwrap_err(), @"recipe s is an engine over 3 nodes, the job has 2 for it (node[1-2]): submit with `sbatch --nodes=3`");
+        assert_eq!(
+            place("name: m\nprometheus: {}\n"),
+            Ok(("node4".to_owned(), Some(1)))
+        );
     }
 }

@@ -12,12 +12,16 @@ use crate::{
 };
 
 impl Stack<'_> {
-    /// Clears away what this role has left, if it came to no end of its own.
+    /// Clears away what this role has left, if it came to no end of its own; of an engine over several nodes, each rank.
     pub(super) fn sweep(&self, name: &str) {
         let context = self.context;
-        if let Some(step) = context.run.steps().remove(name)
-            && step.exit.is_none()
-        {
+        let ranks = format!("{name}-");
+        let steps = context
+            .run
+            .steps()
+            .into_iter()
+            .filter(|(step, _)| step == name || (name == "server" && step.starts_with(&ranks)));
+        for (_, step) in steps.filter(|(_, step)| step.exit.is_none()) {
             context.sweep(|record| context.owns(record) && is_of(record, &step));
         }
     }
@@ -28,7 +32,8 @@ fn is_of(record: &Record, step: &StepFile) -> bool {
         Kind::Server => step.role == "server",
         Kind::Monitor | Kind::Grafana => step.role == "monitor",
         Kind::Bench => step.role.starts_with("bench-") && record.recipe_name == step.recipe,
-        Kind::Rank | Kind::Gateway | Kind::Static => false,
+        Kind::Rank => step.role == format!("server-{}", record.rank),
+        Kind::Gateway | Kind::Static => false,
     }
 }
 
