@@ -227,6 +227,7 @@ impl Judge for Held {
             error: None,
             prompt_tokens,
             output_tokens,
+            recall: None,
         }
     }
 }

@@ -11,6 +11,8 @@ pub struct Judged {
     pub prompt_tokens: Option<u64>,
     /// Output tokens, where told.
     pub output_tokens: Option<u64>,
+    /// Share of the true neighbours that were found, in millionths; of queries of vectors alone.
+    pub recall: Option<u32>,
 }
 
 impl Judged {

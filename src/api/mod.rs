@@ -6,3 +6,4 @@ pub mod judge;
 pub mod openai;
 pub mod repeat;
 pub mod sse;
+pub mod vectors;

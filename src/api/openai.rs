@@ -62,7 +62,7 @@ pub fn path(api: Api) -> &'static str {
         Api::Embeddings => "/v1/embeddings",
         Api::Rerank => "/v1/rerank",
         // each request has its own
-        Api::Http => "",
+        Api::Http | Api::Chroma | Api::Qdrant => "",
     }
 }
 

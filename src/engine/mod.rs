@@ -4,6 +4,7 @@ mod dashboards;
 mod http;
 mod llamacpp;
 mod ollama;
+mod qdrant;
 mod sglang;
 mod tgi;
 mod trtllm;
@@ -90,6 +91,7 @@ pub fn profile(kind: EngineKind) -> &'static Profile {
         EngineKind::Tgi => &tgi::PROFILE,
         EngineKind::Sglang => &sglang::PROFILE,
         EngineKind::Trtllm => &trtllm::PROFILE,
+        EngineKind::Qdrant => &qdrant::PROFILE,
         EngineKind::Http => &http::PROFILE,
     }
 }

@@ -1,9 +1,11 @@
 //! Files that a client recipe names: read and made into what a load is made of.
 
+use std::sync::Arc;
+
 use crate::{
     exit::{Exit, Failure},
     files,
-    load::workload::Material,
+    load::workload::{Material, vectors::Set},
     recipe::ClientPlan,
 };
 
@@ -13,7 +15,10 @@ use crate::{
 /// A file that is missing, cannot be read, or has faults, which are told with their lines.
 pub fn material(plan: &ClientPlan) -> Result<Material, Failure> {
     let Some(path) = Material::wanted(plan) else {
-        return Ok(Material::None);
+        return Ok(match &plan.workload.vectors {
+            Some(vectors) => Material::Vectors(Arc::new(Set::of(vectors, plan.workload.seed))),
+            None => Material::None,
+        });
     };
     let text = files::read_text(path).map_err(|error| {
         // text that is no UTF-8 is a fault of the file, not of ours

@@ -254,6 +254,7 @@ impl<'a> Answer<'a> {
     fn take_judged(&mut self, judged: Judged) -> Outcome {
         self.sample.prompt_tokens = judged.prompt_tokens;
         self.sample.output_tokens = judged.output_tokens;
+        self.sample.recall = judged.recall;
         match judged.error {
             None => Outcome::Success,
             Some((class, message)) => Outcome::Error(class, message),

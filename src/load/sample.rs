@@ -88,6 +88,8 @@ pub struct Sample {
     pub cached_tokens: Option<u64>,
     /// Of the output tokens, those of reasoning; `None` where the server does not tell.
     pub reasoning_tokens: Option<u64>,
+    /// Share of the true neighbours that were found, in millionths; of queries of vectors alone.
+    pub recall: Option<u32>,
     /// Was it dropped at `max_in_flight`?
     pub dropped: bool,
     /// What was answered, without reasoning; kept only where a further turn carries it.
@@ -117,6 +119,7 @@ impl Sample {
             output_tokens: None,
             cached_tokens: None,
             reasoning_tokens: None,
+            recall: None,
             dropped: false,
             said: String::new(),
         }

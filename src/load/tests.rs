@@ -68,6 +68,7 @@ fn plan(load: LoadModel) -> ClientPlan {
             conversation: None,
             documents: None,
             request: None,
+            vectors: None,
             temperature: None,
             top_p: None,
             ignore_eos: false,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Resources, Series, request::HttpRequest};
+use super::{Resources, Series, request::HttpRequest, vectors::Vectors};
 
 /// Which API a client uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,12 +20,21 @@ pub enum Api {
     Rerank,
     /// What the recipe writes out.
     Http,
+    /// Queries of vectors, to `ChromaDB`.
+    Chroma,
+    /// Queries of vectors, to Qdrant.
+    Qdrant,
 }
 
 impl Api {
     /// Are its answers tokens that come one after another? Where they are not, there is no first one to wait for.
     pub const fn generates(self) -> bool {
-        !matches!(self, Self::Embeddings | Self::Rerank | Self::Http)
+        !matches!(self, Self::Embeddings | Self::Rerank | Self::Http) && !self.is_of_vectors()
+    }
+
+    /// Is it that of a vector database?
+    pub const fn is_of_vectors(self) -> bool {
+        matches!(self, Self::Chroma | Self::Qdrant)
     }
 
     /// As recipes write it.
@@ -36,6 +45,8 @@ impl Api {
             Self::Embeddings => "embeddings",
             Self::Rerank => "rerank",
             Self::Http => "http",
+            Self::Chroma => "chroma",
+            Self::Qdrant => "qdrant",
         }
     }
 }
@@ -279,6 +290,9 @@ pub struct Workload {
     /// The request, where the recipe writes it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<HttpRequest>,
+    /// The collection of vectors that is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<Vectors>,
     /// Sampling temperature.
     pub temperature: Option<f64>,
     /// Nucleus sampling.

@@ -37,6 +37,8 @@ pub fn engine(launch: &Launch) -> EngineKind {
         EngineKind::Sglang
     } else if program("trtllm-serve") {
         EngineKind::Trtllm
+    } else if program("qdrant") || image.contains("qdrant") {
+        EngineKind::Qdrant
     } else if image.contains("vllm") {
         EngineKind::Vllm
     } else if ["llamacpp", "llama.cpp", "llama-cpp"]
@@ -93,6 +95,7 @@ pub fn model(launch: &Launch, engine: EngineKind) -> Option<String> {
                 .filter(|word| !word.starts_with('-') && !word.contains('$'))
                 .cloned()
         }),
+        EngineKind::Qdrant => None,
         EngineKind::Http => option(&["--served-model-name", "--alias", "--model"]),
     }
 }

@@ -26,6 +26,7 @@ pub mod tables;
 pub mod template;
 #[cfg(test)]
 mod tests;
+pub mod vectors;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -89,19 +90,22 @@ pub enum EngineKind {
     Sglang,
     /// `TensorRT-LLM`'s `trtllm-serve`.
     Trtllm,
+    /// Qdrant.
+    Qdrant,
     /// Anything that answers HTTP.
     Http,
 }
 
 impl EngineKind {
     /// Every one.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Vllm,
         Self::LlamaCpp,
         Self::Ollama,
         Self::Tgi,
         Self::Sglang,
         Self::Trtllm,
+        Self::Qdrant,
         Self::Http,
     ];
 
@@ -113,7 +117,7 @@ impl EngineKind {
                 Some("SGLang takes its key in an argument only, which all on the node can read")
             }
             Self::Trtllm => Some("trtllm-serve takes no key"),
-            Self::Vllm | Self::LlamaCpp | Self::Tgi | Self::Http => None,
+            Self::Vllm | Self::LlamaCpp | Self::Tgi | Self::Qdrant | Self::Http => None,
         }
     }
 
@@ -136,6 +140,7 @@ impl EngineKind {
             Self::Tgi => "tgi",
             Self::Sglang => "sglang",
             Self::Trtllm => "trtllm",
+            Self::Qdrant => "qdrant",
             Self::Http => "http",
         }
     }

@@ -66,6 +66,7 @@ mod tests {
     #[test]
     fn a_metric_is_a_line() {
         let metric = Metric {
+            p5: None,
             unit: "ms".into(),
             avg: 1.5,
             min: Some(1.0),

@@ -28,7 +28,7 @@ pub(super) fn fact(name: &str, value: impl Into<String>) -> Fact {
 }
 
 /// Metrics in the order in which they are read; others follow by name.
-const METRIC_ORDER: [&str; 17] = [
+const METRIC_ORDER: [&str; 20] = [
     "time_to_first_token_scheduled",
     "time_to_first_token",
     "time_to_first_output_token",
@@ -41,6 +41,9 @@ const METRIC_ORDER: [&str; 17] = [
     "request_latency_scheduled",
     "request_latency",
     "request_throughput",
+    "recall",
+    "insert_latency",
+    "insert_throughput",
     "output_token_throughput",
     "output_token_throughput_per_user",
     "total_token_throughput",

@@ -107,6 +107,8 @@ fn figures(results: &Results) -> Vec<Figure> {
         ("request latency", "request_latency", true),
         ("throughput", "request_throughput", false),
         ("output tokens", "output_token_throughput", false),
+        ("recall", "recall", false),
+        ("inserts", "insert_throughput", false),
         ("goodput", "goodput", false),
     ];
     let mut figures = Vec::new();

@@ -23,7 +23,7 @@ const ERROR: usize = 8;
 const COLUMNS: usize = 5;
 
 /// What is shown where nothing is chosen, in this order.
-const USUAL: [&str; 11] = [
+const USUAL: [&str; 13] = [
     "time_to_first_token_scheduled",
     "time_to_first_token",
     "time_to_first_output_token",
@@ -32,14 +32,17 @@ const USUAL: [&str; 11] = [
     "time_per_output_token",
     "request_latency_scheduled",
     "request_latency",
+    "recall",
+    "insert_latency",
     "input_sequence_length",
     "cached_prompt_tokens",
     "output_sequence_length",
 ];
 
 /// Rates and shares, which have one number.
-const RATES: [&str; 7] = [
+const RATES: [&str; 8] = [
     "request_throughput",
+    "insert_throughput",
     "output_token_throughput",
     "total_token_throughput",
     "output_token_throughput_per_user",
@@ -84,10 +87,11 @@ pub fn metric_named(word: &str) -> &str {
 /// A column: its name, and how it is read.
 type Column = (&'static str, fn(&Metric) -> Option<f64>);
 
-const EVERY_COLUMN: [Column; 10] = [
+const EVERY_COLUMN: [Column; 11] = [
     ("mean", |metric| Some(metric.avg)),
     ("std", |metric| metric.std),
     ("min", |metric| metric.min),
+    ("p5", |metric| metric.p5),
     ("p50", |metric| metric.p50),
     ("p90", |metric| metric.p90),
     ("p95", |metric| metric.p95),

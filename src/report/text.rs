@@ -211,6 +211,13 @@ pub fn workload(workload: &serde_json::Value) -> String {
         let (method, path) = (value(&request["method"]), value(&request["path"]));
         return format!("{method} {path}, seed {seed}");
     }
+    if let Some(vectors) = workload.get("vectors") {
+        let of = |key: &str| value(&vectors[key]);
+        let (count, dimension, k, metric) = (of("count"), of("dimension"), of("k"), of("metric"));
+        return format!(
+            "queries for {k} neighbours among {count} vectors of {dimension} numbers by {metric}, seed {seed}"
+        );
+    }
     if let Some(documents) = workload.get("documents") {
         let (count, words) = (&documents["count"], length(&documents["length"]));
         return format!(

@@ -184,6 +184,7 @@ mod tests {
             reasons: false,
             cached_tokens: None,
             reasoning_tokens: None,
+            recall: None,
             prompt_tokens: Some(10),
             output_tokens: Some(tokens),
             dropped: false,

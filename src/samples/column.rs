@@ -124,6 +124,13 @@ pub(super) const COLUMNS: &[Column] = &[
             |s, status| s.status = status.and_then(|status| status.try_into().ok()),
         ),
     ),
+    Column(
+        "recall_ppm",
+        MaybeCount(
+            |s| s.recall.map(u64::from),
+            |s, share| s.recall = share.and_then(|share| share.try_into().ok()),
+        ),
+    ),
     Column("reasons", Flag(|s| s.reasons, |s, it| s.reasons = it)),
     Column("dropped", Flag(|s| s.dropped, |s, it| s.dropped = it)),
 ];
@@ -214,6 +221,7 @@ mod tests {
             output_tokens: Some(10),
             cached_tokens: Some(11),
             reasoning_tokens: Some(12),
+            recall: Some(15),
             dropped: true,
             outcome: Outcome::Success,
             said: String::new(),

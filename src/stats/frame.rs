@@ -53,6 +53,9 @@ impl Frame {
         if self.lengths_vary {
             results.metrics.extend(asked.metrics());
         }
+        if let Some(collection) = &results.collection {
+            results.metrics.extend(collection.metrics.clone());
+        }
         let tokenless = self.facts.whole_answers;
         (results.metrics).retain(|name, metric| is_told(name, metric, tokenless));
         let metrics = &results.metrics;

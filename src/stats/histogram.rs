@@ -185,13 +185,13 @@ impl Distribution {
         u64::try_from(self.sum / 1000).unwrap_or(u64::MAX)
     }
 
-    /// The metric: durations for `ms`, rates for `tokens/s`, counts for any other unit; `None` without observations.
+    /// The metric: durations for `ms`, rates for `tokens/s` and `ratio`, counts for any other unit; `None` without observations.
     pub fn to_metric(&self, unit: &str) -> Option<Metric> {
         if self.count == 0 {
             return None;
         }
         let scale = match unit {
-            "ms" | "tokens/s" => 1e6,
+            "ms" | "tokens/s" | "ratio" => 1e6,
             _ => 1e3,
         };
         let mut intervals = BTreeMap::new();
@@ -206,7 +206,11 @@ impl Distribution {
             }
             Some(self.quantile(quantile) / scale)
         };
+        // of shares the low end is the bad one
+        let is_borne = order::interval(self.apart, 0.95).is_some();
+        let p5 = (unit == "ratio" && is_borne).then(|| self.quantile(0.05) / scale);
         Some(Metric {
+            p5,
             unit: unit.to_owned(),
             avg: self.mean() / scale,
             min: Some(self.min as f64 / scale),

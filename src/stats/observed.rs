@@ -60,6 +60,9 @@ pub struct Observed {
     reasoning: Distribution,
     /// Answers with reasoning by a name of its own.
     reasoned: u64,
+    /// Shares of the true neighbours that queries of vectors found.
+    #[serde(default)]
+    recall: Distribution,
 }
 
 impl Observed {
@@ -98,6 +101,9 @@ impl Observed {
             }
         }
         self.take_counts(sample, latency);
+        if let Some(share) = sample.recall {
+            self.recall.record_rate(f64::from(share) / 1e6);
+        }
     }
 
     fn take_phases(&mut self, sample: &Sample, sent: Duration) {
@@ -170,6 +176,7 @@ impl Observed {
             (&mut self.cached, &other.cached),
             (&mut self.output, &other.output),
             (&mut self.reasoning, &other.reasoning),
+            (&mut self.recall, &other.recall),
         ];
         for (own, other) in pairs {
             own.merge(other);
@@ -215,6 +222,7 @@ impl Observed {
             ("cached_prompt_tokens", &self.cached, "tokens"),
             ("output_sequence_length", &self.output, "tokens"),
             ("reasoning_token_count", &self.reasoning, "tokens"),
+            ("recall", &self.recall, "ratio"),
         ]
         .into_iter()
         .chain(ttfo)

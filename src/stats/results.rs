@@ -56,7 +56,7 @@ pub struct Validity {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Metric {
-    /// `ms`, `requests/s`, `tokens/s`, `tokens`, `ratio`.
+    /// `ms`, `requests/s`, `tokens/s`, `vectors/s`, `tokens`, `ratio`.
     pub unit: String,
     /// Mean.
     pub avg: f64,
@@ -69,6 +69,9 @@ pub struct Metric {
     /// Standard deviation of the population.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub std: Option<f64>,
+    /// 5th percentile, of shares, where less is worse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p5: Option<f64>,
     /// Median.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p50: Option<f64>,
@@ -278,6 +281,23 @@ pub struct TurnResult {
     pub metrics: BTreeMap<String, Metric>,
 }
 
+/// A collection of vectors that was made and filled before the load.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Collection {
+    /// Its name.
+    pub name: String,
+    /// Is it still there?
+    pub kept: bool,
+    /// Vectors that were inserted, on all instances.
+    pub vectors: u64,
+    /// Time that it took, in seconds.
+    pub insert_seconds: f64,
+    /// `insert_latency` of each request that inserted, and `insert_throughput`; they stand among the metrics, too.
+    pub metrics: BTreeMap<String, Metric>,
+}
+
 /// The whole result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -338,6 +358,9 @@ pub struct Results {
     /// Token counts.
     #[serde(default)]
     pub tokens: Tokens,
+    /// The collection of vectors that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collection: Option<Collection>,
     /// How conversations ended, where requests follow from each other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversations: Option<Conversations>,

@@ -50,6 +50,7 @@ fn success(intended: u64, sent: u64, chunks: &[u64], tokens: Option<u64>) -> Sam
         reasons: false,
         cached_tokens: None,
         reasoning_tokens: None,
+        recall: None,
         prompt_tokens: Some(10),
         output_tokens: tokens,
         dropped: false,

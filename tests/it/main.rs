@@ -23,3 +23,4 @@ mod stack;
 mod tasks;
 mod tls;
 mod turns;
+mod vectors;

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     texts::{self, Text},
     trace::{self, Row},
+    vectors::Set,
 };
 use crate::recipe::{Arrival, ClientPlan, LoadModel};
 
@@ -46,6 +47,8 @@ pub enum Material {
     Trace(Arc<Vec<Row>>, FileFacts),
     /// What requests say.
     Texts(Arc<Vec<Text>>, FileFacts),
+    /// Vectors, which come from a seed.
+    Vectors(Arc<Set>),
 }
 
 /// What is told of the file.
@@ -103,7 +106,7 @@ impl Material {
     /// What is told of the file, where there is one.
     pub const fn facts(&self) -> Option<&FileFacts> {
         match self {
-            Self::None => None,
+            Self::None | Self::Vectors(_) => None,
             Self::Trace(_, facts) | Self::Texts(_, facts) => Some(facts),
         }
     }

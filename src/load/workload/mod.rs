@@ -2,7 +2,7 @@
 //!
 //! [`words`] makes prompts that no two requests share, [`length`] draws their lengths, and [`scale`] turns tokens into
 //! words as the engine counts them. [`turns`] makes conversations of them. [`material`] is what comes from a file instead: a [`trace`] or [`texts`].
-//! [`written`] is what is more than a prompt. [`stimulus`] tells two loads apart, or shows that they asked the same.
+//! [`written`] is what is more than a prompt, [`vectors`] are those of a collection with the queries of it. [`stimulus`] tells two loads apart, or shows that they asked the same.
 
 pub mod length;
 pub mod material;
@@ -11,6 +11,7 @@ mod stimulus;
 pub mod texts;
 pub mod trace;
 mod turns;
+pub mod vectors;
 pub mod words;
 mod written;
 
@@ -35,6 +36,7 @@ use crate::{
         http::Held,
         judge::Judge,
         openai::{self, Input, RequestSpec},
+        vectors::{self as vectors_api, Recall},
     },
     load::arrival::Schedule,
     recipe::{Api, ClientPlan, Length, SharedPart, Workload},
@@ -91,7 +93,7 @@ impl Content {
         let workload = plan.workload.clone();
         let traced = match &material {
             Material::Trace(rows, _) => rows.iter().map(|row| row.at).collect(),
-            Material::Texts(..) | Material::None => Arc::default(),
+            _ => Arc::default(),
         };
         let material = match material {
             Material::Texts(texts, facts) if workload.conversation.is_some() => {
@@ -108,6 +110,7 @@ impl Content {
             let all = u32::try_from(texts.len()).unwrap_or(u32::MAX);
             pool = Some(pool.map_or(all, |pool| pool.min(all)));
         }
+        let judge = judge(plan, &material);
         Self {
             material,
             order: order.into(),
@@ -116,8 +119,7 @@ impl Content {
             model: model.to_owned(),
             prompts: Prompts::new(workload.seed, pool),
             lengths: ChaCha12Rng::seed_from_u64(workload.seed ^ LENGTHS),
-            judge: (workload.request.as_ref())
-                .map(|request| Arc::new(Held::against(&request.expect)) as Arc<dyn Judge>),
+            judge,
             workload,
             scale: Scale::default(),
             numbered: false,
@@ -255,7 +257,11 @@ impl Content {
     pub const fn varies(&self) -> bool {
         let lengths = (self.workload.prompt_length, self.workload.max_tokens);
         let fixed = matches!(lengths, (Length::Fixed(_), Length::Fixed(_)));
-        !fixed || !matches!(self.material, Material::None)
+        match self.material {
+            Material::None => !fixed,
+            Material::Vectors(_) => false,
+            _ => true,
+        }
     }
 
     /// Lengths of prompts by which the scale is best sought: one, or a short and a long one where they differ.
@@ -264,7 +270,7 @@ impl Content {
             Material::Trace(rows, _) => rows.len() as u64,
             // any will do: no prompt is made
             Material::Texts(..) => return vec![SOME_LENGTH],
-            Material::None => LOOKED_AT,
+            Material::None | Material::Vectors(_) => LOOKED_AT,
         };
         let mut lengths: Vec<u32> = (0..most.min(LOOKED_AT))
             .filter_map(|index| self.asked(index).prompt_tokens)
@@ -325,6 +331,9 @@ impl Content {
 
     /// The body of a request.
     pub fn body(&self, index: u64) -> Vec<u8> {
+        if let Some(query) = self.queried(index) {
+            return query;
+        }
         let max_tokens = self.asked(index).max_tokens;
         let body = match self.text(index).map(|text| &text.said) {
             Some(Said::Prompt(prompt)) => self.of_prompt(index, prompt, max_tokens),
@@ -368,6 +377,15 @@ impl Content {
             extra: &self.workload.extra_body,
         })
     }
+}
+
+/// Who judges the answers, where their API does not.
+fn judge(plan: &ClientPlan, material: &Material) -> Option<Arc<dyn Judge>> {
+    if let (Material::Vectors(set), Some(dialect)) = (material, vectors_api::dialect(plan.api)) {
+        return Some(Arc::new(Recall::new(Arc::clone(set), dialect)));
+    }
+    let request = plan.workload.request.as_ref()?;
+    Some(Arc::new(Held::against(&request.expect)))
 }
 
 #[expect(

@@ -3,11 +3,12 @@
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha12Rng;
 
-use super::{Content, length};
+use super::{Content, Material, length};
 use crate::{
     api::{
         http::{self, Values},
         openai::Input,
+        vectors::dialect,
     },
     load::way::Way,
     recipe::{
@@ -24,6 +25,13 @@ const DOCUMENTS: u64 = 0x646f_6375_6d65_6e74;
 impl Content {
     /// Where a request goes, where its API leaves that open.
     pub(in crate::load) fn way(&self, index: u64) -> Option<Way> {
+        if let Some(dialect) = dialect(self.api) {
+            return Some(Way {
+                method: "POST",
+                path: dialect.query_path.to_owned(),
+                judge: self.judge.clone()?,
+            });
+        }
         let request = self.workload.request.as_ref()?;
         // a path has a part of the prompt seldom
         let prompt = if request.path.contains("{prompt}") {
@@ -51,12 +59,23 @@ impl Content {
 
     /// Can the length of prompts be found by trying?
     pub fn can_be_tried(&self) -> bool {
+        if self.workload.vectors.is_some() {
+            return false;
+        }
         match (&self.workload.request, self.workload.documents) {
             (Some(request), _) => {
                 request.expect.prompt_tokens.is_some() && request.holds(Place::Prompt)
             }
             (None, documents) => documents.is_none(),
         }
+    }
+
+    /// The query of vectors that a request holds.
+    pub(super) fn queried(&self, index: u64) -> Option<Vec<u8>> {
+        let Material::Vectors(set) = &self.material else {
+            return None;
+        };
+        Some((dialect(self.api)?.query)(set, index))
     }
 
     fn values<'a>(&'a self, index: u64, prompt: &'a str) -> Values<'a> {

@@ -11,7 +11,9 @@ use super::{
     length::length,
     load_model::{ends_itself, is_open, load_model},
     request::request,
-    resources, series, text, texts, whole,
+    resources, series, text, texts,
+    vectors::vectors,
+    whole,
 };
 use crate::recipe::{
     Api, ClientPlan, Dataset, DatasetKind, Documents, Series, SharedPart, SharedPrefix, Slo,
@@ -70,6 +72,7 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
             num_prompts: whole(root, "dataset.params.num_prompts"),
             documents: documents(root, api, findings),
             request: request(root, api, findings),
+            vectors: vectors(root, api, findings),
             temperature: number("dataset.params.temperature"),
             top_p: number("dataset.params.top_p"),
             ignore_eos: flag("dataset.params.ignore_eos").unwrap_or(false),
@@ -96,6 +99,8 @@ fn api(root: &Node) -> Api {
         Some("embeddings") => Api::Embeddings,
         Some("rerank") => Api::Rerank,
         Some("http") => Api::Http,
+        Some("chroma") => Api::Chroma,
+        Some("qdrant") => Api::Qdrant,
         _ => Api::Completions,
     }
 }

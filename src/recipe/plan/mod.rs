@@ -13,6 +13,7 @@ mod monitor;
 mod request;
 mod series;
 mod server;
+mod vectors;
 
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,7 @@
 
 use super::{
     COUNT, DESCRIPTION, NAME, ORCHESTRATION_FIELD, SERVICE_NAME, SPAN, SPAN_OR_ZERO, request,
-    series,
+    series, vectors,
 };
 use crate::recipe::{
     client::MOST_TOKENS,
@@ -140,10 +140,10 @@ static WORKLOAD: &[Field] = &[
     Field::new(
         "api",
         Type::Choice {
-            now: &["completions", "chat", "embeddings", "rerank", "http"],
-            later: &["responses", "ollama", "chroma", "tgi"],
+            now: &["completions", "chat", "embeddings", "rerank", "http", "chroma", "qdrant"],
+            later: &["responses", "ollama", "tgi"],
         },
-        "API that requests go to; http: what `request` writes out, to any service",
+        "API that requests go to; http: what `request` writes out, to any service; chroma, qdrant: queries of vectors",
     )
     .default("completions"),
     Field::new(
@@ -383,7 +383,7 @@ static DATASET: &[Field] = &[
     Field::new(
         "type",
         Type::Choice {
-            now: &["synthetic", "prompts", "jsonl", "sharegpt"],
+            now: &["synthetic", "prompts", "jsonl", "sharegpt", "vectors"],
             later: &[
                 "file",
                 "custom",
@@ -392,7 +392,7 @@ static DATASET: &[Field] = &[
                 "trace",
             ],
         },
-        "synthetic: made up; prompts: a file, one a line; jsonl: a file of objects with prompt or messages, and perhaps max_tokens; sharegpt: the first questions of a file of conversations",
+        "synthetic: made up; prompts: a file, one a line; jsonl: a file of objects with prompt or messages, and perhaps max_tokens; sharegpt: the first questions of a file of conversations; vectors: a collection of a vector database",
     )
     .default("synthetic"),
     Field::new(
@@ -402,6 +402,7 @@ static DATASET: &[Field] = &[
     )
     .expanded(),
     Field::new("params", Type::Map(PARAMS), "what requests hold"),
+    vectors::FIELD,
 ];
 
 static SLO: &[Field] = &[

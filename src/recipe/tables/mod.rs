@@ -9,6 +9,7 @@ mod request;
 mod series;
 mod server;
 mod site;
+mod vectors;
 
 pub use self::site::SITE;
 use super::{

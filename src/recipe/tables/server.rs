@@ -142,9 +142,9 @@ pub(super) static FIELDS: &[Field] = &[
         "engine",
         Type::Choice {
             now: &[
-                "vllm", "llamacpp", "ollama", "tgi", "sglang", "trtllm", "http",
+                "vllm", "llamacpp", "ollama", "tgi", "sglang", "trtllm", "qdrant", "http",
             ],
-            later: &["chroma", "qdrant"],
+            later: &["chroma"],
         },
         "profile: readiness, metrics, how it takes a key",
     )

@@ -17,6 +17,7 @@ use prometheus_client::{
 use crate::{
     clock,
     load::{dispatch::Observer, sample::Sample},
+    recipe::Api,
 };
 
 /// Buckets for waiting on a model: from a cached token to a queue of minutes.
@@ -66,6 +67,10 @@ pub(super) struct Exporter {
     request_latency: Histogram,
     inter_token_latency: Histogram,
     lateness: Histogram,
+    /// Shares of the true neighbours that queries of vectors found.
+    recall: Histogram,
+    inserted: Counter,
+    is_of_vectors: bool,
     /// Loads that have begun.
     loads: Counter,
     /// How far the one is that is under way: there is no such series before the first, and no share of one whose end is
@@ -82,8 +87,8 @@ pub(super) struct Exporter {
 }
 
 impl Exporter {
-    /// Nothing counted yet. Do answers come token by token?
-    pub(super) fn new(generates: bool) -> Self {
+    /// Nothing counted yet, of requests to this API.
+    pub(super) fn new(api: Api) -> Self {
         let histogram = || Histogram::new(SECONDS);
         let requests = Family::<OutcomeLabel, Counter>::default();
         // present from the first scrape on, so that a rate has a start
@@ -91,7 +96,7 @@ impl Exporter {
             drop(requests.get_or_create(&OutcomeLabel { outcome }));
         }
         Self {
-            generates,
+            generates: api.generates(),
             requests,
             in_flight: Gauge::default(),
             prompt_tokens: Counter::default(),
@@ -100,6 +105,9 @@ impl Exporter {
             request_latency: histogram(),
             inter_token_latency: histogram(),
             lateness: histogram(),
+            recall: Histogram::new((1..=20).map(|part| f64::from(part) / 20.0)),
+            inserted: Counter::default(),
+            is_of_vectors: api.is_of_vectors(),
             loads: Counter::default(),
             load_seconds: Family::default(),
             load_ratio: Family::default(),
@@ -145,6 +153,11 @@ impl Exporter {
             waited_us: self.waited_us.load(Relaxed),
             in_flight: self.in_flight.get(),
         }
+    }
+
+    /// So many vectors were inserted.
+    pub(super) fn inserted(&self, count: u64) {
+        self.inserted.inc_by(count);
     }
 
     fn waited(&self, time: Duration) {
@@ -199,6 +212,18 @@ impl Exporter {
             Unit::Other("ratio".to_owned()),
             self.load_ratio.clone(),
         );
+        if self.is_of_vectors {
+            registry.register(
+                "recall",
+                "Share of the true neighbours that a query found",
+                self.recall.clone(),
+            );
+            registry.register(
+                "inserted_vectors",
+                "Vectors inserted before the load",
+                self.inserted.clone(),
+            );
+        }
         let mut seconds = |name: &str, help: &str, metric: &Histogram| {
             registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
         };
@@ -256,6 +281,9 @@ impl Observer for std::sync::Arc<Exporter> {
         let late = sent.saturating_sub(sample.intended);
         let late = late.saturating_sub(sample.connect.unwrap_or_default());
         self.lateness.observe(late.as_secs_f64());
+        if let Some(share) = sample.recall {
+            self.recall.observe(f64::from(share) / 1e6);
+        }
         let (Some(first), Some(last)) = (sample.first_token(), sample.last_token()) else {
             if sample.is_success() && !self.generates {
                 let took = sample.end.saturating_sub(sent);

@@ -8,7 +8,7 @@
 //!
 //! [`service`] is what is loaded, [`calibrate`] finds the prompt length, [`measure`] is one load, [`series`] several,
 //! [`exporter`] is what Prometheus sees, [`watch`] is what goes on beside the load, [`progress`] what is shown of it,
-//! [`sight`] whether the service is still there, [`keep`] writes the samples, [`certify`] tells how far the measured times
+//! [`vectors`] makes the collection that queries go to, [`sight`] whether the service is still there, [`keep`] writes the samples, [`certify`] tells how far the measured times
 //! are from true ones, [`outcome`] turns samples into results, [`place`] is where these are written.
 //!
 //! What can fail: no service in time (69), a service lost on the way (69, or 75 where its whole node is silent; results
@@ -28,6 +28,7 @@ mod series;
 mod service;
 mod sight;
 mod tasks;
+mod vectors;
 mod watch;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -42,6 +43,7 @@ use self::{
     watch::Ending,
 };
 use crate::{
+    api::vectors::dialect,
     clock,
     env::Env,
     exit::{Exit, Failure, OrExit as _},
@@ -128,7 +130,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         .clone()
         .unwrap_or_else(|| context.run.bench(&config.plan.name));
     let place = Place::take(&folder)?;
-    let exporter = Arc::new(Exporter::new(config.plan.api.generates()));
+    let exporter = Arc::new(Exporter::new(config.plan.api));
     let own = context.record(Kind::Bench, &config.plan.service_name, &config.plan.name);
     let listener = match seat {
         Some(_) => Some(tasks::listen(context, &own.address).await?),
@@ -163,6 +165,11 @@ fn one_window(plan: &ClientPlan) -> Result<(), Failure> {
     let by_users = matches!(plan.load, LoadModel::ClosedLoop { .. });
     if by_users && plan.warmup_requests.is_some() {
         let message = "several tasks cannot warm up by requests in a closed loop, for their window begins at one moment: write \"warmup_seconds\" in place of \"warmup_requests\"";
+        return Err(Failure::new(Exit::Recipe, message));
+    }
+    if plan.api.is_of_vectors() {
+        let message =
+            "several tasks cannot ask one collection of vectors: run the bench as one task";
         return Err(Failure::new(Exit::Recipe, message));
     }
     Ok(())
@@ -234,10 +241,36 @@ impl Bench<'_> {
     /// Finds the service, loads it, writes the results.
     async fn run(&self, place: Place) -> anyhow::Result<Exit> {
         let (config, context) = (self.config, self.context);
-        let folder = self.folder.as_path();
         let plan = &config.plan;
         self.team.gather(context).await?;
-        let service = Service::find(config, context).await?;
+        let mut service = Service::find(config, context).await?;
+        let Material::Vectors(set) = &config.material else {
+            return Box::pin(self.load(place, &service)).await;
+        };
+        let dialect = dialect(plan.api)
+            .ok_or_else(|| Failure::new(Exit::Bug, "an API of vectors has a dialect"))?;
+        let drawn = Arc::clone(set);
+        let drawing = context
+            .shutdown
+            .tasks
+            .spawn_blocking(move || drawn.prepare());
+        drawing
+            .await
+            .or_exit(Exit::Bug, || "the vectors cannot be drawn".to_owned())?;
+        let stock = (dialect, Arc::clone(set));
+        let store = vectors::Store::fill(&mut service, plan, stock, context, &self.exporter);
+        let store = store.await?;
+        let ended = Box::pin(self.load(place, &service)).await;
+        // whatever came of it
+        store.remove().await;
+        ended
+    }
+
+    /// Loads what was found, writes the results.
+    async fn load(&self, place: Place, service: &Service) -> anyhow::Result<Exit> {
+        let (config, context) = (self.config, self.context);
+        let folder = self.folder.as_path();
+        let plan = &config.plan;
         tracing::info!(service = plan.service_name, instances = ?service.facts.instances, model = service.model, "Found the service");
         let content = Content::new(plan, config.material.clone(), &service.model);
         let calibration =
@@ -245,13 +278,13 @@ impl Bench<'_> {
         self.announce()?;
         let (results, ending, written) = match &plan.series {
             None => {
-                let load = self.measure(&service, &calibration, plan, folder);
+                let load = self.measure(service, &calibration, plan, folder);
                 let measured = Box::pin(load).await?;
                 let written = place.write(plan, &measured);
                 (measured.results, measured.ending, written)
             }
             Some(series) => {
-                let done = Box::pin(self.series(series, place, &service, &calibration)).await?;
+                let done = Box::pin(self.series(series, place, service, &calibration)).await?;
                 (done.results, done.ending, done.written)
             }
         };

@@ -23,7 +23,8 @@ use crate::{
     stats::{
         frame::Frame,
         results::{
-            Completeness, Generator, Results, SCHEMA, TargetFacts, Tokens, Validity, Verdict,
+            Collection, Completeness, Generator, Results, SCHEMA, TargetFacts, Tokens, Validity,
+            Verdict,
         },
         summary::Window,
         tally::Tally,
@@ -50,6 +51,8 @@ pub(super) struct Facts {
     probes: Vec<(usize, u64)>,
     /// What requests hold.
     content: Content,
+    /// The collection of vectors that is asked.
+    collection: Option<Collection>,
     /// SHA-256 of the stimulus.
     pub(super) stimulus: String,
     /// The load with all its tasks, once it is agreed.
@@ -82,6 +85,7 @@ impl Facts {
             service_name: plan.service_name.clone(),
             run: context.run.id.clone(),
             target: service.facts.clone(),
+            collection: service.collection.clone(),
             cores: Cores::of(service, &context.node(), &own),
             cpus: own,
             monitors: monitors(context),
@@ -302,6 +306,7 @@ pub(super) fn frame(
         },
         stimulus_sha256: facts.stimulus.clone(),
         tokens: facts.counted.clone(),
+        collection: facts.collection.clone(),
         conversations: None,
         turns: Vec::new(),
         generator: Generator {

@@ -52,7 +52,8 @@ impl Place {
         } = measured;
         let window = outcome::window(plan, tally, *elapsed);
         // that tool has no such requests
-        let vllm = (plan.api != Api::Http).then(|| report::vllm::render(results, tally, window));
+        let vllm = (plan.api != Api::Http && !plan.api.is_of_vectors())
+            .then(|| report::vllm::render(results, tally, window));
         let vllm = vllm.map(serde_json::to_value).transpose();
         let vllm = vllm.or_exit(Exit::Bug, || {
             "the results cannot be written as JSON".to_owned()

@@ -197,7 +197,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_before_the_span_is_forgotten() {
-        let exporter = Exporter::new(true);
+        let exporter = Exporter::new(crate::recipe::Api::Chat);
         let plan = ClientPlan::of("duration_seconds: 60", "");
         let mut progress = Progress::of(&plan, &exporter, Instant::now());
         for _ in 0..100 {

@@ -15,12 +15,12 @@ use crate::{
         connection::{Pool, Tcp},
         exchange::Target,
     },
-    recipe::{ClientPlan, EngineKind, client::Hidden, request::Place},
+    recipe::{Api, ClientPlan, EngineKind, client::Hidden, request::Place},
     registry::{Record, Scope, Store, lookup},
     role::Context,
     stats::{
         engine_counters,
-        results::{Counted, TargetFacts, Tokens},
+        results::{Collection, Counted, TargetFacts, Tokens},
         tally::Whole,
     },
     tls::{self, Tls},
@@ -38,6 +38,8 @@ struct Instance {
     key: Option<String>,
     /// What its connections are encrypted with.
     tls: Option<Tls>,
+    /// Where its collection of vectors is, after the URL.
+    place: String,
     /// Its metrics, and the engine whose names they have.
     metrics: Option<(String, EngineKind)>,
 }
@@ -48,6 +50,8 @@ pub(super) struct Service {
     instances: Vec<Instance>,
     /// Model named in the requests.
     pub(super) model: String,
+    /// The collection of vectors that it holds.
+    pub(super) collection: Option<Collection>,
     /// For the results.
     pub(super) facts: TargetFacts,
     /// The records, where it came from the registry.
@@ -120,8 +124,10 @@ impl Service {
                 url,
                 key: key.map(|key| key.trim().to_owned()),
                 tls,
+                place: String::new(),
                 metrics: None,
             }],
+            collection: None,
             model: String::new(),
             records: Vec::new(),
         })
@@ -179,6 +185,7 @@ impl Service {
                 nodes: records.iter().map(|record| record.node.clone()).collect(),
             },
             instances,
+            collection: None,
             model: String::new(),
             records,
         })
@@ -207,6 +214,14 @@ impl Service {
         })
     }
 
+    /// Takes note of the collections that were made, one on each instance.
+    pub(super) fn store_at(&mut self, places: Vec<String>, collection: Collection) {
+        for (instance, place) in self.instances.iter_mut().zip(places) {
+            instance.place = place;
+        }
+        self.collection = Some(collection);
+    }
+
     /// Targets of the load.
     pub(super) fn targets(&self, plan: &ClientPlan) -> Vec<Target<Tcp>> {
         let headers = plan.headers.iter();
@@ -214,15 +229,20 @@ impl Service {
             .map(|(name, Hidden(value))| format!("\r\n{name}: {value}"))
             .collect();
         let headers: Arc<str> = headers.concat().into();
+        // its own name for the header of a key
+        let by_header = plan.api == Api::Qdrant;
         let target = |instance: &Instance| {
             // looked at when it was found
             let (authority, prefix) = place(instance).unwrap_or_default();
             Target {
                 pool: Pool::new(Tcp::new(instance.tls.clone()), authority)
                     .keep_alive(plan.keep_alive),
-                path: format!("{prefix}{}", openai::path(plan.api)),
-                key: instance.key.clone(),
-                headers: Arc::clone(&headers),
+                path: format!("{prefix}{}{}", openai::path(plan.api), instance.place),
+                key: instance.key.clone().filter(|_| !by_header),
+                headers: match instance.key.as_ref().filter(|_| by_header) {
+                    Some(key) => format!("{headers}\r\napi-key: {key}").into(),
+                    None => Arc::clone(&headers),
+                },
             }
         };
         self.instances.iter().map(target).collect()
@@ -313,7 +333,7 @@ impl Service {
 /// Is a model named in its requests? In one that is written out, where its template says so.
 fn needs_model(plan: &ClientPlan) -> bool {
     let request = plan.workload.request.as_ref();
-    request.is_none_or(|request| request.holds(Place::Model))
+    !plan.api.is_of_vectors() && request.is_none_or(|request| request.holds(Place::Model))
 }
 
 #[expect(
@@ -349,6 +369,7 @@ fn instance(record: &Record) -> anyhow::Result<Instance> {
         url,
         key: key.map(|key| key.trim().to_owned()),
         tls: None,
+        place: String::new(),
         metrics: record.endpoints.metrics.clone().zip(kind),
     })
 }

@@ -160,7 +160,13 @@ impl Run {
                 self.cells[at].happened[2] += tokens;
             }
         }
-        if let Some(first) = sample.first_token().filter(|at| planned.saw(*at)) {
+        // of a whole answer its end
+        let whole = || (sample.is_success() && sample.chunks.is_empty()).then_some(sample.end);
+        if let Some(first) = sample
+            .first_token()
+            .or_else(whole)
+            .filter(|at| planned.saw(*at))
+        {
             let at = self.cell(first);
             self.cells[at].happened[2] += sample.prompt_tokens.unwrap_or(0);
         }

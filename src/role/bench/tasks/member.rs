@@ -63,7 +63,7 @@ pub(in super::super) async fn run(
         run,
         ..context.clone()
     };
-    let exporter = Arc::new(Exporter::new(config.plan.api.generates()));
+    let exporter = Arc::new(Exporter::new(config.plan.api));
     let (publication, agent, serving) = register(config, context, &exporter, None).await?;
     let mut member = Member {
         config,

@@ -1,0 +1,31 @@
+//! Qdrant, a vector database. By its documentation (configuration, security, monitoring; v1.19); it was **not run on the
+//! real one**, only against a double that speaks this.
+//!
+//! - `qdrant` has no flag for its port: `QDRANT__SERVICE__HOST`, `QDRANT__SERVICE__HTTP_PORT`, `QDRANT__SERVICE__GRPC_PORT`
+//!   and `QDRANT__STORAGE__STORAGE_PATH` are read from the environment.
+//! - `/readyz` is 200 when it serves; `/` tells its version. `/metrics` is Prometheus's text.
+//! - `QDRANT__SERVICE__API_KEY` guards the API, by the header `api-key` or as a bearer.
+
+use super::{KeyBy, Profile};
+use crate::recipe::EngineKind;
+
+pub(super) const PROFILE: Profile = Profile {
+    kind: EngineKind::Qdrant,
+    ready_path: "/readyz",
+    metrics_path: Some("/metrics"),
+    ranks: None,
+    key: KeyBy::Variable("QDRANT__SERVICE__API_KEY"),
+    models_path: None,
+    version: Some(("/", "version")),
+    prompt_tokens: &[],
+    output_tokens: &[],
+    running: &[],
+    waiting: &[],
+    kv_cache: &[],
+    time_to_first_token: None,
+    failures: &[],
+    recorded: &[],
+    aliases: &[],
+    caches: &[],
+    hints: &[],
+};
