@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(
         long,
         value_name = "RULE",
-        help = "Exit 81 where a difference to the first side goes beyond a limit: 'ttft.p99 > +5%', 'itl > +2ms', 'request_throughput < -5%', 'error_rate > +1pp'"
+        help = "Exit 81 where a difference to the first side goes beyond a limit: 'ttft.p99 > +5%', 'itl > +2ms', 'request_throughput < -5%', 'error_rate > +1pp', 'slo_attainment < -1pp'"
     )]
     pub fail_if: Vec<String>,
     /// Also where the limit is exceeded and chance may have made the difference

@@ -20,7 +20,10 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     report::{table::metric_named, text},
-    stats::compare::{Difference, ERROR_RATE, LATENCIES, RATES, Statistic, Verdict},
+    stats::compare::{
+        Difference, ERROR_RATE, GOODPUT, LATENCIES, RATES, SLO_ATTAINMENT, Statistic, Verdict,
+        is_share,
+    },
 };
 
 /// A rule.
@@ -131,7 +134,7 @@ fn number_of(name: &str) -> Result<(String, Statistic), String> {
     let compared: Vec<&str> = LATENCIES
         .into_iter()
         .chain(rates)
-        .chain([ERROR_RATE])
+        .chain([ERROR_RATE, GOODPUT, SLO_ATTAINMENT])
         .collect();
     if !compared.contains(&metric) {
         let all = compared.join(", ");
@@ -149,11 +152,15 @@ fn number_of(name: &str) -> Result<(String, Statistic), String> {
 fn scale_of(metric: &str, unit: &str) -> Result<(f64, bool), String> {
     let rate = RATES.iter().find(|(rate, _)| *rate == metric);
     let scale = match (unit, rate) {
-        ("pp", _) if metric == ERROR_RATE => (1.0, false),
-        (_, _) if metric == ERROR_RATE => {
-            return Err("error_rate is compared in percentage points, as in +1pp".to_owned());
+        ("pp", _) if is_share(metric) => (1.0, false),
+        (_, _) if is_share(metric) => {
+            return Err(format!(
+                "{metric} is compared in percentage points, as in +1pp"
+            ));
         }
         ("%", _) => (1.0, true),
+        ("requests/s", _) if metric == GOODPUT => (1.0, false),
+        (_, _) if metric == GOODPUT => return Err(format!("{unit:?} is no unit of {metric}")),
         (unit, Some((_, own))) if unit == *own => (1.0, false),
         ("ms", None) => (1.0, false),
         ("s", None) => (1e3, false),
@@ -202,7 +209,7 @@ impl Rule {
         let beyond = beyond || (self.or_equal && difference.total_cmp(&self.limit).is_eq());
         let unit = match (self.in_percent, self.metric.as_str()) {
             (true, _) => "%",
-            (false, ERROR_RATE) => "percentage points",
+            (false, metric) if is_share(metric) => "percentage points",
             (false, _) => &found.unit,
         };
         let told = format!("{whose}: {} {unit}", text::signed(difference));

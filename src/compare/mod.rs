@@ -26,7 +26,8 @@ use crate::{
     report::text,
     stats::{
         compare::{
-            Difference, Estimates, LATENCIES, LEVEL, RATES, Run, Statistic, differences, judge,
+            Difference, Estimates, GOODPUT, LATENCIES, LEVEL, RATES, Run, SLO_ATTAINMENT,
+            Statistic, differences, judge,
         },
         results::{Completeness, Verdict},
     },
@@ -410,11 +411,15 @@ fn without_samples(loads: [&[Load]; 2], why: &str) -> Vec<Difference> {
     let times = LATENCIES
         .into_iter()
         .flat_map(|metric| Statistic::ALL.map(|one| (metric, one, "ms")));
+    let of_limits = [(GOODPUT, "requests/s"), (SLO_ATTAINMENT, "%")];
     let rates = RATES
         .into_iter()
+        .chain(of_limits)
         .map(|(metric, unit)| (metric, Statistic::Mean, unit));
     let told = times.chain(rates).filter_map(|(metric, statistic, unit)| {
-        let values = loads.map(|loads| value(loads, metric, statistic));
+        // a result tells the share itself
+        let scale = if metric == SLO_ATTAINMENT { 100.0 } else { 1.0 };
+        let values = loads.map(|loads| Some(value(loads, metric, statistic)? * scale));
         let any = values.iter().any(Option::is_some);
         any.then(|| Difference::plain(metric, statistic, unit, values, why))
     });

@@ -18,7 +18,7 @@ pub fn render(comparison: &Comparison) -> Result<String, Error> {
         .map(|pair| {
             context! {
                 title => table::title(pair), side => pair.side.to_string(), blocks => pair.blocks.join("; "),
-                rows => table::rows(pair),
+                rows => table::rows(pair), whys => table::whys(pair),
             }
         })
         .collect();

@@ -183,7 +183,7 @@ fn read_samples(folder: &Path) -> Result<Run, String> {
         return Err("it has no samples.parquet".to_owned());
     };
     let frame = &first.frame;
-    let mut run = Run::new(frame.planned, frame.window, frame.is_open);
+    let mut run = Run::new(frame.planned, frame.window, frame.is_open, frame.slo);
     for reader in &readers {
         reader
             .each(|request| run.take(&request.sample))

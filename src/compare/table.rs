@@ -34,11 +34,11 @@ const FACT: usize = 28;
 pub(super) struct Row {
     /// Of a metric with several numbers, its name, on the first of them.
     pub(super) above: Option<String>,
+    /// Is it the only number of its metric?
+    pub(super) alone: bool,
     /// Name, both sides, difference, interval.
     pub(super) cells: [String; 5],
     pub(super) verdict: &'static str,
-    /// Why it is not tested.
-    pub(super) why: Option<String>,
 }
 
 /// The rows of a pair.
@@ -67,6 +67,7 @@ fn row(one: &Difference) -> Row {
     };
     Row {
         above: is_time.then_some(name),
+        alone: !is_time,
         cells: [
             own,
             text::optional(one.a),
@@ -75,8 +76,16 @@ fn row(one: &Difference) -> Row {
             interval(one),
         ],
         verdict: one.verdict.word(),
-        why: one.why.clone(),
     }
+}
+
+/// Why numbers have no interval, each reason once.
+pub(super) fn whys(pair: &Pair) -> Vec<&str> {
+    let told = pair.differences.iter();
+    let mut whys: Vec<&str> = told.filter_map(|one| one.why.as_deref()).collect();
+    whys.sort_unstable();
+    whys.dedup();
+    whys
 }
 
 /// In percent of the first side; of a share, in percentage points.
@@ -190,14 +199,7 @@ fn of_pair(out: &mut String, comparison: &Comparison, pair: &Pair) {
         );
         let _ = writeln!(out, "  {}", row.verdict);
     }
-    let mut why: Vec<&str> = pair
-        .differences
-        .iter()
-        .filter_map(|one| one.why.as_deref())
-        .collect();
-    why.sort_unstable();
-    why.dedup();
-    for why in why {
+    for why in whys(pair) {
         fold(out, "  ", &format!("Without an interval: {why}."));
     }
 }

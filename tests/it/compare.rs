@@ -2,7 +2,11 @@
 
 use serde_json::Value;
 
-use crate::lab::{Ended, Engine, Lab};
+use crate::{
+    browser::Browser,
+    lab::{Ended, Engine, Lab},
+    page,
+};
 
 /// Measures an engine whose answers take so long, and leaves the result in this folder.
 fn measure(lab: &Lab, folder: &str, latency_ms: &str, seed: &str, [users, seconds]: [u32; 2]) {
@@ -10,7 +14,7 @@ fn measure(lab: &Lab, folder: &str, latency_ms: &str, seed: &str, [users, second
     let params = "model_name: m, prompt_length: {uniform: [12, 20]}, max_tokens: {uniform: [2, 9]}";
     let recipe = format!(
         "name: load\nservice_name: s\ntarget: {{timeout_seconds: 2}}\nworkload: {{pattern: closed-loop, concurrent_users: {users}, \
-         duration_seconds: {seconds}, seed: {seed}}}\ndataset: {{type: synthetic, params: {{{params}}}}}\n"
+         duration_seconds: {seconds}, seed: {seed}}}\nslo: {{ttft_ms: 52}}\ndataset: {{type: synthetic, params: {{{params}}}}}\n"
     );
     let recipe = lab.file("load.yaml", &recipe).display().to_string();
     let url = engine.url();
@@ -91,6 +95,18 @@ fn a_slower_engine_is_told_with_its_interval_and_breaks_a_rule() {
             "{metric}: {there}, {here}"
         );
     }
+    // 52 ms are kept by the one, and not by the other
+    let attained = number(&told, "slo_attainment", "mean");
+    assert_eq!(attained["verdict"], "worse", "{attained}");
+    assert_eq!(attained["unit"], "%");
+    let there = results["metrics"]["slo_attainment"]["avg"].as_f64();
+    let here = attained["b"].as_f64().expect("a share");
+    assert!(
+        (here - 100.0 * there.expect("a share")).abs() < 1e-9,
+        "{attained}"
+    );
+    let [low, high] = [0, 1].map(|end| attained["interval"]["absolute"][end].as_f64());
+    assert!(low < high && high < Some(0.0), "{attained}");
     assert_eq!(told["family"]["correction"], "Bonferroni");
     assert!(told["family"]["size"].as_u64() > Some(20));
     assert!(
@@ -111,6 +127,8 @@ fn a_slower_engine_is_told_with_its_interval_and_breaks_a_rule() {
     gate("time_to_first_token.p50 > +20ms").assert_exit(0);
     gate("request_throughput < -50%").assert_exit(0);
     gate("ttft > 5%").assert_exit(64);
+    gate("slo_attainment < -10pp").assert_exit(81);
+    gate("slo_attainment < -10%").assert_exit(64);
 }
 
 #[test]
@@ -149,14 +167,20 @@ fn every_form_is_short_enough_and_the_page_stands_alone() {
         "page.html",
     ]);
     page.assert_exit(0);
-    let page = std::fs::read_to_string(lab.path().join("page.html")).expect("a page");
+    let text = std::fs::read_to_string(lab.path().join("page.html")).expect("a page");
     for words in ["</html>", "--good:", "request latency (ms)", "cannot tell"] {
-        assert!(page.contains(words), "no {words}");
+        assert!(text.contains(words), "no {words}");
     }
     assert!(
-        !page.contains("http://") && !page.contains("<script"),
+        !text.contains("http://") && !text.contains("<script"),
         "it needs no network and no script"
     );
+    let mut browser = Browser::start();
+    let file = lab.path().join("page.html");
+    browser.open(&format!("file://{}", file.display()));
+    page::check(&mut browser, "compare");
+    page::check_keyboard(&mut browser);
+    assert_eq!(browser.asked.len(), 1, "{:?}", browser.asked);
     // the same twice
     let again = || lab.run(&["compare", "a1", "a2", "--json"]).stdout;
     assert_eq!(again(), again());

@@ -17,17 +17,15 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     blocks,
-    run::{ERROR_RATE, LATENCIES, RATES, Run},
+    run::{ERROR_RATE, GOODPUT, LATENCIES, RATES, Run, SLO_ATTAINMENT, is_share},
+    spread::{Spread, Variance, floors, variance},
 };
-use crate::stats::results::Metric;
+use crate::{recipe::Slo, stats::results::Metric};
 
 /// Draws. Of these, a standard error is known to 4 %.
 const DRAWS: usize = 400;
 /// Observations that are enough to say how sure a number is.
 pub(super) const ENOUGH: u64 = 30;
-/// What a histogram of three figures does not tell apart, as a share.
-const RESOLUTION: f64 = 1.0 / 2048.0;
-
 /// A number that a metric has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -96,22 +94,6 @@ pub struct Estimate {
     pub(super) spread: Option<Spread>,
 }
 
-/// How much a number varies.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Spread {
-    /// Variance of its logarithm; `None` where a draw was not above 0.
-    pub(super) of_log: Option<Variance>,
-    /// Variance of itself.
-    pub(super) of_value: Variance,
-}
-
-/// A variance, and from how much it is known.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Variance {
-    pub(super) size: f64,
-    pub(super) freedom: f64,
-}
-
 /// What one side's runs say together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimates {
@@ -121,6 +103,8 @@ pub struct Estimates {
     pub blocks: Vec<(usize, f64)>,
     /// Do the times of a run hang together for longer than blocks can be?
     pub too_short: bool,
+    /// Limits that a good request keeps; `None` where there are none, or each run has its own.
+    pub(super) slo: Option<Slo>,
 }
 
 /// The cells of a run among those of all.
@@ -143,6 +127,8 @@ struct Pool<'a> {
     spans: Vec<Span>,
     /// Only what was observed.
     latencies: Vec<(usize, Sorted)>,
+    /// Of all runs, where they have the same.
+    slo: Option<Slo>,
 }
 
 impl Estimates {
@@ -206,7 +192,7 @@ impl Estimates {
             let (relative, absolute) = floors(estimate, *count);
             let of_value = spread(|value| value, absolute);
             estimate.spread = of_value.map(|of_value| Spread {
-                of_log: (estimate.metric != ERROR_RATE && estimate.value > 0.0)
+                of_log: (!is_share(estimate.metric) && estimate.value > 0.0)
                     .then(|| spread(f64::ln, relative))
                     .flatten(),
                 of_value,
@@ -219,48 +205,10 @@ impl Estimates {
                 .zip(pool.spans.iter().zip(runs))
                 .map(|(blocks, (span, run))| (*blocks, span.block as f64 * run.cell_seconds))
                 .collect(),
+            slo: pool.slo,
             too_short: lengths.iter().any(|(_, too_short)| *too_short),
         }
     }
-}
-
-/// Variances below which no draw can be believed, of the logarithm and of the value: a percentile is known to the figures
-/// of its histogram, and a share of none is not known to be none.
-fn floors(estimate: &Estimate, count: u64) -> (f64, f64) {
-    if estimate.metric == ERROR_RATE {
-        let n = count as f64;
-        let share = (estimate.value / 100.0 * n + 1.0) / (n + 2.0);
-        return (0.0, share * (1.0 - share) / n * 1e4);
-    }
-    let figures = match estimate.statistic {
-        Statistic::Mean => 0.0,
-        _ => RESOLUTION,
-    };
-    (figures.powi(2), (figures * estimate.value).powi(2))
-}
-
-impl Variance {
-    /// Of a sum; degrees of freedom by Satterthwaite.
-    pub(super) fn and(self, other: Self) -> Self {
-        let size = self.size + other.size;
-        let part = |one: Self| one.size * one.size / one.freedom;
-        let parts = part(self) + part(other);
-        let freedom = if parts > 0.0 {
-            size * size / parts
-        } else {
-            self.freedom
-        };
-        Self { size, freedom }
-    }
-}
-
-/// Of a sample; `None` where one is no number.
-fn variance(values: &[f64]) -> Option<f64> {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    let variance = squares / (n - 1.0);
-    variance.is_finite().then_some(variance)
 }
 
 impl<'a> Pool<'a> {
@@ -290,10 +238,13 @@ impl<'a> Pool<'a> {
             (!bins.is_empty()).then_some((kind, Sorted { bins, sums }))
         };
         let latencies = (0..LATENCIES.len()).filter_map(sorted).collect();
+        let slo = runs.first().map(|run| run.slo);
+        let slo = slo.filter(|slo| *slo != Slo::default());
         Self {
             runs,
             spans,
             latencies,
+            slo: slo.filter(|slo| runs.iter().all(|run| run.slo == *slo)),
         }
     }
 
@@ -354,8 +305,15 @@ impl<'a> Pool<'a> {
             ));
         }
         let offered = self.sum(|cell| cell.offered);
-        let errors = measured[RATES.len()];
-        all.push((estimate(ERROR_RATE, Statistic::Mean, "%", errors), offered));
+        let shares = [
+            (ERROR_RATE, "%", offered),
+            (GOODPUT, "requests/s", self.sum(|cell| cell.good)),
+            (SLO_ATTAINMENT, "%", offered),
+        ];
+        let measured = measured[RATES.len()..].iter();
+        for ((metric, unit, count), value) in shares.into_iter().zip(measured) {
+            all.push((estimate(metric, Statistic::Mean, unit, *value), count));
+        }
         all
     }
 
@@ -379,9 +337,10 @@ impl<'a> Pool<'a> {
         all
     }
 
-    fn rates(&self, weights: &[u32]) -> [f64; RATES.len() + 1] {
+    /// The rates, the share of errors, and where there are limits, goodput and the share that kept them.
+    fn rates(&self, weights: &[u32]) -> Vec<f64> {
         let mut happened = [0_u64; RATES.len()];
-        let (mut seconds, mut offered, mut errors) = (0.0, 0, 0);
+        let (mut seconds, mut offered, mut errors, mut good) = (0.0, 0, 0, 0);
         for (run, span) in self.runs.iter().zip(&self.spans) {
             for (cell, weight) in run.cells.iter().zip(&weights[span.first..]) {
                 let weight = u64::from(*weight);
@@ -391,15 +350,16 @@ impl<'a> Pool<'a> {
                 seconds += run.cell_seconds * weight as f64;
                 offered += cell.offered * weight;
                 errors += cell.errors * weight;
+                good += cell.good * weight;
             }
         }
-        let [requests, output, total] = happened.map(|sum| sum as f64 / seconds);
-        let errors = if offered == 0 {
-            0.0
-        } else {
-            errors as f64 / offered as f64
-        };
-        [requests, output, total, errors * 100.0]
+        let percent = |count: u64| count as f64 / offered.max(1) as f64 * 100.0;
+        let mut all: Vec<f64> = happened.map(|sum| sum as f64 / seconds).into();
+        all.push(percent(errors));
+        if self.slo.is_some() {
+            all.extend([good as f64 / seconds, percent(good)]);
+        }
+        all
     }
 }
 

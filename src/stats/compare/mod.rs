@@ -11,12 +11,13 @@
 mod blocks;
 mod bootstrap;
 mod run;
+mod spread;
 mod student;
 mod verdict;
 
 pub use self::{
     bootstrap::{Estimate, Estimates, Statistic},
-    run::{ERROR_RATE, LATENCIES, RATES, Run},
+    run::{ERROR_RATE, GOODPUT, LATENCIES, RATES, Run, SLO_ATTAINMENT, is_share},
     verdict::{Difference, Interval, LEVEL, Verdict, differences, judge},
 };
 

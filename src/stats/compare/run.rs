@@ -11,9 +11,9 @@ use hdrhistogram::Histogram;
 use super::super::{
     histogram::Distribution,
     results::Metric,
-    summary::{Window, last, runs_of_tokens, tpot, with_tokens},
+    summary::{Window, last, meets, runs_of_tokens, tpot, with_tokens},
 };
-use crate::load::sample::Sample;
+use crate::{load::sample::Sample, recipe::Slo};
 
 /// Cells that a run has at the least, and at the most.
 const CELLS: (f64, f64) = (100.0, 1200.0);
@@ -39,6 +39,17 @@ pub const RATES: [(&str, &str); 3] = [
 /// Share of the offered requests that ended badly.
 pub const ERROR_RATE: &str = "error_rate";
 
+/// Requests that ended well within all limits, for each second.
+pub const GOODPUT: &str = "goodput";
+
+/// Share of the offered requests that did.
+pub const SLO_ATTAINMENT: &str = "slo_attainment";
+
+/// Is it a share, in percent, that is compared by its difference?
+pub fn is_share(metric: &str) -> bool {
+    [ERROR_RATE, SLO_ATTAINMENT].contains(&metric)
+}
+
 /// What happened in a cell.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Cell {
@@ -48,6 +59,8 @@ pub(super) struct Cell {
     pub(super) offered: u64,
     /// Of these, those that ended badly.
     pub(super) errors: u64,
+    /// Of these, those that kept all limits.
+    pub(super) good: u64,
 }
 
 /// Observations of one kind.
@@ -66,6 +79,8 @@ pub struct Run {
     planned: Window,
     start: Duration,
     is_open: bool,
+    /// Limits that a good request keeps.
+    pub(super) slo: Slo,
     pub(super) cell_seconds: f64,
     pub(super) cells: Vec<Cell>,
     pub(super) latencies: Vec<Latency>,
@@ -75,7 +90,7 @@ pub struct Run {
 
 impl Run {
     /// Without requests yet. `planned` says what belongs to the window, `window` is as it came.
-    pub fn new(planned: Window, window: Window, is_open: bool) -> Self {
+    pub fn new(planned: Window, window: Window, is_open: bool, slo: Slo) -> Self {
         let count = window.seconds().ceil().clamp(CELLS.0, CELLS.1);
         let cells = vec![Cell::default(); whole(count)];
         let latency = Latency {
@@ -87,6 +102,7 @@ impl Run {
             planned,
             start: window.start,
             is_open,
+            slo,
             cell_seconds: window.seconds().max(f64::MIN_POSITIVE) / count,
             latencies: vec![latency; LATENCIES.len()],
             cells,
@@ -106,6 +122,7 @@ impl Run {
             self.cells[at].errors += 1;
             return;
         }
+        self.cells[at].good += u64::from(meets(sample, &self.slo));
         let Some(sent) = sample.sent else { return };
         let intended = self.is_open.then_some(sample.intended);
         let since = |from: Option<Duration>, to: Option<Duration>| Some(to?.saturating_sub(from?));

@@ -12,6 +12,7 @@ use rand_distr::{Distribution as _, StandardNormal};
 use super::*;
 use crate::{
     load::sample::{Chunk, Outcome, Sample},
+    recipe::Slo,
     stats::summary::Window,
 };
 
@@ -21,11 +22,16 @@ const SIGMA: f64 = 0.3;
 
 /// A run of so many seconds: how much a request is like the one before, and its mean latency in ms.
 fn run(seed: u64, seconds: u32, memory: f64, mean: f64) -> Run {
+    run_within(Slo::default(), seed, seconds, memory, mean)
+}
+
+/// The same with limits.
+fn run_within(slo: Slo, seed: u64, seconds: u32, memory: f64, mean: f64) -> Run {
     let window = Window {
         start: Duration::ZERO,
         end: Duration::from_secs(seconds.into()),
     };
-    let mut run = Run::new(window, window, false);
+    let mut run = Run::new(window, window, false, slo);
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut normal = || -> f64 { StandardNormal.sample(&mut random) };
     let mut state = normal();
@@ -121,4 +127,82 @@ fn the_same_samples_give_the_same_numbers() {
     let sides = || (vec![run(1, 20, 0.7, 100.0)], vec![run(2, 20, 0.7, 100.0)]);
     let [one, other] = [sides(), sides()].map(|(a, b)| compared(&a, &b));
     assert_eq!(one, other);
+}
+
+#[test]
+fn the_share_within_the_limits_is_compared_with_its_interval_and_only_by_the_same_limits() {
+    let limit = |e2e_ms| Slo {
+        e2e_ms: Some(e2e_ms),
+        ..Slo::default()
+    };
+    let within = |slo, seed, mean| [run_within(slo, seed, 60, 0.3, mean)];
+    let of = |all: &[Difference], metric: &str| {
+        let found = all.iter().find(|one| one.metric == metric).cloned();
+        found.unwrap_or_else(|| panic!("no {metric}"))
+    };
+    let without = compared(
+        &within(Slo::default(), 1, 100.0),
+        &within(Slo::default(), 2, 100.0),
+    );
+    assert!(
+        without
+            .iter()
+            .all(|one| one.metric != GOODPUT && one.metric != SLO_ATTAINMENT)
+    );
+
+    // lognormal of mean 100 and 125 ms against 130 ms: 85 % and 61 % by its distribution, of 20 requests/s
+    let slower = compared(
+        &within(limit(130.0), 1, 100.0),
+        &within(limit(130.0), 2, 125.0),
+    );
+    let attained = of(&slower, SLO_ATTAINMENT);
+    let (a, b) = (attained.a.unwrap(), attained.b.unwrap());
+    assert!(
+        (a - 84.7).abs() < 4.0 && (b - 61.1).abs() < 5.0,
+        "{attained:?}"
+    );
+    assert_eq!(attained.verdict, Verdict::Worse, "{attained:?}");
+    let interval = attained.interval.unwrap();
+    assert_eq!(
+        interval.percent, None,
+        "shares are compared in percentage points"
+    );
+    assert!(
+        interval.absolute[1] < 0.0 && interval.absolute[0] > -45.0,
+        "{interval:?}"
+    );
+    let goodput = of(&slower, GOODPUT);
+    assert_eq!(goodput.verdict, Verdict::Worse, "{goodput:?}");
+    assert!((goodput.a.unwrap() - 0.2 * a).abs() < 1e-9, "{goodput:?}");
+    let faster = compared(
+        &within(limit(130.0), 2, 125.0),
+        &within(limit(130.0), 1, 100.0),
+    );
+    assert_eq!(of(&faster, SLO_ATTAINMENT).verdict, Verdict::Better);
+    // two more are tested, and the others allowed less
+    let size = |all: &[Difference]| all.iter().filter(|one| one.interval.is_some()).count();
+    assert_eq!(size(&slower), size(&without) + 2);
+    let width = |all: &[Difference]| {
+        let [low, high] = of(all, "request_latency")
+            .interval
+            .unwrap()
+            .percent
+            .unwrap();
+        high - low
+    };
+    let plain = compared(
+        &within(Slo::default(), 1, 100.0),
+        &within(Slo::default(), 2, 125.0),
+    );
+    assert!(width(&slower) > width(&plain));
+
+    let other = compared(
+        &within(limit(130.0), 1, 100.0),
+        &within(limit(200.0), 2, 100.0),
+    );
+    for metric in [GOODPUT, SLO_ATTAINMENT] {
+        let one = of(&other, metric);
+        assert!(one.interval.is_none() && one.why.unwrap().contains("limits"));
+        assert_eq!(one.verdict, Verdict::CannotTell);
+    }
 }

@@ -6,14 +6,15 @@
 //! comparison of twenty in which nothing differs says so of any number.
 //!
 //! Times and rates are compared by their ratio: the interval is one of the difference of logarithms, by Student's t with
-//! the degrees of freedom of both sides' blocks (Welch). In units, it is that share of what the first side has. Shares of
-//! errors, and what may be 0, are compared by their difference. Pure; nothing can fail.
+//! the degrees of freedom of both sides' blocks (Welch). In units, it is that share of what the first side has. Shares (of
+//! errors, and of requests that kept their limits), and what may be 0, are compared by their difference. Pure; nothing can fail.
 
 use serde::Serialize;
 
 use super::{
-    bootstrap::{ENOUGH, Estimate, Estimates, Statistic, Variance},
-    run::RATES,
+    bootstrap::{ENOUGH, Estimate, Estimates, Statistic},
+    run::{GOODPUT, RATES, SLO_ATTAINMENT},
+    spread::Variance,
     student,
 };
 
@@ -154,7 +155,10 @@ impl Difference {
 
     /// Is more of it better?
     pub fn more_is_better(&self) -> bool {
-        RATES.iter().any(|(rate, _)| *rate == self.metric)
+        let rates = RATES.iter().map(|(rate, _)| *rate);
+        rates
+            .chain([GOODPUT, SLO_ATTAINMENT])
+            .any(|rate| rate == self.metric)
     }
 
     fn judge(&mut self, family: usize) {
@@ -198,8 +202,18 @@ pub fn differences(a: &Estimates, b: &Estimates) -> Vec<Difference> {
         Some((one, b.all.iter().find(same)?))
     });
     let told = pairs.filter(|(one, other)| one.value.is_finite() || other.value.is_finite());
-    told.map(|(one, other)| Difference::of(one, other))
-        .collect()
+    let mut all: Vec<Difference> = told
+        .map(|(one, other)| Difference::of(one, other))
+        .collect();
+    if a.slo != b.slo {
+        let of_limits =
+            |one: &&mut Difference| [GOODPUT, SLO_ATTAINMENT].contains(&one.metric.as_str());
+        for one in all.iter_mut().filter(of_limits) {
+            let why = "the limits (slo) of the sides are not the same";
+            *one = Difference::plain(&one.metric, one.statistic, &one.unit, [one.a, one.b], why);
+        }
+    }
+    all
 }
 
 /// Judges a family; gives its size.
