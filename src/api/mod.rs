@@ -3,7 +3,10 @@
 pub mod client;
 pub mod http;
 pub mod judge;
+pub mod lines;
+mod ollama;
 pub mod openai;
 pub mod repeat;
 pub mod sse;
+pub mod times;
 pub mod vectors;

@@ -7,7 +7,7 @@
 //! looked at and no text is kept: that there is content is a measurement, what it says is not. Unknown keys are ignored,
 //! because every engine adds its own.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use serde::{
     Deserialize, Serialize,
@@ -15,6 +15,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
+use super::{ollama, times::Times};
 use crate::recipe::Api;
 
 /// Longest message kept of an error.
@@ -61,6 +62,8 @@ pub fn path(api: Api) -> &'static str {
         Api::Chat => "/v1/chat/completions",
         Api::Embeddings => "/v1/embeddings",
         Api::Rerank => "/v1/rerank",
+        Api::OllamaGenerate => "/api/generate",
+        Api::OllamaChat => "/api/chat",
         // each request has its own
         Api::Http | Api::Chroma | Api::Qdrant => "",
     }
@@ -68,6 +71,9 @@ pub fn path(api: Api) -> &'static str {
 
 /// The body of a request.
 pub fn body(spec: &RequestSpec<'_>) -> Vec<u8> {
+    if spec.api.is_ollama() {
+        return ollama::body(spec);
+    }
     if let (Api::Embeddings, Input::Prompt(input)) = (spec.api, spec.input) {
         return serde_json::to_vec(&EmbeddingsBody {
             model: spec.model,
@@ -187,6 +193,8 @@ pub struct Event {
     pub error: Option<String>,
     /// It is the stream's last: `[DONE]`.
     pub done: bool,
+    /// Times that the engine took itself, where it tells.
+    pub times: Times,
 }
 
 impl Event {
@@ -230,8 +238,12 @@ pub fn answer(api: Api, body: &[u8]) -> Result<Event, serde_json::Error> {
 }
 
 fn read(api: Api, json: &[u8]) -> Result<Event, serde_json::Error> {
+    if api.is_ollama() {
+        return ollama::event(json);
+    }
     let wire: Wire = serde_json::from_slice(json)?;
-    let timed = wire.timings.and_then(|timings| timings.cache_n);
+    let timed = wire.timings.as_ref().and_then(|timings| timings.cache_n);
+    let took = |milliseconds: Option<f64>| Duration::try_from_secs_f64(milliseconds? / 1000.0).ok();
     let mut event = Event {
         error: wire.error.as_ref().map(message_of),
         usage: wire.usage.map(|usage| Usage {
@@ -242,6 +254,11 @@ fn read(api: Api, json: &[u8]) -> Result<Event, serde_json::Error> {
                 .or(timed),
             reasoning_tokens: (usage.completion_tokens_details)
                 .and_then(|details| details.reasoning_tokens),
+        }),
+        times: wire.timings.map_or_else(Times::default, |timings| Times {
+            prompt: took(timings.prompt_ms),
+            decode: took(timings.predicted_ms),
+            ..Times::default()
         }),
         ..Event::default()
     };
@@ -270,8 +287,9 @@ pub fn said(json: &[u8], said: &mut String) {
         return;
     };
     let choice = &value["choices"][0];
-    for part in ["delta", "message"] {
-        match &choice[part]["content"] {
+    // Ollama's has no choices
+    for part in [&choice["delta"], &choice["message"], &value["message"]] {
+        match &part["content"] {
             Value::String(text) => said.push_str(text),
             Value::Array(parts) => {
                 let texts = parts.iter().filter_map(|part| part["text"].as_str());
@@ -298,6 +316,8 @@ struct Wire {
 #[derive(Deserialize)]
 struct Timings {
     cache_n: Option<u64>,
+    prompt_ms: Option<f64>,
+    predicted_ms: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -344,7 +364,7 @@ struct CompletionDetails {
 
 /// Is there a text that is not empty? Reads a text without keeping it.
 #[derive(Default)]
-struct Filled(bool);
+pub(super) struct Filled(pub(super) bool);
 
 impl<'de> Deserialize<'de> for Filled {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -385,7 +405,7 @@ pub fn error_message(body: &[u8]) -> String {
 }
 
 /// The message inside a JSON error, however deep the engine wraps it.
-fn message_of(value: &Value) -> String {
+pub(super) fn message_of(value: &Value) -> String {
     let mut inner = value;
     loop {
         let deeper = match inner {
@@ -509,7 +529,11 @@ mod tests {
                 }),
                 ..Event::default()
             };
-            let found = answer(api, &captured(name)).expect("an answer");
+            let mut found = answer(api, &captured(name)).expect("an answer");
+            let times = std::mem::take(&mut found.times);
+            let tells = name.starts_with("llama");
+            let told = (times.prompt.is_some(), times.decode.is_some());
+            assert_eq!(told, (tells, tells), "{name}");
             assert_eq!(found, wanted, "{name}");
         }
     }

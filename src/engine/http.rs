@@ -12,6 +12,7 @@ pub(super) const PROFILE: Profile = Profile {
     metrics_path: None,
     key: KeyBy::None,
     models_path: None,
+    guarded_path: None,
     version: None,
     prompt_tokens: &[],
     output_tokens: &[],

@@ -51,8 +51,10 @@ pub struct Profile {
     pub metrics_path: Option<&'static str>,
     /// How it takes a key.
     pub key: KeyBy,
-    /// Path that lists its models in the manner of `OpenAI`, and that wants the key where there is one.
+    /// Path that lists its models in the manner of `OpenAI`.
     pub models_path: Option<&'static str>,
+    /// Path that wants the key where there is one, whatever else it says to a GET.
+    pub guarded_path: Option<&'static str>,
     /// Path and JSON key that tell its version.
     pub version: Option<(&'static str, &'static str)>,
     /// Names of its counters: prompt tokens (to be summed) …

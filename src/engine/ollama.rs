@@ -1,11 +1,12 @@
-//! Ollama. By its documentation (`docs/api.md`, `docs/faq.md`, `docs/openai.md` of its repository); it
-//! was **not run on the real one**, only against a double that speaks this.
+//! Ollama. By its documentation (`docs/api.md`, `docs/faq.md`, `docs/openai.md` of its repository; docs.ollama.com of 0.40);
+//! it was **not run on the real one**, only against a double that speaks this. Its own API is in `src/api/ollama.rs`.
 //!
 //! - `OLLAMA_HOST=HOST:PORT ollama serve`: there is no flag for the port. `/` says "Ollama is running", `/api/version`
 //!   tells its version. It answers before it has any model: a recipe that pulls one waits for `/v1/models/NAME`,
 //!   which is 404 until the model is there.
 //! - A model is loaded at the first request and dropped after `OLLAMA_KEEP_ALIVE` (5 minutes); recipes set `-1`.
-//!   `OLLAMA_NUM_PARALLEL` requests run at once, further ones wait.
+//!   `OLLAMA_NUM_PARALLEL` requests run at once, further ones wait. A model is loaded beforehand by a request without a
+//!   prompt, which is answered when it is there: `ollama run NAME ''` sends one, and recipes do so before anybody asks.
 //! - No key and no metrics: the report shows what the bench and the node tell.
 //! - Models lie in `OLLAMA_MODELS`, which is to be kept, and therefore is no cache here.
 
@@ -18,6 +19,7 @@ pub(super) const PROFILE: Profile = Profile {
     metrics_path: None,
     key: KeyBy::None,
     models_path: Some("/v1/models"),
+    guarded_path: None,
     version: Some(("/api/version", "version")),
     prompt_tokens: &[],
     output_tokens: &[],

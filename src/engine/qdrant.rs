@@ -16,6 +16,7 @@ pub(super) const PROFILE: Profile = Profile {
     ranks: None,
     key: KeyBy::Variable("QDRANT__SERVICE__API_KEY"),
     models_path: None,
+    guarded_path: None,
     version: Some(("/", "version")),
     prompt_tokens: &[],
     output_tokens: &[],

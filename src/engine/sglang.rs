@@ -15,6 +15,7 @@ pub(super) const PROFILE: Profile = Profile {
     metrics_path: Some("/metrics"),
     key: KeyBy::None,
     models_path: Some("/v1/models"),
+    guarded_path: None,
     version: None,
     prompt_tokens: &["sglang:prompt_tokens_total"],
     output_tokens: &["sglang:generation_tokens_total"],

@@ -1,8 +1,11 @@
-//! Hugging Face's text-generation-inference. By its documentation (reference of launcher and metrics); it was **not
-//! run on the real one**, only against a double that speaks this.
+//! Hugging Face's text-generation-inference. By its documentation (reference of launcher and metrics) and its source
+//! (`router/src/server.rs` of 3.0 and later); it was **not run on the real one**, only against a double that speaks this.
 //!
 //! - `text-generation-launcher --model-id M --hostname H --port P --num-shard N`: `/health` is 503 while it loads.
-//! - `API_KEY` guards `/generate` and `/v1/*`; `/health`, `/info` and `/metrics` stay open.
+//! - `API_KEY` guards what generates (`/`, `/generate`, `/generate_stream`, `/v1/completions`, `/v1/chat/completions`,
+//!   `/tokenize`). `/health`, `/info`, `/metrics` and `/v1/models` stay open, and so does `/invocations`, by which one can
+//!   still get answers: a key keeps mistakes out, not attackers. A GET of `/generate` is 401 without the key and 405 with it.
+//! - Its counters have no `_total`: `tgi_request_failure` is incremented by that name in the router.
 //! - It has no metric of the first token or of its KV cache. Tokens are told by the sums of two histograms.
 
 use super::{KeyBy, Profile};
@@ -14,6 +17,7 @@ pub(super) const PROFILE: Profile = Profile {
     metrics_path: Some("/metrics"),
     key: KeyBy::Variable("API_KEY"),
     models_path: Some("/v1/models"),
+    guarded_path: Some("/generate"),
     version: Some(("/info", "version")),
     prompt_tokens: &["tgi_request_input_length_sum"],
     output_tokens: &["tgi_request_generated_tokens_sum"],

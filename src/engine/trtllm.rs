@@ -1,10 +1,12 @@
-//! `TensorRT-LLM`'s `trtllm-serve`. By its documentation (command reference, example of its metrics);
-//! it was **not run on the real one**, only against a double that speaks this.
+//! `TensorRT-LLM`'s `trtllm-serve`. By its documentation (command reference, example of its metrics) and its source
+//! (`tensorrt_llm/metrics/collector.py` of 2026); it was **not run on the real one**, only against a double that speaks this.
 //!
 //! - `trtllm-serve M --host H --port P --tp_size N`; over several nodes it is started by MPI:
 //!   `srun --mpi=pmix … trtllm-llmapi-launch trtllm-serve …`.
-//! - Prometheus reads `/prometheus/metrics`; `/metrics` is JSON, and each iteration is told there once only. The metrics
-//!   need `return_perf_metrics: true` in the file of `--extra_llm_api_options`.
+//! - Prometheus reads `/prometheus/metrics`; `/metrics` is JSON, and each iteration is told there once only. Both kinds
+//!   of metrics are off by default: latencies and tokens want `return_perf_metrics: true`, what runs, waits and fills the KV
+//!   cache wants `enable_iter_perf_stats: true`, in the file of `--extra_llm_api_options`. Releases before 1.3 have only the
+//!   first kind. `trtllm-server` sets both.
 //! - It takes no key.
 
 use super::{KeyBy, Profile};
@@ -16,6 +18,7 @@ pub(super) const PROFILE: Profile = Profile {
     metrics_path: Some("/prometheus/metrics"),
     key: KeyBy::None,
     models_path: Some("/v1/models"),
+    guarded_path: None,
     version: Some(("/version", "version")),
     prompt_tokens: &["trtllm_prompt_tokens_total"],
     output_tokens: &["trtllm_generation_tokens_total"],

@@ -6,13 +6,13 @@
 use std::{io, time::Duration};
 
 use super::{
-    sample::{Chunk, Outcome, Sample},
+    sample::{Chunk, Outcome, Sample, Times},
     wire::{Fault, Head, Reader},
 };
 use crate::{
     api::{
         judge::{Judge, Judged},
-        openai,
+        lines, openai,
         repeat::Repeat,
         sse::Scanner,
     },
@@ -27,6 +27,7 @@ const BODY: usize = 64 << 20;
 pub(super) struct Memory {
     reader: Reader,
     scanner: Scanner,
+    lines: lines::Scanner,
     repeat: Repeat,
     /// A body that is no stream.
     body: Vec<u8>,
@@ -37,6 +38,7 @@ impl Memory {
     pub(super) fn reset(&mut self) {
         self.reader.reset();
         self.scanner.reset();
+        self.lines.reset();
         self.repeat.reset();
         self.body.clear();
     }
@@ -102,17 +104,23 @@ impl<'a> Answer<'a> {
         let Memory {
             reader,
             scanner,
+            lines,
             repeat,
             body,
         } = memory;
         let read = reader.push(bytes, |head, piece| {
             if head.is_stream && head.status == 200 && self.judge.is_none() {
-                scanner.push(piece, |data| {
+                let each = |data: &[u8]| {
                     self.read(repeat.event(self.api, data), at);
                     if self.keeps {
                         repeat.said(data, &mut self.sample.said);
                     }
-                });
+                };
+                if head.is_lines {
+                    lines.push(piece, each);
+                } else {
+                    scanner.push(piece, each);
+                }
             } else {
                 let room = BODY - body.len().min(BODY);
                 body.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -149,6 +157,7 @@ impl<'a> Answer<'a> {
                     self.sample.silent.push(at);
                 }
                 self.count(event.usage);
+                self.timed(event.times);
                 self.finished |= event.finish.is_some();
                 self.done |= event.done;
                 if let Some(message) = event.error {
@@ -176,6 +185,13 @@ impl<'a> Answer<'a> {
             let (cached, reasoning) = (usage.cached_tokens, usage.reasoning_tokens);
             self.sample.cached_tokens = cached.or(self.sample.cached_tokens);
             self.sample.reasoning_tokens = reasoning.or(self.sample.reasoning_tokens);
+        }
+    }
+
+    /// Takes what the engine says of its own times: with the last event, also where others tell.
+    fn timed(&mut self, times: Times) {
+        if times != Times::default() {
+            self.sample.engine = times;
         }
     }
 
@@ -222,7 +238,10 @@ impl<'a> Answer<'a> {
         if head.is_stream {
             return match self.failed.take() {
                 Some((class, message)) => error(class, message),
-                None if !self.done => error("broken_stream", "the stream ended without [DONE]"),
+                None if !self.done => {
+                    let last = if head.is_lines { "done" } else { "[DONE]" };
+                    error("broken_stream", format!("the stream ended without {last}"))
+                }
                 None if !self.finished => {
                     error("broken_stream", "the stream ended without a finish reason")
                 }
@@ -248,6 +267,7 @@ impl<'a> Answer<'a> {
             openai::said(body, &mut self.sample.said);
         }
         self.count(answer.usage);
+        self.timed(answer.times);
         Outcome::Success
     }
 
@@ -316,3 +336,7 @@ mod tests {
         assert_eq!(sample.lay, [5, 1, 2, 0, 2].map(|lay| lay * 1_000_000));
     }
 }
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod ollama_tests;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use crate::api::times::Times;
+
 /// A chunk of the answer that carried content or reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
@@ -90,6 +92,8 @@ pub struct Sample {
     pub reasoning_tokens: Option<u64>,
     /// Share of the true neighbours that were found, in millionths; of queries of vectors alone.
     pub recall: Option<u32>,
+    /// Times by the engine's own clock, where it tells.
+    pub engine: Times,
     /// Was it dropped at `max_in_flight`?
     pub dropped: bool,
     /// What was answered, without reasoning; kept only where a further turn carries it.
@@ -120,6 +124,7 @@ impl Sample {
             cached_tokens: None,
             reasoning_tokens: None,
             recall: None,
+            engine: Times::default(),
             dropped: false,
             said: String::new(),
         }

@@ -18,8 +18,10 @@ const DIGITS: u8 = 15;
 pub struct Head {
     /// The status.
     pub status: u16,
-    /// Is the body a stream of events?
+    /// Is the body a stream: of events, or of lines?
     pub is_stream: bool,
+    /// Is it one of JSON objects, one a line?
+    pub is_lines: bool,
 }
 
 /// Why the bytes are no answer.
@@ -220,13 +222,15 @@ impl Reader {
         let mut head = Head {
             status,
             is_stream: false,
+            is_lines: false,
         };
         let (mut chunked, mut size) = (false, None);
         let mut stays = response.version == Some(1);
         for header in response.headers.iter() {
             let value = header.value.trim_ascii();
             if header.name.eq_ignore_ascii_case("content-type") {
-                head.is_stream = begins_with(value, b"text/event-stream");
+                head.is_lines = begins_with(value, b"application/x-ndjson");
+                head.is_stream = head.is_lines || begins_with(value, b"text/event-stream");
             } else if header.name.eq_ignore_ascii_case("content-length") {
                 let told = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok());
                 let told: u64 = told.ok_or(Fault::Length)?;

@@ -24,7 +24,26 @@ pub enum Api {
     Chroma,
     /// Queries of vectors, to Qdrant.
     Qdrant,
+    /// Ollama's own `/api/generate`.
+    #[serde(rename = "ollama-generate")]
+    OllamaGenerate,
+    /// Ollama's own `/api/chat`.
+    #[serde(rename = "ollama-chat")]
+    OllamaChat,
 }
+
+/// APIs, as recipes write them.
+pub(super) const API_NAMES: &[&str] = &[
+    "completions",
+    "chat",
+    "embeddings",
+    "rerank",
+    "http",
+    "chroma",
+    "qdrant",
+    "ollama-generate",
+    "ollama-chat",
+];
 
 impl Api {
     /// Are its answers tokens that come one after another? Where they are not, there is no first one to wait for.
@@ -37,6 +56,16 @@ impl Api {
         matches!(self, Self::Chroma | Self::Qdrant)
     }
 
+    /// Is it Ollama's own, and none of `OpenAI`'s?
+    pub const fn is_ollama(self) -> bool {
+        matches!(self, Self::OllamaGenerate | Self::OllamaChat)
+    }
+
+    /// Does it take messages?
+    pub const fn is_chat(self) -> bool {
+        matches!(self, Self::Chat | Self::OllamaChat)
+    }
+
     /// As recipes write it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -47,6 +76,8 @@ impl Api {
             Self::Http => "http",
             Self::Chroma => "chroma",
             Self::Qdrant => "qdrant",
+            Self::OllamaGenerate => "ollama-generate",
+            Self::OllamaChat => "ollama-chat",
         }
     }
 }

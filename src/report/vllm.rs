@@ -185,6 +185,7 @@ mod tests {
             cached_tokens: None,
             reasoning_tokens: None,
             recall: None,
+            engine: crate::load::sample::Times::default(),
             prompt_tokens: Some(10),
             output_tokens: Some(tokens),
             dropped: false,

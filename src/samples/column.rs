@@ -118,6 +118,22 @@ pub(super) const COLUMNS: &[Column] = &[
         ),
     ),
     Column(
+        "engine_load_ns",
+        MaybeTime(|s| s.engine.load, |s, took| s.engine.load = took),
+    ),
+    Column(
+        "engine_prompt_ns",
+        MaybeTime(|s| s.engine.prompt, |s, took| s.engine.prompt = took),
+    ),
+    Column(
+        "engine_decode_ns",
+        MaybeTime(|s| s.engine.decode, |s, took| s.engine.decode = took),
+    ),
+    Column(
+        "engine_total_ns",
+        MaybeTime(|s| s.engine.total, |s, took| s.engine.total = took),
+    ),
+    Column(
         "status",
         MaybeCount(
             |s| s.status.map(u64::from),
@@ -188,7 +204,7 @@ fn whole(count: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::sample::Outcome;
+    use crate::load::sample::{Outcome, Times};
 
     #[test]
     fn every_column_comes_back() {
@@ -222,6 +238,12 @@ mod tests {
             cached_tokens: Some(11),
             reasoning_tokens: Some(12),
             recall: Some(15),
+            engine: Times {
+                load: Some(ns(15)),
+                prompt: Some(ns(16)),
+                decode: Some(ns(17)),
+                total: Some(ns(18)),
+            },
             dropped: true,
             outcome: Outcome::Success,
             said: String::new(),

@@ -14,7 +14,7 @@ use super::{
     results::Metric,
     summary::{last, tpot, with_tokens},
 };
-use crate::load::sample::Sample;
+use crate::load::sample::{Sample, Times};
 
 /// Distributions over the successes of a window.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -63,6 +63,34 @@ pub struct Observed {
     /// Shares of the true neighbours that queries of vectors found.
     #[serde(default)]
     recall: Distribution,
+    /// Times by the engine's own clock, where it tells.
+    #[serde(default)]
+    engine: Engine,
+}
+
+/// Times by the engine's own clock.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Engine {
+    load: Distribution,
+    prompt: Distribution,
+    decode: Distribution,
+    total: Distribution,
+}
+
+impl Engine {
+    fn take(&mut self, times: Times) {
+        let pairs = [
+            (&mut self.load, times.load),
+            (&mut self.prompt, times.prompt),
+            (&mut self.decode, times.decode),
+            (&mut self.total, times.total),
+        ];
+        for (all, time) in pairs {
+            if let Some(time) = time {
+                all.record(time);
+            }
+        }
+    }
 }
 
 impl Observed {
@@ -136,6 +164,7 @@ impl Observed {
             self.reasoning.record_count(tokens);
         }
         self.reasoned += u64::from(sample.reasons);
+        self.engine.take(sample.engine);
     }
 
     /// A chunk of k tokens ends k gaps. One without a token (fewer tokens than chunks) ends none: its time goes to the
@@ -177,6 +206,10 @@ impl Observed {
             (&mut self.output, &other.output),
             (&mut self.reasoning, &other.reasoning),
             (&mut self.recall, &other.recall),
+            (&mut self.engine.load, &other.engine.load),
+            (&mut self.engine.prompt, &other.engine.prompt),
+            (&mut self.engine.decode, &other.engine.decode),
+            (&mut self.engine.total, &other.engine.total),
         ];
         for (own, other) in pairs {
             own.merge(other);
@@ -223,6 +256,10 @@ impl Observed {
             ("output_sequence_length", &self.output, "tokens"),
             ("reasoning_token_count", &self.reasoning, "tokens"),
             ("recall", &self.recall, "ratio"),
+            ("engine_load_time", &self.engine.load, "ms"),
+            ("engine_prompt_time", &self.engine.prompt, "ms"),
+            ("engine_decode_time", &self.engine.decode, "ms"),
+            ("engine_total_time", &self.engine.total, "ms"),
         ]
         .into_iter()
         .chain(ttfo)

@@ -51,6 +51,7 @@ fn success(intended: u64, sent: u64, chunks: &[u64], tokens: Option<u64>) -> Sam
         cached_tokens: None,
         reasoning_tokens: None,
         recall: None,
+        engine: crate::load::sample::Times::default(),
         prompt_tokens: Some(10),
         output_tokens: tokens,
         dropped: false,

@@ -96,7 +96,7 @@ struct Line {
 fn object(line: Line, api: Api) -> Result<Text, String> {
     let said = match (line.prompt, line.messages) {
         (Some(prompt), None) => Said::Prompt(prompt),
-        (None, Some(_)) if api != Api::Chat => {
+        (None, Some(_)) if !api.is_chat() => {
             return Err("messages need `workload: {api: chat}`".to_owned());
         }
         (None, Some(messages)) => {

@@ -31,6 +31,9 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
     if !api.generates() {
         without_tokens(root, api, findings);
     }
+    if api.is_ollama() {
+        not_ollamas(root, api, findings);
+    }
     let load = load_model(workload, folder, findings);
     let series = series::series(root, is_open(workload), findings);
     let measured = duration("workload.duration_seconds");
@@ -101,6 +104,8 @@ fn api(root: &Node) -> Api {
         Some("http") => Api::Http,
         Some("chroma") => Api::Chroma,
         Some("qdrant") => Api::Qdrant,
+        Some("ollama-generate") => Api::OllamaGenerate,
+        Some("ollama-chat") => Api::OllamaChat,
         _ => Api::Completions,
     }
 }
@@ -241,6 +246,32 @@ fn without_tokens(root: &Node, api: Api, findings: &mut Findings) {
                 node.at,
                 format!(
                     "{path:?} means nothing for {}, which generates no text: take it out",
+                    api.name()
+                ),
+            );
+        }
+    }
+}
+
+/// What Ollama's own API has no word for, and an echo engine does not speak.
+fn not_ollamas(root: &Node, api: Api, findings: &mut Findings) {
+    let instead = [
+        (
+            "dataset.params.ignore_eos",
+            "an answer ends where the model ends it",
+        ),
+        (
+            "workload.calibrate",
+            "the generator is measured by api: chat",
+        ),
+    ];
+    for (path, why) in instead {
+        let found = root.find(path);
+        if let Some(node) = found.filter(|node| node.as_bool() != Some(false)) {
+            findings.fault(
+                node.at,
+                format!(
+                    "{path:?} cannot be had of api: {}: {why}; take it out",
                     api.name()
                 ),
             );

@@ -15,7 +15,8 @@ pub(super) fn conversation(root: &Node, findings: &mut Findings) -> Option<Conve
     if !matches!(node.value, Value::Map(_)) {
         return None;
     }
-    if text(root, "workload.api").as_deref() != Some("chat") {
+    let api = text(root, "workload.api");
+    if !matches!(api.as_deref(), Some("chat" | "ollama-chat")) {
         findings.fault(
             node.at,
             "a conversation is one of messages: it needs `api: chat`",

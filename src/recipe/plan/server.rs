@@ -41,6 +41,16 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ServerPlan> {
             format!("{why}: leave `auth: key` out, and whoever reaches the node can use it"),
         );
     }
+    if text(service, "auth").as_deref() != Some("key")
+        && engine.keyless().is_none()
+        && infer::mentions(&launch, "0.0.0.0")
+    {
+        findings.warn(
+            service.at,
+            "it listens on all addresses of its node and wants no key: whoever reaches the node can use it; \
+             add `auth: key`",
+        );
+    }
     // a script stays as its author wrote it, and may be for a vLLM that does not know the option
     let words = service.find("container.args").or(service.get("program"));
     if let Some(words) = words

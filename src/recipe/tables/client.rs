@@ -5,7 +5,7 @@ use super::{
     series, vectors,
 };
 use crate::recipe::{
-    client::MOST_TOKENS,
+    client::{API_NAMES, MOST_TOKENS},
     schema::{Field, Type},
 };
 
@@ -140,10 +140,10 @@ static WORKLOAD: &[Field] = &[
     Field::new(
         "api",
         Type::Choice {
-            now: &["completions", "chat", "embeddings", "rerank", "http", "chroma", "qdrant"],
-            later: &["responses", "ollama", "tgi"],
+            now: API_NAMES,
+            later: &["responses", "tgi"],
         },
-        "API that requests go to; http: what `request` writes out, to any service; chroma, qdrant: queries of vectors",
+        "API that requests go to; http: what `request` writes out, to any service; chroma, qdrant: queries of vectors; ollama-*: Ollama's own",
     )
     .default("completions"),
     Field::new(

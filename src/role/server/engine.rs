@@ -394,7 +394,7 @@ impl<'a> Probe<'a> {
 
     /// The challenge: with the key it must answer; without, it should not.
     async fn key_refused(&self, host: &str, port: u16) -> Option<StatusCode> {
-        let path = self.parts.profile.models_path?;
+        let path = self.parts.profile.guarded_path?;
         self.parts.key.as_ref()?;
         let url = format!("http://{host}:{port}{path}");
         let with = client::get(&url, &self.parts.access(), PATIENCE)
@@ -407,7 +407,8 @@ impl<'a> Probe<'a> {
             return Some(with.status);
         }
         let without = client::get(&url, &Access::Open, PATIENCE).await.ok()?;
-        if without.status.is_success() {
+        let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
+        if !refused.contains(&without.status) {
             tracing::warn!(
                 "The engine answers without its key: whoever reaches the node can use it"
             );

@@ -1,0 +1,360 @@
+//! An engine that speaks as `DOUBLE` says: paths, key rules, metrics and streams of one that cannot be run here.
+//!
+//! What it does is what the profile of that engine says, with the source there (`src/engine/*.rs`; `src/api/ollama.rs` for
+//! Ollama's own API). It counts words for tokens, and answers a token each 5 ms. `BREAKS=1` ends every third stream with
+//! an error, in the form of its API.
+#![expect(clippy::print_stdout, reason = "an engine talks to its log")]
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write},
+    net::{TcpListener, TcpStream},
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+    thread::sleep,
+    time::Duration,
+};
+
+use aif::env::Env;
+use serde_json::{Value, json};
+
+const TOKEN: Duration = Duration::from_millis(5);
+/// Until it is loaded.
+const LOADS: Duration = Duration::from_millis(300);
+
+static LOADED: AtomicU64 = AtomicU64::new(0);
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+static RUNNING: AtomicU64 = AtomicU64::new(0);
+static PROMPT: AtomicU64 = AtomicU64::new(0);
+static OUTPUT: AtomicU64 = AtomicU64::new(0);
+
+struct Double {
+    kind: String,
+    key: Option<String>,
+    breaks: bool,
+}
+
+fn main() {
+    let env = Env::of_process();
+    let kind = env.get("DOUBLE").expect("DOUBLE says which").to_owned();
+    let key = match kind.as_str() {
+        "vllm" => env.get("VLLM_API_KEY").map(str::to_owned),
+        "tgi" => env.get("API_KEY").map(str::to_owned),
+        "llamacpp" => env
+            .path("LLAMA_ARG_API_KEY_FILE")
+            .map(|file| std::fs::read_to_string(file).expect("the key file")),
+        _ => None,
+    };
+    let double = Double {
+        key: key.map(|key| key.trim().to_owned()),
+        breaks: env.get("BREAKS").is_some(),
+        kind,
+    };
+    let address = ("127.0.0.1", env.number("PORT").expect("PORT is set"));
+    // these two listen while they load; the others do not
+    if !["llamacpp", "tgi"].contains(&&*double.kind) {
+        sleep(LOADS);
+        LOADED.store(1, SeqCst);
+    }
+    let listener = TcpListener::bind(address).expect("a port");
+    println!("listening");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            sleep(LOADS);
+            LOADED.store(1, SeqCst);
+        });
+        for stream in listener.incoming() {
+            let double = &double;
+            scope.spawn(move || double.serve(&stream.expect("a client")));
+        }
+    });
+}
+
+fn words(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => text.split_whitespace().count() as u64,
+        Value::Array(parts) => parts.iter().map(words).sum(),
+        Value::Object(part) => words(&part["content"]),
+        _ => 0,
+    }
+}
+
+impl Double {
+    fn serve(&self, stream: &TcpStream) {
+        let _ = stream.set_nodelay(true);
+        let mut reader = BufReader::new(stream);
+        loop {
+            let mut head = Vec::new();
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                    return;
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+                head.push(line.trim().to_owned());
+            }
+            let value = |name: &str| {
+                let found = head.iter().find_map(|line| {
+                    line.split_once(": ")
+                        .filter(|(n, _)| n.eq_ignore_ascii_case(name))
+                });
+                found.map(|(_, value)| value.to_owned())
+            };
+            let length = value("content-length").and_then(|text| text.parse().ok());
+            let mut body = vec![0; length.unwrap_or(0)];
+            if reader.read_exact(&mut body).is_err() {
+                return;
+            }
+            let mut first = head[0].split(' ');
+            let (method, path) = (
+                first.next().unwrap_or_default(),
+                first.next().unwrap_or_default(),
+            );
+            let bearer = value("authorization");
+            let body = serde_json::from_slice(&body).unwrap_or_default();
+            let mut out = stream;
+            if self
+                .answer(&mut out, (method, path), bearer.as_deref(), &body)
+                .is_err()
+            {
+                return;
+            }
+            let _ = out.flush();
+            if value("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+                return;
+            }
+        }
+    }
+
+    /// Does this path want the key?
+    fn guards(&self, path: &str) -> bool {
+        match self.kind.as_str() {
+            "vllm" => path.starts_with("/v1/"),
+            // the routes that generate; what tells of the server is open, the list of models too
+            "tgi" => ["/generate", "/v1/chat/completions", "/v1/completions"].contains(&path),
+            "llamacpp" => path != "/health",
+            _ => false,
+        }
+    }
+
+    fn answer(
+        &self,
+        out: &mut impl Write,
+        (method, path): (&str, &str),
+        bearer: Option<&str>,
+        body: &Value,
+    ) -> std::io::Result<()> {
+        let admitted =
+            (self.key.as_ref()).is_none_or(|key| bearer == Some(&format!("Bearer {key}")));
+        if self.guards(path) && !admitted {
+            return whole(
+                out,
+                "401 Unauthorized",
+                &json!({"error": "Unauthorized"}).to_string(),
+            );
+        }
+        if LOADED.load(SeqCst) == 0 {
+            return whole(out, "503 Service Unavailable", r#"{"error":"loading"}"#);
+        }
+        let models =
+            json!({"object": "list", "data": [{"id": "double:1b", "object": "model"}]}).to_string();
+        match (self.kind.as_str(), method, path) {
+            ("vllm" | "llamacpp" | "tgi" | "sglang" | "trtllm", "GET", "/health") => {
+                whole(out, "200 OK", "")
+            }
+            ("vllm" | "trtllm", "GET", "/version") => {
+                whole(out, "200 OK", r#"{"version":"1.2.3"}"#)
+            }
+            ("tgi", "GET", "/info") => whole(
+                out,
+                "200 OK",
+                r#"{"model_id":"double:1b","version":"1.2.3"}"#,
+            ),
+            ("llamacpp", "GET", "/props") => whole(out, "200 OK", r#"{"build_info":"1.2.3"}"#),
+            ("ollama", "GET", "/api/version") => whole(out, "200 OK", r#"{"version":"1.2.3"}"#),
+            ("ollama", "GET", "/") => whole(out, "200 OK", "Ollama is running"),
+            // Triton's readiness has no body
+            ("triton", "GET", "/v2/health/ready") => whole(out, "200 OK", ""),
+            ("trtllm", "GET", "/prometheus/metrics") => whole(out, "200 OK", &self.metrics()),
+            ("vllm" | "llamacpp" | "tgi" | "sglang", "GET", "/metrics") => {
+                whole(out, "200 OK", &self.metrics())
+            }
+            (kind, "GET", "/v1/models") if kind != "triton" => whole(out, "200 OK", &models),
+            ("ollama", "POST", "/api/generate" | "/api/chat") => self.generate(out, path, body),
+            ("triton", "POST", "/v2/models/double/infer") => {
+                sleep(TOKEN);
+                REQUESTS.fetch_add(1, SeqCst);
+                whole(
+                    out,
+                    "200 OK",
+                    r#"{"model_name":"double","outputs":[{"name":"OUT","shape":[1],"datatype":"FP32","data":[0.5]}]}"#,
+                )
+            }
+            (kind, "POST", "/v1/completions" | "/v1/chat/completions") if kind != "triton" => {
+                self.generate(out, path, body)
+            }
+            // a route that is there and takes another method
+            ("tgi", _, "/generate") => whole(out, "405 Method Not Allowed", ""),
+            _ => whole(out, "404 Not Found", r#"{"error":"not found"}"#),
+        }
+    }
+
+    /// Its counters, by the names that its documentation gives them.
+    fn metrics(&self) -> String {
+        let told = |number: &AtomicU64| number.load(SeqCst);
+        let (prompt, output, running) = (told(&PROMPT), told(&OUTPUT), told(&RUNNING));
+        let names: [&str; 4] = match self.kind.as_str() {
+            "vllm" => [
+                "vllm:num_requests_running",
+                "vllm:num_requests_waiting",
+                "vllm:prompt_tokens_total",
+                "vllm:generation_tokens_total",
+            ],
+            "llamacpp" => [
+                "llamacpp:requests_processing",
+                "llamacpp:requests_deferred",
+                "llamacpp:prompt_tokens_total",
+                "llamacpp:tokens_predicted_total",
+            ],
+            "tgi" => [
+                "tgi_batch_current_size",
+                "tgi_queue_size",
+                "tgi_request_input_length_sum",
+                "tgi_request_generated_tokens_sum",
+            ],
+            "sglang" => [
+                "sglang:num_running_reqs",
+                "sglang:num_queue_reqs",
+                "sglang:prompt_tokens_total",
+                "sglang:generation_tokens_total",
+            ],
+            _ => [
+                "trtllm_num_requests_running",
+                "trtllm_num_requests_waiting",
+                "trtllm_prompt_tokens_total",
+                "trtllm_generation_tokens_total",
+            ],
+        };
+        // neither has labels
+        let labels = if ["llamacpp", "tgi"].contains(&&*self.kind) {
+            ""
+        } else {
+            r#"{model_name="double:1b"}"#
+        };
+        let mut lines = names
+            .iter()
+            .zip([running, 0, prompt, output])
+            .map(|(name, value)| format!("{name}{labels} {value}\n"))
+            .collect::<Vec<_>>();
+        if self.kind == "vllm" {
+            // the newer name: the older is ours to add
+            lines.push("vllm:kv_cache_usage_perc{model_name=\"double:1b\"} 0.25\n".to_owned());
+        }
+        lines.concat()
+    }
+
+    fn generate(&self, out: &mut impl Write, path: &str, body: &Value) -> std::io::Result<()> {
+        let native = path.starts_with("/api/");
+        let chat = path.ends_with("/chat") || path.ends_with("/chat/completions");
+        let number = REQUESTS.fetch_add(1, SeqCst) + 1;
+        let prompt =
+            words(&body[if chat { "messages" } else { "prompt" }]) + if chat { 5 } else { 0 };
+        let wanted = if native {
+            &body["options"]["num_predict"]
+        } else {
+            &body["max_tokens"]
+        };
+        let wanted = wanted.as_u64().unwrap_or(16);
+        RUNNING.fetch_add(1, SeqCst);
+        let kind = if native {
+            "application/x-ndjson"
+        } else {
+            "text/event-stream"
+        };
+        write!(
+            out,
+            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )?;
+        let breaks = self.breaks && number.is_multiple_of(3);
+        for at in 0..wanted {
+            sleep(TOKEN);
+            if breaks && at == 2 {
+                RUNNING.fetch_sub(1, SeqCst);
+                let error = json!({"error": "an error was encountered while running the model"});
+                send(out, native, &error.to_string())?;
+                return out.write_all(b"0\r\n\r\n");
+            }
+            send(out, native, &part(native, chat, &body["model"]).to_string())?;
+        }
+        PROMPT.fetch_add(prompt, SeqCst);
+        OUTPUT.fetch_add(wanted, SeqCst);
+        RUNNING.fetch_sub(1, SeqCst);
+        if native {
+            let last = json!({
+                "model": body["model"], "created_at": "2025-10-26T17:15:24.166576Z", "done": true, "done_reason": "length",
+                "total_duration": 5_000_000 * (wanted + 1), "load_duration": 1_000_000, "prompt_eval_count": prompt,
+                "prompt_eval_duration": 4_000_000, "eval_count": wanted, "eval_duration": 5_000_000 * wanted,
+            });
+            send(out, native, &last.to_string())?;
+        } else {
+            let key = if chat { "delta" } else { "text" };
+            let silent = if chat { json!({}) } else { json!("") };
+            send(
+                out,
+                native,
+                &json!({"choices": [{"index": 0, key: silent, "finish_reason": "length"}]})
+                    .to_string(),
+            )?;
+            let usage = json!({"prompt_tokens": prompt, "completion_tokens": wanted, "total_tokens": prompt + wanted});
+            send(
+                out,
+                native,
+                &json!({"choices": [], "usage": usage}).to_string(),
+            )?;
+            send(out, native, "[DONE]")?;
+        }
+        out.write_all(b"0\r\n\r\n")
+    }
+}
+
+/// A token.
+fn part(native: bool, chat: bool, model: &Value) -> Value {
+    let message = json!({"role": "assistant", "content": " word"});
+    match (native, chat) {
+        (true, true) => {
+            json!({"model": model, "created_at": "2025-10-26T17:15:24.097767Z", "message": message, "done": false})
+        }
+        (true, false) => {
+            json!({"model": model, "created_at": "2025-10-26T17:15:24.097767Z", "response": " word", "done": false})
+        }
+        (false, true) => {
+            json!({"choices": [{"index": 0, "delta": {"content": " word"}, "finish_reason": null}]})
+        }
+        (false, false) => {
+            json!({"choices": [{"index": 0, "text": " word", "finish_reason": null}]})
+        }
+    }
+}
+
+/// A line or an event, cut in two, as networks do.
+fn send(out: &mut impl Write, native: bool, data: &str) -> std::io::Result<()> {
+    let text = if native {
+        format!("{data}\n")
+    } else {
+        format!("data: {data}\n\n")
+    };
+    for piece in text.as_bytes().chunks(text.len() / 2 + 1) {
+        write!(out, "{:x}\r\n", piece.len())?;
+        out.write_all(piece)?;
+        out.write_all(b"\r\n")?;
+    }
+    Ok(())
+}
+
+fn whole(out: &mut impl Write, status: &str, body: &str) -> std::io::Result<()> {
+    write!(
+        out,
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
