@@ -15,10 +15,10 @@ use serde_json::Value;
 use crate::lab::{Ended, Lab, wait_until};
 
 /// A laboratory with an Apptainer that takes `--debug pull --force FILE URI` and does what the script says.
-struct Place(Lab);
+pub(crate) struct Place(Lab);
 
 impl Place {
-    fn new(script: &str) -> Self {
+    pub(crate) fn new(script: &str) -> Self {
         use std::os::unix::fs::PermissionsExt as _;
         let lab = Lab::new();
         let text = format!("#!/bin/sh\nP={}\n{script}\n", lab.path().display());
@@ -38,12 +38,12 @@ impl Place {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         Ended::of(&self.aif(arguments).output().expect("aif starts"))
     }
 
     /// A server recipe with a container.
-    fn recipe(&self, name: &str, source: &str) -> String {
+    pub(crate) fn recipe(&self, name: &str, source: &str) -> String {
         let text = format!(
             "name: {name}\nservice_name: toy\nengine: http\nservice:\n  container: {{image: \"${{CONTAINER_DIR}}/a.sif\", {source} args: [x]}}\n  ports: [auto]\n"
         );
@@ -53,7 +53,7 @@ impl Place {
             .to_string()
     }
 
-    fn image(&self) -> PathBuf {
+    pub(crate) fn image(&self) -> PathBuf {
         self.0.path().join("containers/a.sif")
     }
 
