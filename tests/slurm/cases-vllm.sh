@@ -108,3 +108,39 @@ case_vllm_cancelled() {
   assert_file "$run"/{manifest.json,report.md}
   assert_clean
 }
+
+# Cancelled with streams under way: they are answered to their end, and all is over before Slurm kills (KillWait, 30 s).
+TIMEOUT_vllm_streams=300
+case_vllm_streams() {
+  local job run list=$LOGS/vllm-streams.json url key n pids=() told ended
+  prepare_vllm
+  as_user bin/aif submit vllm-cpu-server >"$LOGS/vllm-streams.out"
+  job=$(sed -n 's/^job \([0-9]*\) submitted.*/\1/p' "$LOGS/vllm-streams.out")
+  as_user bin/aif wait vllm --timeout 200s
+  as_user bin/aif services --json >"$list"
+  url=$(jq -r '.[0].record.endpoints.api' "$list") key=$(<"$(jq -r '.[0].record.auth.key_file' "$list")")
+  for n in $(seq 8); do
+    on_node node1 curl -sN -m 60 "$url/v1/completions" -H "Authorization: Bearer $key" -H 'Content-Type: application/json' \
+      -d '{"model":"tiny-llama","prompt":"hello","max_tokens":1900,"ignore_eos":true,"stream":true}' >"$LOGS/stream-$n" &
+    pids+=($!)
+  done
+  for n in $(seq 8); do wait_until 20 "stream $n" test -s "$LOGS/stream-$n"; done
+  assert_eq "streams that ended before the test began" 0 "$(grep -lF 'data: [DONE]' "$LOGS"/stream-* | wc -l)"
+  as_user scancel "$job"
+  wait "${pids[@]}"
+  wait_job "$job" 45 >/dev/null
+  run=$(find "$T/results" -mindepth 1 -maxdepth 1 -type d -name "*-server-$job*")
+  # who was killed leaves no last word
+  wait_until 40 "the server's last word" bash -c "jq -e .exit '$run/steps/server.json'"
+  assert_json "$run/steps/server.json" .exit '"done"'
+  told=$(seconds_of "$(grep -a 'Received a signal to end' "$(output_of "$job")" | head -n 1 | jq -r .time)")
+  ended=$(seconds_of "$(jq -r .ended_at "$run/steps/server.json")")
+  echo "row cancelled with 8 streams: $(awk -v a="$told" -v b="$ended" 'BEGIN { printf "%.1f", b - a }') s"
+  assert_number "seconds from TERM to the end" "$(awk -v a="$told" -v b="$ended" 'BEGIN { print b - a }')" "<" 28
+  for n in $(seq 8); do
+    assert_contains "$LOGS/stream-$n" '"finish_reason":"length"'
+    assert_contains "$LOGS/stream-$n" 'data: \[DONE\]'
+  done
+  rm -f "$LOGS"/stream-*
+  assert_clean
+}
