@@ -2,7 +2,7 @@
 #
 # One inference service as a job of its own; others find it by its service_name for as long as it runs.
 #   sbatch jobs/server.sh RECIPE
-#   sbatch --nodes=2 jobs/server.sh RECIPE       one engine over two nodes, where the recipe says so, else two instances
+#   sbatch --nodes=2 --ntasks=2 jobs/server.sh RECIPE     one engine over two nodes, where the recipe says so, else two instances
 # Options given to sbatch win over the lines below; `aif submit RECIPE` takes them from the recipe.
 #
 #SBATCH --job-name=server

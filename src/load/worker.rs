@@ -233,10 +233,13 @@ impl<C: Connect, O: Observer> Worker<C, O> {
     async fn carry(&self, call: Call) -> Sample {
         let load = &*self.load;
         load.observer.begun();
-        let target = &self.targets[usize::try_from(call.index).unwrap_or(0) % self.targets.len()];
+        // in turn; a conversation stays where it began
+        let instance = usize::try_from(call.index).unwrap_or(0) % self.targets.len();
+        let target = &self.targets[instance];
         let sample = exchange::exchange(target, &call, self.start, &load.control.abort).await;
         load.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.keep(&sample);
+        lock(&self.tally).take_instance(instance, &sample);
         sample
     }
 

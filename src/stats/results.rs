@@ -113,6 +113,10 @@ pub struct TargetFacts {
     pub instances: Vec<String>,
     /// Their nodes.
     pub nodes: Vec<String>,
+    /// Requests of the window that each of the URLs got, in their order …
+    pub requests: Vec<u64>,
+    /// … and those of them that failed.
+    pub failed: Vec<u64>,
 }
 
 /// A count by the client and by the engine's own counters, over the whole load.

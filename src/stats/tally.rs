@@ -37,6 +37,9 @@ pub struct Tally {
     /// How requests of the window ended; latencies stand in `observed`.
     counts: Counts,
     good: u64,
+    /// Requests of the window by the number of the instance that they went to, and those of them that failed.
+    #[serde(default)]
+    by_instance: BTreeMap<usize, (u64, u64)>,
     /// Sent − intended, without the time that a new connection took, of what was sent of the window, however it ended.
     lateness: Distribution,
     /// Within the window, whoever they belong to.
@@ -99,6 +102,7 @@ impl Tally {
             observed: Observed::default(),
             counts: Counts::default(),
             good: 0,
+            by_instance: BTreeMap::new(),
             lateness: Distribution::new(),
             within: Within::default(),
             owned_end: None,
@@ -163,6 +167,21 @@ impl Tally {
         }
     }
 
+    /// Adds, beside [`Self::take`], which instance it went to.
+    pub fn take_instance(&mut self, instance: usize, sample: &Sample) {
+        if self.window.owns(sample.intended) {
+            let (requests, failed) = self.by_instance.entry(instance).or_default();
+            *requests += 1;
+            *failed += u64::from(!sample.is_success());
+        }
+    }
+
+    /// Requests of the window that each of so many instances got, and those of them that failed.
+    pub fn by_instance(&self, instances: usize) -> (Vec<u64>, Vec<u64>) {
+        let of = |instance| self.by_instance.get(&instance).copied().unwrap_or_default();
+        (0..instances).map(of).unzip()
+    }
+
     /// Adds a time by which the event loop of a worker was late for a moment that it had set itself.
     pub fn take_loop_delay(&mut self, at: Duration, delay: Duration) {
         if self.window.owns(at) {
@@ -187,6 +206,10 @@ impl Tally {
             self.keep_message(message.clone());
         }
         self.good += other.good;
+        for (instance, (requests, failed)) in &other.by_instance {
+            let all = self.by_instance.entry(*instance).or_default();
+            *all = (all.0 + requests, all.1 + failed);
+        }
         self.lateness.merge(&other.lateness);
         self.within.sent += other.within.sent;
         self.within.begun += other.within.begun;

@@ -275,6 +275,8 @@ pub(super) fn frame(
         workload["file"] = serde_json::to_value(file).map_err(bug)?;
         workload["file"]["sent"] = whole.begun.into();
     }
+    let mut target = facts.target.clone();
+    (target.requests, target.failed) = tally.by_instance(target.urls.len());
     let results = Results {
         total_requests: 0,
         successes: 0,
@@ -292,7 +294,7 @@ pub(super) fn frame(
         ended_at: clock::now(),
         duration_seconds: window.end.saturating_sub(window.start).as_secs_f64(),
         warmup_seconds: window.start.as_secs_f64(),
-        target: facts.target.clone(),
+        target,
         load: serde_json::to_value(&plan.load).map_err(bug)?,
         workload,
         errors_by_class: BTreeMap::new(),

@@ -183,6 +183,7 @@ impl Service {
                     .map(|record| record.instance_id.clone())
                     .collect(),
                 nodes: records.iter().map(|record| record.node.clone()).collect(),
+                ..TargetFacts::default()
             },
             instances,
             collection: None,
