@@ -10,7 +10,10 @@
 
 use prometheus_client::registry::Unit;
 
-use super::{Reading, Root, Sampler, pressure, processes::Processes};
+use super::{
+    Reading, Root, Sampler, pressure,
+    processes::{Looks, Processes},
+};
 use crate::{
     env::Env,
     telemetry::{
@@ -28,7 +31,7 @@ const ADDED_UP: &str =
 
 /// Whose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
+enum Scope {
     Job,
     Step,
 }
@@ -72,14 +75,14 @@ impl Scope {
 
 /// The sampler of a job or step.
 #[derive(Debug)]
-pub(super) struct Group {
+struct Group {
     root: Root,
     scope: Scope,
     found: Result<(Cgroup, Processes), Absent>,
 }
 
 impl Group {
-    pub(super) fn new(root: &Root, scope: Scope, env: &Env) -> Self {
+    fn new(root: &Root, scope: Scope, env: &Env) -> Self {
         let level = match scope {
             Scope::Job => Level::Job,
             Scope::Step => Level::Step,
@@ -100,14 +103,38 @@ impl Group {
     }
 }
 
-impl Sampler for Group {
+/// The samplers of job and step. A step's processes are the job's, too, and are read once.
+#[derive(Debug)]
+pub(super) struct Groups {
+    root: Root,
+    groups: [Group; 2],
+}
+
+impl Groups {
+    pub(super) fn new(root: &Root, env: &Env) -> Self {
+        Self {
+            root: root.clone(),
+            groups: [Scope::Job, Scope::Step].map(|scope| Group::new(root, scope, env)),
+        }
+    }
+}
+
+impl Sampler for Groups {
     fn sample(&mut self) -> Vec<(&'static str, Reading)> {
+        let mut looks = Looks::new(&self.root);
+        let groups = self.groups.iter_mut();
+        groups.flat_map(|group| group.sample(&mut looks)).collect()
+    }
+}
+
+impl Group {
+    fn sample(&mut self, looks: &mut Looks) -> Vec<(&'static str, Reading)> {
         let names = self.scope.samplers();
         let (cgroup, processes) = match &mut self.found {
             Ok((cgroup, processes)) => (cgroup, processes),
             Err(absent) => return names.map(|name| (name, Err(absent.clone()))).into(),
         };
-        processes.look();
+        processes.look(looks);
         let view = View {
             root: &self.root,
             scope: self.scope,

@@ -77,9 +77,7 @@ pub(super) fn all(root: &Root, env: &Env) -> Vec<Box<dyn Sampler>> {
         })
         .collect();
     all.push(Box::new(energy::Energy::new(root)));
-    for scope in [group::Scope::Job, group::Scope::Step] {
-        all.push(Box::new(group::Group::new(root, scope, env)));
-    }
+    all.push(Box::new(group::Groups::new(root, env)));
     let wanted = devices::Wanted::of(env);
     all.push(Box::new(amd::Amd::new(root, &wanted)));
     all.push(Box::new(nvidia::Nvidia::new(wanted)));

@@ -34,6 +34,81 @@ pub(super) struct Usage {
     pub(super) involuntary: f64,
 }
 
+/// What one look at a process tells.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    /// Time of its start.
+    start: u64,
+    threads: f64,
+    cpu_seconds: f64,
+    /// CPU time of its children that have ended.
+    of_children: f64,
+    /// Bytes read and written; `None` where that is closed to us.
+    io: Option<(f64, f64)>,
+    /// Context switches of its threads, voluntary ones and others; `None` where they were not looked at.
+    pub(super) switches: Option<(f64, f64)>,
+}
+
+/// Looks at processes at one moment. Each is looked at once, however many want to know of it.
+#[derive(Debug)]
+pub(super) struct Looks {
+    root: Root,
+    /// By pid; `None` where it has ended.
+    of: BTreeMap<u32, Option<Look>>,
+}
+
+impl Looks {
+    pub(super) fn new(root: &Root) -> Self {
+        Self {
+            root: root.clone(),
+            of: BTreeMap::new(),
+        }
+    }
+
+    /// What a process does; with the threads of it where they are walked.
+    pub(super) fn at(&mut self, pid: u32, walk: bool) -> Option<Look> {
+        let known = self.of.get(&pid);
+        if let Some(known) = known
+            && known.is_none_or(|look| look.switches.is_some() || !walk)
+        {
+            return *known;
+        }
+        let look = self.look(pid, walk);
+        self.of.insert(pid, look);
+        look
+    }
+
+    fn look(&self, pid: u32, walk: bool) -> Option<Look> {
+        let folder = format!("/proc/{pid}");
+        let text = self.root.text(format!("{folder}/stat")).ok()?;
+        let stat = procfs::process::Stat::from_read(text.as_bytes()).ok()?;
+        let ticks = procfs::ticks_per_second() as f64;
+        let io = self.root.text(format!("{folder}/io")).ok();
+        let io = io.and_then(|text| procfs::process::Io::from_read(text.as_bytes()).ok());
+        Some(Look {
+            start: stat.starttime,
+            threads: stat.num_threads as f64,
+            cpu_seconds: (stat.utime + stat.stime) as f64 / ticks,
+            of_children: (stat.cutime + stat.cstime) as f64 / ticks,
+            io: io.map(|io| (io.read_bytes as f64, io.write_bytes as f64)),
+            switches: walk.then(|| self.switches(&folder)),
+        })
+    }
+
+    fn switches(&self, folder: &str) -> (f64, f64) {
+        let (mut voluntary, mut involuntary) = (0.0, 0.0);
+        let threads = self.root.names(format!("{folder}/task"));
+        for thread in threads.unwrap_or_default() {
+            let Ok(text) = self.root.text(format!("{folder}/task/{thread}/status")) else {
+                continue;
+            };
+            voluntary += value(&text, "voluntary_ctxt_switches:");
+            involuntary += value(&text, "nonvoluntary_ctxt_switches:");
+        }
+        (voluntary, involuntary)
+    }
+}
+
 /// The processes of a cgroup.
 #[derive(Debug)]
 pub(super) struct Processes {
@@ -77,7 +152,7 @@ impl Processes {
     }
 
     /// Looks.
-    pub(super) fn look(&mut self) {
+    pub(super) fn look(&mut self, looks: &mut Looks) {
         let walk = self.walked.is_none_or(|walked| walked.elapsed() >= HOLDS);
         if walk {
             if let Err(absent) = self.find() {
@@ -88,7 +163,9 @@ impl Processes {
         }
         let mut usage = Usage::default();
         for pid in self.pids.clone() {
-            self.one(pid, walk, &mut usage);
+            if let Some(look) = looks.at(pid, walk) {
+                self.one(pid, look, &mut usage);
+            }
         }
         if usage.processes == 0 {
             // this process is one of them
@@ -133,53 +210,21 @@ impl Processes {
     }
 
     /// Adds a process that lives.
-    fn one(&mut self, pid: u32, walk: bool, usage: &mut Usage) {
-        let folder = format!("/proc/{pid}");
-        let Some(stat) = self
-            .root
-            .text(format!("{folder}/stat"))
-            .ok()
-            .and_then(|text| procfs::process::Stat::from_read(text.as_bytes()).ok())
-        else {
-            return;
-        };
+    fn one(&mut self, pid: u32, look: Look, usage: &mut Usage) {
         usage.processes += 1;
-        usage.threads += stat.num_threads as f64;
-        let one = self.seen.entry((pid, stat.starttime)).or_default();
-        let ticks = procfs::ticks_per_second() as f64;
-        one.cpu_seconds = (stat.utime + stat.stime) as f64 / ticks;
-        let children = (stat.cutime + stat.cstime) as f64 / ticks;
-        usage.cpu_seconds += one.cpu_seconds + children;
-        let io = self
-            .root
-            .text(format!("{folder}/io"))
-            .ok()
-            .and_then(|text| procfs::process::Io::from_read(text.as_bytes()).ok());
-        match io {
-            Some(io) => {
-                one.read_bytes = io.read_bytes as f64;
-                one.written_bytes = io.write_bytes as f64;
-            }
+        usage.threads += look.threads;
+        usage.cpu_seconds += look.cpu_seconds + look.of_children;
+        let one = self.seen.entry((pid, look.start)).or_default();
+        one.cpu_seconds = look.cpu_seconds;
+        match look.io {
+            Some((read, written)) => (one.read_bytes, one.written_bytes) = (read, written),
             None => usage.closed += 1,
         }
-        if !walk {
-            return;
+        if let Some((voluntary, involuntary)) = look.switches {
+            // a thread that ended takes its count along: a counter must not fall for that
+            one.voluntary = one.voluntary.max(voluntary);
+            one.involuntary = one.involuntary.max(involuntary);
         }
-        let (mut voluntary, mut involuntary) = (0.0, 0.0);
-        for thread in self
-            .root
-            .names(format!("{folder}/task"))
-            .unwrap_or_default()
-        {
-            let Ok(text) = self.root.text(format!("{folder}/task/{thread}/status")) else {
-                continue;
-            };
-            voluntary += value(&text, "voluntary_ctxt_switches:");
-            involuntary += value(&text, "nonvoluntary_ctxt_switches:");
-        }
-        // a thread that ended takes its count along: a counter must not fall for that
-        one.voluntary = one.voluntary.max(voluntary);
-        one.involuntary = one.involuntary.max(involuntary);
     }
 }
 

@@ -259,7 +259,7 @@ fn outside_of_a_job_there_is_none_and_in_one_without_cgroups_that_is_said() {
         "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
     );
     let root = Root::at(folder.path());
-    let (text, facts) = single(group::Group::new(&root, group::Scope::Job, &env(JOB)));
+    let (text, facts) = single(group::Groups::new(&root, &env(JOB)));
     assert_eq!(series(&text, "aif_job_"), "");
     let said = facts["job_cpu"].as_str().unwrap();
     assert!(
@@ -368,8 +368,8 @@ fn energy_goes_on_where_its_counter_turns() {
 fn what_processes_used_does_not_fall_when_they_end() {
     let folder = tree("slurm-v2.txt");
     let root = Root::at(folder.path());
-    let mut step = group::Group::new(&root, group::Scope::Step, &env(JOB));
-    let switches = |step: &mut group::Group| {
+    let mut step = group::Groups::new(&root, &env(JOB));
+    let switches = |step: &mut group::Groups| {
         let readings = step.sample();
         let (_, reading) = readings
             .into_iter()
@@ -498,4 +498,18 @@ fn without_the_driver_s_library_there_are_no_gpus_and_no_error() {
         facts["gpu_nvidia"],
         "unsupported: /nonexistent/libnvidia-ml.so.1 cannot be loaded: no driver of NVIDIA"
     );
+}
+
+#[test]
+fn a_process_of_job_and_step_is_read_once() {
+    let folder = tree("slurm-v2.txt");
+    let root = Root::at(folder.path());
+    let mut looks = processes::Looks::new(&root);
+    assert!(looks.at(501, false).is_some());
+    // with its threads it is another look
+    let threads = looks.at(501, true).and_then(|look| look.switches);
+    assert!(threads.is_some());
+    fs::remove_dir_all(folder.path().join("proc/501")).unwrap();
+    assert_eq!(looks.at(501, false).and_then(|look| look.switches), threads);
+    assert!(processes::Looks::new(&root).at(501, false).is_none());
 }
