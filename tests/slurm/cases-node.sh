@@ -10,6 +10,17 @@ has_used_a_second() { # RUN : as its Prometheus knows
   as_user bin/aif export "$1" --query 'last_over_time(aif_job_cpu_seconds_total{role="server"}[1h]) > 1' --json | jq -e '.series | length > 0'
 }
 
+ticks_of() { on_node "$1" awk '{ print $14 + $15 }' "/proc/$2/stat"; } # NODE PID : its CPU time, in ticks of 10 ms
+
+# What a scrape of all samplers costs an agent: a figure, and no limit.
+cost_of_a_scrape() { # NODE AGENT
+  local pid before scrapes=100
+  pid=$(on_node "$1" pgrep -u "$CLUSTER_USER" -f '^[^ ]*aif server ' | head -n 1)
+  before=$(ticks_of "$1" "$pid")
+  on_node "$1" bash -c 'for _ in $(seq "$3"); do curl -sSf -m 5 -o /dev/null -H "@$1" -H "Accept: text/plain" "$2/metrics"; done' - "$T/bearer" "$2" "$scrapes"
+  echo "row a scrape of the server's agent: $((($(ticks_of "$1" "$pid") - before) * 10000 / scrapes)) µs of CPU time"
+}
+
 # The exporters of server, monitor and bench: Prometheus' own linter has no word against them; every sampler says how it does.
 TIMEOUT_node=240
 case_node() {
@@ -25,6 +36,7 @@ case_node() {
     promtool check metrics <"$answer" || fail "promtool finds fault with the $kind"
     kinds="$kinds $kind"
     [ "$kind" = server ] || continue
+    cost_of_a_scrape "$node" "$agent"
     ask "$node" "$agent" /instance >"$answer"
     jq -r '.samplers | to_entries[] | "sampler \(.key): \(.value.state) \(.value.reason // "")"' "$answer"
     assert_json "$answer" '.samplers | [.cpu, .load, .memory, .network, .step_processes, .job_processes] | map(.state) | unique' '["healthy"]'
