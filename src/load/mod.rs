@@ -19,10 +19,10 @@
 //!
 //! | | with samples | bare loop | without | bare loop |
 //! |---|---|---|---|---|
-//! | request of 8 tokens in one write | 11.7 (4.2 in user mode) | 6.5 | 10.9 | 5.5 |
-//! | request of 8 tokens, a write each | 34.5 (8.1) | 25.6 | 29.2 | 21.8 |
-//! | token of 256, a write each | 3.9 (0.6) | 3.3 | 3.2 | 2.6 |
-//! | token of 256, eight a write | 0.6 (0.1) | 0.3 | 0.5 | 0.3 |
+//! | request of 8 tokens in one write | 12.0 (4.9 in user mode) | 6.4 | 11.2 | 6.0 |
+//! | request of 8 tokens, a write each | 35.7 (8.2) | 25.6 | 29.9 | 21.0 |
+//! | token of 256, a write each | 3.5 (0.5) | 3.0 | 3.2 | 2.5 |
+//! | token of 256, eight a write | 0.6 (0.2) | 0.4 | 0.5 | 0.3 |
 //!
 //! By a library (hyper, and JSON of every event) these were 21.7, 36.2, 3.3 and 1.1, beside a bare loop of 5.0, 21.3, 2.4
 //! and 0.3.
@@ -31,15 +31,17 @@
 //! up to 5 µs where the process slept before. Not sending it at once would save half, and make engines that
 //! wait for it (Nagle) late: so it stays.
 //!
-//! Errors against the engine's own log, p99 in ms. With 1,000 streams of 100 tokens a second each, in five runs with samples
-//! 0.20 to 0.45 of the time to the first token and 0.37 to 0.54 of a gap, but 4.5 and 2.1 in one of them; in four without
-//! samples 0.14 to 0.42 and 0.26 to 0.72: what remains is the virtual machine's. With 10,000 streams of 10 tokens a second,
-//! 0.37 and 0.75 (0.32 and 0.65 without samples). 5,000 requests a second leave 0.07 late and miss the rate by nothing. 10,000
-//! streams take 82 MB (75), half a million requests 44 MB (17). The first request leaves 6 ms after the start.
+//! Errors against the engine's own log, p99 in ms: with 1,000 streams of 100 tokens a second each 0.009 of the time to the
+//! first token and 0.002 of a gap, the same where all are in step; with 10,000 streams of 10 tokens a second 0.008 and 0.002.
+//! 5,000 requests a second leave 0.05 late and miss the rate by nothing. 10,000 streams take 94 MB (83 without samples), half
+//! a million requests 48 MB (19). The first request leaves 6 ms after the start.
 //!
 //! Stamps are the kernel's ([`receive`]): of when bytes came to this machine, not of when an event loop found the time to
-//! read them. That costs a token some 0.1 µs, which is hard to tell from nothing. How long bytes lay there is told with each
-//! result, so one sees what a client without it would have added. Encrypted answers are stamped when they are read.
+//! read them. What that costs a token is hard to tell from nothing; stamps of the reading had errors of 0.2 to 0.5 and 0.3 to
+//! 0.7 ms at p99 with 1,000 streams, and of milliseconds where the machine stopped for a moment. How long bytes lay there is
+//! told with each result, so one sees what a client without it would have added. Encrypted answers are stamped when they are
+//! read. Of what is read at once the last byte's coming counts: where the machine is so busy that tokens of a stream are read
+//! together, their gaps are lost, and the result says so ([`crate::stats::validity`]).
 //!
 //! What all that was read at once shares is its stamp; how often that happened, and how late an event loop was for
 //! moments of its own, is told with each result ([`crate::stats::results::Generator`]), and judged
