@@ -108,7 +108,7 @@ fn resolve(name: &str, kind: Kind, sets: &[String], shell: &Shell) -> anyhow::Re
     let variables = library::variables(&shell.env, &site, &shell.home);
     let resolved = library::resolve(&shell.home, name, Some(kind), sets, &variables)?;
     for warning in &resolved.warnings {
-        terminal::note(format_args!("aif: {warning}"));
+        terminal::warning(warning);
     }
     Ok(resolved)
 }

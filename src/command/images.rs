@@ -170,7 +170,7 @@ async fn pull(
 ) -> anyhow::Result<Exit> {
     let resolved = resolve(shell, names, sets)?;
     for warning in resolved.iter().flat_map(|recipe| &recipe.warnings) {
-        terminal::note(format_args!("aif: {warning}"));
+        terminal::warning(warning);
     }
     let site = shell.site()?;
     let named = images(shell, &resolved)?;

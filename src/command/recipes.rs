@@ -215,7 +215,7 @@ fn summary(plan: &Plan) -> String {
 fn show(shell: &Shell, name: &str, sets: &[String], json: bool) -> anyhow::Result<Exit> {
     let resolved = library::resolve(&shell.home, name, None, sets, &variables(shell)?)?;
     for warning in &resolved.warnings {
-        terminal::note(format!("warning: {warning}"));
+        terminal::warning(warning);
     }
     if json {
         terminal::json(&resolved.entry.plan)?;
@@ -236,7 +236,7 @@ fn script(shell: &Shell, name: &str, sets: &[String]) -> anyhow::Result<Exit> {
     };
     let submission = submission::prepare(&request, &shell.env, &shell.site()?, &shell.home)?;
     for warning in &submission.warnings {
-        terminal::note(format!("warning: {warning}"));
+        terminal::warning(warning);
     }
     terminal::line(submission.command())?;
     Ok(Exit::Done)

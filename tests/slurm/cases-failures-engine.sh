@@ -8,7 +8,7 @@ row() { # NAME JOB CODE PATTERN
   # Slurm gives no code of the batch step in which the kernel's killer was
   [ "$(job_state "$2")" != OUT_OF_MEMORY ] || code=oom
   out=$(output_of "$2")
-  error=$(grep -a '^aif: ' "$out" | grep -v '^aif: run folder' || true)
+  error=$(grep -a '^aif: ' "$out" | grep -vE '^aif: (run folder|warning:)' || true)
   seconds=$(as_user sacct -X -n -P -o ElapsedRaw -j "$2")
   echo "row $1: exit $code in $seconds s: ${error:-(no error)}"
   [ "$code" = "$3" ] || { tail -n 40 "$out"; fail "row $1: exit code: expected $3, got $code"; }

@@ -10,7 +10,7 @@ prepare_ranks() {
 # What everybody is shown: KIND, STATE and NODE of each rank, and its endpoint, if it has one.
 shown() { as_user bin/aif services | awk '$1 == "vllm" && $4 ~ /\// { print $3, $4, $5, $7, $8 }'; }
 # The one error of a job: what its own last words say, without srun's.
-said() { grep -aE '^aif: ' "$1" | grep -vE '^aif: run folder '; }
+said() { grep -aE '^aif: ' "$1" | grep -vE '^aif: (run folder |warning: )'; }
 
 # As a job of its own: ranks, one endpoint, a result, and an orderly end while streams are under way.
 TIMEOUT_vllm_ranks=420

@@ -102,7 +102,7 @@ assert_number() { # WHAT A OP B, with an operator of awk
 # What a job said of its failure, which must be one line, in which PATTERN stands. Told as a row of the table of failures.
 assert_row() { # NAME JOB CODE PATTERN
   local said out; out=$(output_of "$2")
-  said=$(grep -E '^(aif|slurmstepd): ' "$out" | grep -vE '^slurmstepd: .*(CANCELLED|STEP [0-9.+]+ ON)|^aif: run folder ' || true)
+  said=$(grep -E '^(aif|slurmstepd): ' "$out" | grep -vE '^slurmstepd: .*(CANCELLED|STEP [0-9.+]+ ON)|^aif: (run folder |warning: )' || true)
   assert_eq "exit code of $1" "$3" "$(job_field "$2" ExitCode | cut -d: -f1)"
   echo "row $1: exit $3 in $(job_seconds "$2") s: ${said:-no error}"
   [ -n "$4" ] || { assert_eq "errors of $1" "" "$said"; return 0; }

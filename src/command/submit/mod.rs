@@ -61,7 +61,7 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
     };
     let submission = submission::prepare(&request, &shell.env, &site, &shell.home)?;
     for warning in &submission.warnings {
-        terminal::note(format_args!("aif: {warning}"));
+        terminal::warning(warning);
     }
     if args.dry_run {
         for _ in 0..args.count {
