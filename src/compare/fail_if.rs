@@ -213,16 +213,17 @@ impl Rule {
             (false, _) => &found.unit,
         };
         let told = format!("{whose}: {} {unit}", text::signed(difference));
-        match (beyond, found.verdict) {
-            (false, _) => self.answer(State::Kept, told),
-            (true, Verdict::CannotTell) => {
-                let why = found
-                    .why
-                    .as_deref()
-                    .unwrap_or("chance may have made the difference");
-                self.answer(State::Doubt, format!("{told}, but {why}"))
+        match (beyond, found.verdict, &found.why) {
+            (false, ..) => self.answer(State::Kept, told),
+            // a gate that nothing could be asked of has not been passed
+            (true, Verdict::CannotTell, Some(why)) => {
+                self.answer(State::NotMeasured, format!("{told}, not tested: {why}"))
             }
-            (true, _) => self.answer(State::Broken, told),
+            (true, Verdict::CannotTell, None) => self.answer(
+                State::Doubt,
+                format!("{told}, but chance may have made the difference"),
+            ),
+            (true, ..) => self.answer(State::Broken, told),
         }
     }
 
@@ -312,7 +313,7 @@ mod tests {
             .ask("B", std::slice::from_ref(&there));
         assert_eq!(
             (answer.state, answer.told.as_str()),
-            (State::Doubt, "B: +20 %, but no samples")
+            (State::NotMeasured, "B: +20 %, not tested: no samples")
         );
         let answer = read("ttft > +25ms").unwrap().ask("B", &[there]);
         assert_eq!(answer.state, State::Kept);

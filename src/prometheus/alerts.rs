@@ -174,11 +174,11 @@ fn expression(setting: &AlertSetting, facts: &Facts<'_>) -> String {
         AlertKind::GpuHot => {
             format!("{} > {threshold}", of_device("aif_gpu_temperature_celsius"))
         }
-        // an idle GPU and a clock that somebody set are no fault
+        // an idle GPU and a clock that somebody set are no fault, and at its power limit is where a busy one is meant to be
         AlertKind::GpuThrottled => format!(
             "{} > 0",
             of_device(
-                "{__name__=~\"aif_gpu_throttle.*\", __name__!~\".*_total\", reason!~\".*idle.*|.*setting.*|.*sync.*|.*none.*\"}"
+                "{__name__=~\"aif_gpu_throttle.*\", __name__!~\".*_total\", reason!~\".*idle.*|.*setting.*|.*sync.*|.*none.*|.*power_cap.*\"}"
             )
         ),
         AlertKind::Walltime => {

@@ -14,6 +14,8 @@ const WIDTH: f64 = 680.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 12.0;
 const HEAD: f64 = 24.0;
+/// Of names of lines, where one does not hold them.
+const ROW: f64 = 16.0;
 const BODY: f64 = 112.0;
 const GAP: f64 = 14.0;
 const FOOT: f64 = 40.0;
@@ -85,7 +87,8 @@ pub struct Chart {
 
 /// Draws it.
 pub fn draw(chart: &Chart) -> String {
-    let height = chart.panels.len() as f64 * (HEAD + BODY + GAP) - GAP + FOOT;
+    let heights = chart.panels.iter().map(|panel| head(panel) + BODY + GAP);
+    let height = heights.sum::<f64>() - GAP + FOOT;
     let mut svg = format!(
         r#"<svg viewBox="0 0 {WIDTH} {height}" role="img"><title>{}</title>"#,
         escape(&chart.title)
@@ -99,9 +102,11 @@ pub fn draw(chart: &Chart) -> String {
         min: (chart.log && start < end).then_some(start),
         max: if end > 0.0 { end } else { 1.0 },
     };
-    for (index, panel) in chart.panels.iter().enumerate() {
-        let top = index as f64 * (HEAD + BODY + GAP) + HEAD;
+    let mut above = 0.0;
+    for panel in &chart.panels {
+        let top = above + head(panel);
         draw_panel(&mut svg, chart, panel, &x, top);
+        above = top + BODY + GAP;
     }
     let bottom = height - FOOT;
     let marks = x
@@ -222,12 +227,36 @@ fn draw_dots(svg: &mut String, xs: &[f64], line: &Line, index: usize, (x, y): (&
     }
 }
 
-/// Names of the lines, above the panel, beside its unit: there a narrow screen shows them first. Widths are estimated,
-/// for SVG cannot measure text without a script.
-fn draw_legend(svg: &mut String, panel: &Panel, at: f64) {
+/// Where the name of each line stands above the panel: from the left, and in which row. Widths are estimated, for SVG cannot
+/// measure text without a script.
+fn legend(panel: &Panel) -> Vec<(f64, usize)> {
     let width = |text: &str| text.chars().count() as f64 * 6.8;
-    let mut left = LEFT + width(&panel.unit) + 20.0;
-    for (index, line) in panel.lines.iter().enumerate() {
+    let start = LEFT + width(&panel.unit) + 20.0;
+    let (mut left, mut row) = (start, 0);
+    let place = |line: &Line| {
+        let takes = width(&line.name) + 24.0;
+        if left > start && left + takes > WIDTH {
+            (left, row) = (start, row + 1);
+        }
+        let at = (left, row);
+        left += takes + 20.0;
+        at
+    };
+    panel.lines.iter().map(place).collect()
+}
+
+/// Height of what stands above a panel.
+fn head(panel: &Panel) -> f64 {
+    let rows = legend(panel).last().map_or(0, |(_, row)| *row);
+    HEAD + rows as f64 * ROW
+}
+
+/// Names of the lines, above the panel, beside its unit: there a narrow screen shows them first.
+fn draw_legend(svg: &mut String, panel: &Panel, bottom: f64) {
+    let places = legend(panel);
+    let rows = places.last().map_or(0, |(_, row)| *row);
+    for (index, (line, (left, row))) in panel.lines.iter().zip(places).enumerate() {
+        let at = bottom - (rows - row) as f64 * ROW;
         let _ = write!(
             svg,
             r#"<path class="line s{index}" d="M{left:.1} {:.1}h18"/><text class="axis" x="{:.1}" y="{at:.1}">{}</text>"#,
@@ -235,7 +264,6 @@ fn draw_legend(svg: &mut String, panel: &Panel, at: f64) {
             left + 24.0,
             escape(&line.name)
         );
-        left += width(&line.name) + 44.0;
     }
 }
 

@@ -31,8 +31,8 @@ use crate::{
 
 /// A bench whose server is gone has this long to keep what it measured.
 const BENCH_AFTER_SERVER: Duration = Duration::from_secs(4);
-/// A role that was released may take this long.
-const RELEASED: Duration = Duration::from_mins(1);
+/// A role that was released may take this long, while nobody is in a hurry: the archive of a long run is packed meanwhile.
+const RELEASED: Duration = Duration::from_mins(10);
 
 /// What a stack is made of.
 pub struct Config {
@@ -185,14 +185,21 @@ impl Stack<'_> {
 
     async fn end(&mut self, role: &mut Running, share: f64) -> i32 {
         role.release();
-        let shutdown = &self.context.shutdown;
-        let limit = match shutdown.told_ago() {
-            Some(ago) => self.told_grace().mul_f64(share).saturating_sub(ago),
-            None => RELEASED,
-        };
-        let within = tokio::select! {
-            within = tokio::time::timeout(limit, role.wait()) => within.ok(),
-            () = shutdown.stop.cancelled() => None,
+        let shutdown = self.context.shutdown.clone();
+        let released = Instant::now();
+        let (limit, within) = loop {
+            let told = shutdown.told_ago();
+            let limit = match told {
+                Some(ago) => self.told_grace().mul_f64(share).saturating_sub(ago),
+                None => RELEASED.saturating_sub(released.elapsed()),
+            };
+            tokio::select! {
+                code = role.wait() => break (limit, Some(code)),
+                () = tokio::time::sleep(limit) => break (limit, None),
+                () = shutdown.stop.cancelled() => break (limit, None),
+                // from now on there is less time
+                () = shutdown.drain.cancelled(), if told.is_none() => {}
+            }
         };
         if let Some(code) = within {
             return wait::own_code(code, &role.name, &self.context.run);
@@ -200,7 +207,7 @@ impl Stack<'_> {
         self.problem(format!(
             "the {} did not end within {:.0} s and was killed",
             role.name,
-            limit.as_secs_f64()
+            released.elapsed().max(limit).as_secs_f64()
         ));
         role.kill().await;
         role.wait().await
