@@ -320,8 +320,8 @@ mod tests {
         assert!(planned("").is_ok() && planned(", stream: true").is_ok());
         let fault = planned(", stream: false").unwrap_err();
         insta::assert_snapshot!(fault, @r##"
-recipes/x.yaml:4:7: "slo.ttft_ms" cannot be held with stream: false, where an answer comes as a whole: limit e2e_ms
-recipes/x.yaml:4:19: "slo.tpot_ms" cannot be held with stream: false, where an answer comes as a whole: limit e2e_ms
+recipes/x.yaml:4:16: "slo.ttft_ms" cannot be held with stream: false, where an answer comes as a whole: limit e2e_ms
+recipes/x.yaml:4:28: "slo.tpot_ms" cannot be held with stream: false, where an answer comes as a whole: limit e2e_ms
 "##);
     }
 }
