@@ -43,6 +43,11 @@ pub fn thread_cpu() -> Duration {
     Duration::from_nanos(nanoseconds(ClockId::CLOCK_THREAD_CPUTIME_ID))
 }
 
+/// CPU time of all threads of this process so far.
+pub fn process_cpu() -> Duration {
+    Duration::from_nanos(nanoseconds(ClockId::CLOCK_PROCESS_CPUTIME_ID))
+}
+
 fn nanoseconds(clock: ClockId) -> u64 {
     clock_gettime(clock).map_or(0, |time| {
         let (seconds, rest) = (time.tv_sec(), time.tv_nsec());

@@ -52,11 +52,15 @@ pub(super) struct Beginning {
     turn: Mutex<Turn>,
     /// Cancelled when it has begun.
     begun: CancellationToken,
+    /// Nothing is sent from then on, because the service's job ends.
+    until: Option<Duration>,
+    /// When the load was told to send nothing more.
+    closed: OnceLock<Duration>,
 }
 
 impl Beginning {
     /// Of a plan, and the schedule of its content.
-    pub(super) fn of(plan: &ClientPlan, content: &Content) -> Self {
+    pub(super) fn of(plan: &ClientPlan, content: &Content, until: Option<Duration>) -> Self {
         let is_open = matches!(plan.load, LoadModel::OpenLoop { .. });
         let beginning = Self {
             by_claims: plan.warmup_requests.is_some() && !is_open,
@@ -67,6 +71,8 @@ impl Beginning {
                 last: Duration::ZERO,
             }),
             begun: CancellationToken::new(),
+            until,
+            closed: OnceLock::new(),
         };
         match plan.warmup_requests {
             None => beginning.set(plan.warmup),
@@ -89,16 +95,21 @@ impl Beginning {
         self.phases.get()
     }
 
-    /// The window, of which there is nothing before it is known when it begins.
+    /// The window, of which there is nothing before it is known when it begins. It ends when nothing is sent any more: by the
+    /// plan, or before.
     pub(super) fn window(&self) -> Window {
         self.phases().map_or(
             Window {
                 start: Duration::MAX,
                 end: Duration::MAX,
             },
-            |phases| Window {
-                start: phases.warmup,
-                end: phases.load_end().unwrap_or(Duration::MAX),
+            |phases| {
+                let early = self.until.into_iter().chain(self.closed.get().copied());
+                let end = early.chain(phases.load_end()).min();
+                Window {
+                    start: phases.warmup,
+                    end: end.unwrap_or(Duration::MAX),
+                }
             },
         )
     }
@@ -125,6 +136,17 @@ impl Beginning {
         // the first to say so is right
         let _ = self.phases.set(phases);
         self.begun.cancel();
+    }
+
+    /// Nothing is sent from then on.
+    pub(super) fn close(&self, at: Duration) {
+        // the first to say so is right
+        let _ = self.closed.set(at);
+    }
+
+    /// Was the load told to send nothing more?
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.get().is_some()
     }
 
     /// The right to claim the next request, while the window has not begun.

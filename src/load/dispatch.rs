@@ -28,11 +28,11 @@ use super::{
     pace::Pace as _,
     phase::Phases,
     sample::Sample,
+    spent::{self, Meter},
     worker::Worker,
     workload::Content,
 };
 use crate::{
-    clock,
     recipe::{ClientPlan, LoadModel},
     stats::{summary::Window, tally::Tally},
 };
@@ -106,8 +106,8 @@ pub struct Load<C: Connect, O> {
     blank: Tally,
     /// One a worker.
     tallies: Mutex<Vec<Arc<Mutex<Tally>>>>,
-    /// CPU time of each worker that has ended.
-    cpu: Mutex<Vec<Duration>>,
+    /// What each worker takes of its core.
+    meters: Mutex<Vec<Arc<Meter>>>,
     /// What was taken out of these, and of that what [`Self::news`] has yet to tell.
     taken: Mutex<(Tally, Tally)>,
     index: AtomicU64,
@@ -127,7 +127,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
         observer: O,
     ) -> Self {
         assert!(!targets.is_empty(), "a load needs a target");
-        let beginning = Beginning::of(plan, &content);
+        let beginning = Beginning::of(plan, &content, control.until);
         let blank = Tally::new(beginning.window(), &plan.slo);
         if beginning.phases().is_some() {
             observer.window_known(beginning.window());
@@ -148,7 +148,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
             taken: Mutex::new((blank.clone(), blank.clone())),
             blank,
             tallies: Mutex::new(Vec::new()),
-            cpu: Mutex::new(Vec::new()),
+            meters: Mutex::new(Vec::new()),
             index: AtomicU64::new(0),
             late_start: AtomicU64::new(0),
             measured: AtomicU64::new(0),
@@ -207,9 +207,24 @@ impl<C: Connect, O: Observer> Load<C, O> {
         Duration::from_nanos(self.late_start.load(Ordering::Relaxed))
     }
 
-    /// CPU time of each worker that has ended: a thread, so a core at the most.
-    pub fn worker_cpu(&self) -> Vec<Duration> {
-        lock(&self.cpu).clone()
+    /// CPU time of each worker as a share of a core, from the beginning of the window until it had sent all.
+    pub fn worker_shares(&self) -> Vec<f64> {
+        let meters = lock(&self.meters);
+        meters.iter().filter_map(|meter| meter.share()).collect()
+    }
+
+    /// Between which moments each worker's CPU time was read.
+    #[cfg(test)]
+    pub(super) fn metered(&self) -> Vec<Option<(Duration, Duration)>> {
+        let meters = lock(&self.meters);
+        meters.iter().map(|meter| meter.span()).collect()
+    }
+
+    /// CPU time of this process as a share of what so many workers could have had, over the same time.
+    pub fn cpu_share(&self, start: Instant, workers: usize) -> f64 {
+        let meters = lock(&self.meters);
+        let of_one = spent::of_process(meters.iter().map(|meter| &**meter), start.elapsed());
+        of_one.unwrap_or(0.0) / workers.max(1) as f64
     }
 
     /// Workers that this load is worth, of as many cores: a user has one request at a time.
@@ -242,8 +257,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
         let begin = |number| {
             let load = Arc::clone(self);
             threads.spawn_blocking(move || {
-                let before = clock::thread_cpu();
-                let ended = tokio::runtime::Builder::new_current_thread()
+                tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()?
                     .block_on(load.work(
@@ -252,9 +266,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
                             of: workers,
                         },
                         start,
-                    ));
-                lock(&load.cpu).push(clock::thread_cpu().saturating_sub(before));
-                ended
+                    ))
             })
         };
         let begun: Vec<_> = (0..workers).map(begin).collect();
@@ -280,13 +292,39 @@ impl<C: Connect, O: Observer> Load<C, O> {
         }
         let late = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.late_start.fetch_max(late, Ordering::Relaxed);
-        let worker = Arc::new(Worker::new(self, tally, start));
+        let meter = Arc::new(Meter::new(start.elapsed()));
+        lock(&self.meters).push(Arc::clone(&meter));
+        let worker = Arc::new(Worker::new(self, tally, meter, start));
+        let closing = async {
+            self.control.drain.cancelled().await;
+            self.close(start);
+            std::future::pending().await
+        };
         tokio::select! {
             biased;
+            () = closing => {}
             () = worker.clone().send(share, pace) => {}
             () = worker.look(probe) => {}
         }
+        if self.control.drain.is_cancelled() {
+            self.close(start);
+        }
         Ok(())
+    }
+
+    /// The load was told to send nothing more: what comes from now on is no longer in the window.
+    fn close(&self, start: Instant) {
+        let tallies = lock(&self.tallies);
+        if self.beginning.is_closed() {
+            return;
+        }
+        // while nobody counts: all that was counted came before this moment, so that samples tell the same again
+        let mut held: Vec<_> = tallies.iter().map(|tally| lock(tally)).collect();
+        let now = start.elapsed() + Duration::from_nanos(1);
+        self.beginning.close(now);
+        for tally in &mut held {
+            tally.begin(self.beginning.window());
+        }
     }
 
     /// Does this worker have the user, or arrival, of this number? By its number within the task, for tasks may have as
@@ -299,6 +337,18 @@ impl<C: Connect, O: Observer> Load<C, O> {
     /// The number of the next request of a closed loop.
     pub(super) fn next_index(&self) -> u64 {
         self.dealing.nth(self.index.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Takes a place among the requests in flight, where fewer than `most` are: no two workers take the last one.
+    pub(super) fn takes_place(&self, most: Option<u64>) -> bool {
+        let Some(most) = most else {
+            self.in_flight.fetch_add(1, Ordering::Relaxed);
+            return true;
+        };
+        let more = |now| (now < most).then_some(now + 1);
+        (self.in_flight)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
     }
 
     pub(super) fn is_over(&self, at: Duration) -> bool {
@@ -319,14 +369,16 @@ impl<C: Connect, O: Observer> Load<C, O> {
     }
 
     /// Takes the next of the requests that the plan allows a closed loop; those of the warm-up do not count. `None` at the
-    /// end of the load.
-    pub(super) fn claim(&self, start: Instant) -> Option<Claim> {
+    /// end of the load. It is intended when its user was `ready`, however late the user is called: what lies between is the
+    /// lateness of this program.
+    pub(super) fn claim(&self, start: Instant, ready: Option<Duration>) -> Option<Claim> {
         // it is known first whether the window has begun: what is intended after that is not before it
         let turn = self.beginning.turn();
         let now = start.elapsed();
         if self.is_over(now) {
             return None;
         }
+        let now = ready.map_or(now, |ready| ready.min(now));
         let intended = match turn {
             None => self.beginning.not_before(now),
             Some(mut turn) => match turn.claim(now) {
@@ -397,7 +449,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
 
 /// The window of a load, where its beginning is known before it; else there is nothing in it.
 pub fn planned(plan: &ClientPlan, content: &Content) -> Window {
-    Beginning::of(plan, content).window()
+    Beginning::of(plan, content, None).window()
 }
 
 /// Users of a closed loop; `None` for an open one.

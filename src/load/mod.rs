@@ -59,6 +59,7 @@ pub mod pace;
 pub mod phase;
 pub mod receive;
 pub mod sample;
+mod spent;
 mod talk;
 mod trace;
 pub mod way;

@@ -1,5 +1,7 @@
 //! Whole loads on pipes and in paused time: what is measured is known to the millisecond, and a minute costs nothing.
 
+#[path = "edges_tests.rs"]
+mod edges;
 #[path = "engine_tests.rs"]
 mod engine;
 #[path = "talk_tests.rs"]

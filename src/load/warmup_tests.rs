@@ -135,7 +135,7 @@ async fn arrivals_of_one_moment_are_not_parted() {
 fn users_of_several_threads_agree_on_the_window() {
     use super::super::beginning::Beginning;
     let plan = warmed(users(1), 5, seconds(1));
-    let beginning = Beginning::of(&plan, &content(&plan));
+    let beginning = Beginning::of(&plan, &content(&plan), None);
     assert!(beginning.phases().is_none());
     let turn = beginning.turn().expect("nobody has it");
     let began = std::thread::scope(|scope| {

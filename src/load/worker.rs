@@ -24,6 +24,7 @@ use super::{
     exchange::{self, Call, Target},
     pace::Pace,
     sample::{Outcome, Sample},
+    spent::Meter,
     talk::Talk,
     trace::Trace,
     workload::length,
@@ -39,6 +40,10 @@ pub const REFUSED: Duration = Duration::from_millis(100);
 /// How often a worker looks how late its event loop is.
 pub const PROBE: Duration = Duration::from_millis(10);
 
+/// A user who has paused is called back by tokio's timer, which counts in milliseconds, as does the kernel's wait behind
+/// it: so much later is no fault of this program, and counts as pause.
+const TICK: Duration = Duration::from_millis(2);
+
 /// A part of a load, on one event loop.
 pub(super) struct Worker<C: Connect, O> {
     load: Arc<Load<C, O>>,
@@ -46,18 +51,25 @@ pub(super) struct Worker<C: Connect, O> {
     targets: Vec<Target<C>>,
     tally: Arc<Mutex<Tally>>,
     trace: Trace,
+    meter: Arc<Meter>,
     /// Start of the load.
     start: Instant,
 }
 
 impl<C: Connect, O: Observer> Worker<C, O> {
     /// One with connections of its own.
-    pub(super) fn new(load: &Arc<Load<C, O>>, tally: Arc<Mutex<Tally>>, start: Instant) -> Self {
+    pub(super) fn new(
+        load: &Arc<Load<C, O>>,
+        tally: Arc<Mutex<Tally>>,
+        meter: Arc<Meter>,
+        start: Instant,
+    ) -> Self {
         Self {
             load: Arc::clone(load),
             targets: load.targets.iter().map(Target::fork).collect(),
             tally,
             trace: Trace::default(),
+            meter,
             start,
         }
     }
@@ -86,10 +98,12 @@ impl<C: Connect, O: Observer> Worker<C, O> {
                     .filter(|(index, _)| load.holds(share, *index));
                 let most = max_in_flight.map(|most| load.dealing.task.count(most.into()));
                 self.follow(own, most, pace, &tasks).await;
+                self.meter.end(self.start.elapsed());
             }
         }
         tasks.close();
         tasks.wait().await;
+        self.meter.end(self.start.elapsed());
         self.trace.flush();
     }
 
@@ -99,8 +113,10 @@ impl<C: Connect, O: Observer> Worker<C, O> {
         let mut random = load.content.pauses(user);
         let mut own = 0;
         let mut next: Option<(Call, Option<Talk>)> = None;
+        let mut ready = None;
         while !load.control.drain.is_cancelled() && limit.is_none_or(|limit| own < limit) {
-            let Some(claim) = load.claim(self.start) else {
+            let Some(claim) = load.claim(self.start, ready) else {
+                self.meter.end(self.start.elapsed());
                 return;
             };
             let (mut call, talk) =
@@ -121,6 +137,7 @@ impl<C: Connect, O: Observer> Worker<C, O> {
             if is_refused(&sample) {
                 pause = pause.max(REFUSED);
             }
+            ready = Some(ready_after(&sample, pause));
             if !self.think(pause).await {
                 return;
             }
@@ -135,17 +152,19 @@ impl<C: Connect, O: Observer> Worker<C, O> {
             let Some(next) = &talk else { return };
             // made before its time, so that it is not late by what that takes
             let mut call = load.turn(next, Duration::ZERO);
-            if !self.think(load.pause_before(next)).await {
+            let pause = load.pause_before(next);
+            let ready = ready_after(&sample, pause);
+            if !self.think(pause).await {
                 return;
             }
-            call.intended = self.start.elapsed();
-            if load.is_over(call.intended) {
+            let now = self.start.elapsed();
+            if load.is_over(now) {
                 return;
             }
+            call.intended = ready.min(now);
             if self.drops(&call, most) {
                 return;
             }
-            load.in_flight.fetch_add(1, Ordering::Relaxed);
             sample = self.carry(call).await;
         }
     }
@@ -171,9 +190,10 @@ impl<C: Connect, O: Observer> Worker<C, O> {
         }
     }
 
-    /// Is a request one too many? It is then told as dropped.
+    /// Is a request one too many? It is then told as dropped; else it is in flight from here on, for the next arrival must
+    /// see it, whenever its task first runs.
     fn drops(&self, call: &Call, most: Option<u64>) -> bool {
-        if most.is_none_or(|most| self.load.in_flight() < most) {
+        if self.load.takes_place(most) {
             return false;
         }
         let mut dropped = exchange::planned(call);
@@ -205,8 +225,6 @@ impl<C: Connect, O: Observer> Worker<C, O> {
                 continue;
             }
             let worker = Arc::clone(self);
-            // counted here: the next arrival must see it, whenever the task first runs
-            load.in_flight.fetch_add(1, Ordering::Relaxed);
             tasks.spawn(async move {
                 let sample = worker.carry(call).await;
                 if talk.is_some() {
@@ -249,12 +267,25 @@ impl<C: Connect, O: Observer> Worker<C, O> {
         lock(&self.tally).take(sample);
     }
 
+    /// Reads the CPU time where the window begins, or ends.
+    fn read_meter(&self) {
+        let (load, now) = (&*self.load, self.start.elapsed());
+        if now >= load.beginning.window().start {
+            self.meter.begin(now);
+        }
+        if load.control.drain.is_cancelled() || load.is_over(now) {
+            self.meter.end(now);
+        }
+    }
+
     /// Looks how late the event loop is, for ever. Of a stall that spans several moments each is late.
     pub(super) async fn look(&self, mut pace: C::Pace) {
         let mut at = Instant::now();
+        self.read_meter();
         loop {
             at += PROBE;
             pace.until(at).await;
+            self.read_meter();
             let now = Instant::now();
             let mut tally = lock(&self.tally);
             tally.take_loop_delay(now - self.start, now - at);
@@ -264,6 +295,12 @@ impl<C: Connect, O: Observer> Worker<C, O> {
             }
         }
     }
+}
+
+/// When a user has thought so long after an answer.
+fn ready_after(answer: &Sample, pause: Duration) -> Duration {
+    let tick = if pause.is_zero() { pause } else { TICK };
+    answer.end.saturating_add(pause).saturating_add(tick)
 }
 
 /// Was the connection refused?

@@ -25,7 +25,11 @@ pub struct Frame {
     pub facts: validity::Facts,
     /// The measured window as it came.
     pub window: Window,
-    /// As it was planned; that is what a tally begins with.
+    /// Over which the rate of an open loop is taken: what a schedule has in it is a whole number of gaps. The same as
+    /// `window` where it is not told.
+    #[serde(default)]
+    pub sending: Option<Window>,
+    /// As it was planned, or cut short; that is what a tally begins with.
     pub planned: Window,
     /// Limits of a good request.
     pub slo: Slo,
@@ -67,12 +71,13 @@ impl Frame {
         facts.total = counts.total;
         facts.arrived = counts.arrived;
         facts.achieved_rate = if self.is_open {
-            tally.arrival_rate(self.window)
+            tally.arrival_rate(self.sending.unwrap_or(self.window))
         } else {
             tally.sent_rate(self.window)
         };
-        facts.dropped = whole.dropped;
+        facts.dropped = counts.dropped;
         facts.lateness_p99_ms = lateness.p99_ms;
+        facts.lateness_max_ms = lateness.max_ms;
         facts.ttft_p50_ms = median(if tokenless {
             "request_latency"
         } else {
@@ -80,6 +85,7 @@ impl Frame {
         });
         facts.itl_p50_ms = median("inter_token_latency");
         facts.counted_by_chunks = whole.uncounted > 0 && !tokenless;
+        facts.stalled = tally.later_than(facts.stall_limit_ms());
         results.validity = validity::judge(&facts);
         tasks::judge(
             &results.generator.tasks,
@@ -180,5 +186,42 @@ impl Asked {
                 let name = format!("{what}_sequence_length_asked");
                 Some((name, all.to_metric("tokens")?))
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::sample::{Outcome, Sample};
+
+    #[test]
+    fn what_was_dropped_in_the_warm_up_is_no_fault_of_the_window() {
+        let frame = Frame::example();
+        let filled = |dropped_at: u64| {
+            let mut tally = frame.tally();
+            for n in 0..5 {
+                let at = Duration::from_millis(1100 + n);
+                tally.take(&Sample {
+                    sent: Some(at),
+                    outcome: Outcome::Success,
+                    ..Sample::planned(n, at)
+                });
+            }
+            for n in 0..7 {
+                tally.take(&Sample {
+                    outcome: Outcome::NeverSent,
+                    dropped: true,
+                    ..Sample::planned(n, Duration::from_millis(dropped_at))
+                });
+            }
+            let results = frame.fill(&tally, &Asked::default());
+            let told = results.validity.reasons.join(" ");
+            (results.generator.dropped, told)
+        };
+        let (dropped, told) = filled(500);
+        assert_eq!(dropped, 7, "the whole load's stand in the result");
+        assert!(!told.contains("dropped"), "{told}");
+        let (_, told) = filled(1500);
+        assert!(told.contains("7 of 12 requests were dropped"), "{told}");
     }
 }

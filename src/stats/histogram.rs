@@ -158,6 +158,18 @@ impl Distribution {
         self.max as f64 / 1e6
     }
 
+    /// Durations over this many ms, to the histogram's precision.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float that is too large becomes the largest integer, one below none becomes none"
+    )]
+    pub fn count_over_ms(&self, milliseconds: f64) -> u64 {
+        let over = (milliseconds * 1e3) as u64;
+        self.histogram
+            .count_between(over.saturating_add(1), u64::MAX)
+    }
+
     /// A quantile of durations, in ms, linear between the two observations that it lies between; 0 without any.
     pub fn linear_quantile_ms(&self, quantile: f64) -> f64 {
         let Some(last) = self.count.checked_sub(1) else {

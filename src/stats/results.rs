@@ -152,7 +152,7 @@ pub struct Generator {
     pub requested_rate: Option<f64>,
     /// Rate sent, over the measured window.
     pub achieved_rate: f64,
-    /// Requests dropped at `max_in_flight`.
+    /// Requests dropped at `max_in_flight`, over the whole load; those of the window are judged.
     pub dropped: u64,
     /// Lateness, median, in ms: sent − intended, without the time that a new connection took. That is the server's and
     /// the network's, and told as `http_req_connecting`; the metrics `dispatch_delay` and `…_scheduled` hold both.
@@ -193,10 +193,10 @@ pub struct Generator {
     pub workers: Option<usize>,
     /// CPU time of this process over the load, in seconds.
     pub cpu_seconds: f64,
-    /// The same as a share of what its workers could have had.
+    /// CPU time as a share of what its workers could have had, from the beginning of the measured window until all was sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_share: Option<f64>,
-    /// CPU time of each worker as a share of a core.
+    /// CPU time of each worker as a share of a core, over the same time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub worker_cpu_shares: Vec<f64>,
     /// Most memory that this process has had, in MB.

@@ -61,6 +61,9 @@ struct Within {
     sent: u64,
     /// Of these, those with nothing before them in a conversation.
     begun: u64,
+    /// When the last of the latter was sent.
+    #[serde(default)]
+    last_begun: Option<Duration>,
     answered: u64,
     output_tokens: u64,
     prompt_tokens: u64,
@@ -136,6 +139,7 @@ impl Tally {
         }
         self.counts.total += 1;
         self.counts.arrived += u64::from(sample.is_first() && !sample.dropped);
+        self.counts.dropped += u64::from(sample.dropped);
         self.owned_end = self.owned_end.max(Some(sample.end));
         for lay in &sample.lay {
             self.read_delay.record(Duration::from_nanos((*lay).into()));
@@ -194,6 +198,7 @@ impl Tally {
         self.observed.merge(&other.observed);
         self.counts.total += other.counts.total;
         self.counts.arrived += other.counts.arrived;
+        self.counts.dropped += other.counts.dropped;
         self.counts.successes += other.counts.successes;
         self.counts.errors += other.counts.errors;
         for (class, count) in &other.counts.by_class {
@@ -213,6 +218,7 @@ impl Tally {
         self.lateness.merge(&other.lateness);
         self.within.sent += other.within.sent;
         self.within.begun += other.within.begun;
+        self.within.last_begun = self.within.last_begun.max(other.within.last_begun);
         self.within.answered += other.within.answered;
         self.within.output_tokens += other.within.output_tokens;
         self.within.prompt_tokens += other.within.prompt_tokens;
@@ -289,6 +295,11 @@ impl Tally {
         Lateness::of(&self.lateness)
     }
 
+    /// How many of them were later than that.
+    pub fn later_than(&self, milliseconds: f64) -> u64 {
+        self.lateness.count_over_ms(milliseconds)
+    }
+
     /// The same, one observation a request.
     pub fn all_lateness(&self) -> &Distribution {
         &self.lateness
@@ -317,6 +328,11 @@ impl Tally {
     /// By the time of sending: a generator that falls behind does not reach its rate, however much it catches up later.
     pub fn sent_rate(&self, window: Window) -> f64 {
         per_second(self.within.sent, window)
+    }
+
+    /// When the last request of a schedule was sent within the window.
+    pub fn last_arrival(&self) -> Option<Duration> {
+        self.within.last_begun
     }
 
     /// The same of those that a schedule made: all but the later turns of conversations.
@@ -391,9 +407,12 @@ fn per_second(count: u64, window: Window) -> f64 {
 
 impl Within {
     fn take(&mut self, sample: &Sample, window: Window) {
-        if sample.sent.is_some_and(|at| window.owns(at)) {
+        if let Some(at) = sample.sent.filter(|at| window.owns(*at)) {
             self.sent += 1;
-            self.begun += u64::from(sample.is_first());
+            if sample.is_first() {
+                self.begun += 1;
+                self.last_begun = self.last_begun.max(Some(at));
+            }
         }
         self.answered += u64::from(sample.is_success() && window.saw(sample.end));
         let alike = |one, other| window.saw(one) == window.saw(other);

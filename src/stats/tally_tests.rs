@@ -347,3 +347,15 @@ fn what_ends_after_the_load_is_told_in_its_last_second() {
         .collect();
     assert_eq!(told, [(1, 0, 0, 1), (1, 1, 1, 1)]);
 }
+
+#[test]
+fn several_tokens_in_one_chunk_have_not_kept_a_limit_of_the_time_per_token() {
+    let slo = Slo {
+        tpot_ms: Some(1000.0),
+        ..Slo::default()
+    };
+    let kept = |chunks: &[u64], tokens| meets(&success(1000, 1000, chunks, tokens), &slo);
+    assert!(kept(&[1100], Some(1)), "one token has none to keep");
+    assert!(kept(&[1100, 1200], Some(2)));
+    assert!(!kept(&[1100], Some(200)), "nobody knows their times");
+}

@@ -36,7 +36,7 @@ pub struct TaskAccount {
     pub requests: u64,
     /// CPU time over the load, in seconds.
     pub cpu_seconds: f64,
-    /// The same as a share of what its workers could have had.
+    /// CPU time as a share of what its workers could have had, from the beginning of the measured window until all was sent.
     pub cpu_share: f64,
     /// Were its CPUs shared with the engine?
     pub cores_shared: bool,

@@ -18,6 +18,12 @@ pub const DROP_TOLERANCE: f64 = 0.001;
 pub const LATENESS_INVALID: f64 = 0.5;
 /// p99 lateness as a share of the median TTFT, over which numbers are to be used with care.
 pub const LATENESS_DEGRADED: f64 = 0.1;
+/// Lateness of a single request, or delay of the event loop, in ms, from which on it is a stall of the generator, if it is
+/// also [`STALL_DEGRADED`]. Percentiles do not see it: two seconds of ten minutes are less than 1 %, and yet a gap and a
+/// burst that nobody asked for.
+pub const STALL_MS: f64 = 1000.0;
+/// The same as a multiple of the median TTFT: a shorter one is lost in the time that the service takes anyway.
+pub const STALL_DEGRADED: f64 = 2.0;
 /// p99 delay of the event loop as a share of the median time between tokens, over which numbers are to be used with care:
 /// its stamps are late; with those of the kernel, tokens that came apart may be read together.
 pub const DELAY_DEGRADED: f64 = 0.5;
@@ -46,10 +52,16 @@ pub struct Facts {
     pub arrived: u64,
     /// Requests that the schedule holds in the window.
     pub expected_in_window: Option<u64>,
-    /// Requests dropped at `max_in_flight`.
+    /// Of these, dropped at `max_in_flight`.
     pub dropped: u64,
     /// 99th percentile of sent − intended.
     pub lateness_p99_ms: f64,
+    /// Largest of the same.
+    pub lateness_max_ms: f64,
+    /// Requests that were later than [`Self::stall_limit_ms`].
+    pub stalled: u64,
+    /// Largest delay of the event loop, whoever stamps what comes; `None` where it was not looked at.
+    pub loop_delay_max_ms: Option<f64>,
     /// Median time to first token; of whole answers, median request latency.
     pub ttft_p50_ms: Option<f64>,
     /// Median time between tokens.
@@ -77,6 +89,14 @@ pub struct Facts {
     /// Do requests come at one rate and at equal gaps? Where they do not, their count varies by nature, and only the
     /// schedule's own count can be held against it.
     pub even: bool,
+}
+
+impl Facts {
+    /// From which lateness on the generator has stalled.
+    pub fn stall_limit_ms(&self) -> f64 {
+        let of_ttft = self.ttft_p50_ms.map_or(0.0, |ttft| STALL_DEGRADED * ttft);
+        of_ttft.max(STALL_MS)
+    }
 }
 
 /// The verdict on a result.
@@ -111,6 +131,9 @@ pub fn judge(facts: &Facts) -> Validity {
     }
     if let Some((verdict, reason)) = lateness(facts) {
         add(verdict, reason);
+    }
+    if let Some(reason) = stall(facts) {
+        add(Verdict::Degraded, reason);
     }
     if let Some(reason) = delay(facts).or_else(|| unread(facts)) {
         add(Verdict::Degraded, reason);
@@ -283,6 +306,23 @@ fn lateness(facts: &Facts) -> Option<(Verdict, String)> {
     ))
 }
 
+/// Did the generator stand still for a while, too shortly for a percentile?
+fn stall(facts: &Facts) -> Option<String> {
+    let limit = facts.stall_limit_ms();
+    if facts.lateness_max_ms > limit {
+        return Some(format!(
+            "The load generator stalled: {} of {} requests were sent more than {limit:.0} ms after their time, the latest {:.0} ms.",
+            facts.stalled.max(1),
+            facts.total,
+            facts.lateness_max_ms
+        ));
+    }
+    let delay = facts.loop_delay_max_ms.filter(|delay| *delay > limit)?;
+    Some(format!(
+        "The load generator stalled: it did nothing for {delay:.0} ms, which is more than {limit:.0} ms."
+    ))
+}
+
 /// Were bytes read too late to tell one token from the next?
 fn unread(facts: &Facts) -> Option<String> {
     let (delay, gap) = (facts.read_delay_p99_ms?, facts.itl_p50_ms?);
@@ -329,6 +369,9 @@ mod tests {
             expected_in_window: Some(1000),
             dropped: 0,
             lateness_p99_ms: 1.0,
+            lateness_max_ms: 2.0,
+            stalled: 0,
+            loop_delay_max_ms: Some(0.2),
             ttft_p50_ms: Some(100.0),
             itl_p50_ms: Some(10.0),
             stamp_delay_p99_ms: Some(0.1),
@@ -354,6 +397,46 @@ mod tests {
                 reasons: vec![]
             }
         );
+    }
+
+    #[test]
+    fn the_readme_tells_these_limits() {
+        let readme = include_str!("../../README.md");
+        let percent = |share: f64| format!("{} %", share * 100.0);
+        let rows = [
+            format!(
+                "off the rate asked by more than {}",
+                percent(RATE_TOLERANCE)
+            ),
+            format!(
+                "more than {} of the requests dropped",
+                percent(DROP_TOLERANCE)
+            ),
+            format!(
+                "p99 lateness (sent − intended) over {} of",
+                percent(LATENESS_INVALID)
+            ),
+            format!(
+                "| `degraded` | the same over {} |",
+                percent(LATENESS_DEGRADED)
+            ),
+            format!("a request more than {} s late", STALL_MS / 1000.0),
+            format!("over {STALL_DEGRADED} times the median time to first token"),
+            format!(
+                "over {} of the median time between tokens; of stamps also over {} of that",
+                percent(DELAY_DEGRADED),
+                percent(LATENESS_DEGRADED)
+            ),
+            format!("over {} of the generator's CPUs", percent(CPU_DEGRADED)),
+            format!("fewer than {MIN_SAMPLES} successes"),
+            format!(
+                "begun over {} of the window apart",
+                percent(crate::stats::tasks::START_DEGRADED)
+            ),
+        ];
+        for row in rows {
+            assert!(readme.contains(&row), "{row}");
+        }
     }
 
     #[test]
@@ -411,6 +494,21 @@ mod tests {
             ("2 of 1000 dropped", |f| f.dropped = 2, Verdict::Invalid),
             ("late", |f| f.lateness_p99_ms = 10.5, Verdict::Degraded),
             ("very late", |f| f.lateness_p99_ms = 50.5, Verdict::Invalid),
+            (
+                "two seconds of ten minutes",
+                |f| f.lateness_max_ms = 2000.0,
+                Verdict::Degraded,
+            ),
+            (
+                "a stall in which nobody was to be sent",
+                |f| f.loop_delay_max_ms = Some(1500.0),
+                Verdict::Degraded,
+            ),
+            (
+                "a stall that is less than a slow service takes",
+                |f| (f.lateness_max_ms, f.ttft_p50_ms) = (2000.0, Some(1500.0)),
+                Verdict::Valid,
+            ),
             (
                 "no first token known",
                 |f| {

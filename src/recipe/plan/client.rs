@@ -31,6 +31,9 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
     if !api.generates() {
         without_tokens(root, api, findings);
     }
+    if api.generates() && flag("workload.stream") == Some(false) {
+        without_stream(root, findings);
+    }
     if api.is_ollama() {
         not_ollamas(root, api, findings);
     }
@@ -253,6 +256,20 @@ fn without_tokens(root: &Node, api: Api, findings: &mut Findings) {
     }
 }
 
+/// Limits that no answer can miss which comes as a whole.
+fn without_stream(root: &Node, findings: &mut Findings) {
+    for path in ["slo.ttft_ms", "slo.tpot_ms"] {
+        if let Some(node) = root.find(path) {
+            findings.fault(
+                node.at,
+                format!(
+                    "{path:?} cannot be held with stream: false, where an answer comes as a whole: limit e2e_ms"
+                ),
+            );
+        }
+    }
+}
+
 /// What Ollama's own API has no word for, and an echo engine does not speak.
 fn not_ollamas(root: &Node, api: Api, findings: &mut Findings) {
     let instead = [
@@ -276,5 +293,35 @@ fn not_ollamas(root: &Node, api: Api, findings: &mut Findings) {
                 ),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::recipe::{
+        expand::Variables,
+        plan::{Source, plan},
+    };
+
+    #[test]
+    fn limits_of_tokens_want_a_stream() {
+        let planned = |stream: &str| {
+            let text = format!(
+                "name: c\nservice_name: s\nworkload: {{total_requests: 1{stream}}}\nslo: {{ttft_ms: 5, tpot_ms: 1, e2e_ms: 9}}\n"
+            );
+            let source = Source {
+                text: &text,
+                path: "recipes/x.yaml",
+                wanted: None,
+                overrides: &[],
+            };
+            plan(&source, &Variables::default()).map(drop)
+        };
+        assert!(planned("").is_ok() && planned(", stream: true").is_ok());
+        let fault = planned(", stream: false").unwrap_err();
+        insta::assert_snapshot!(fault, @r##"
+recipes/x.yaml:4:16: "slo.ttft_ms" cannot be held with stream: false, where an answer comes as a whole: limit e2e_ms
+recipes/x.yaml:4:28: "slo.tpot_ms" cannot be held with stream: false, where an answer comes as a whole: limit e2e_ms
+"##);
     }
 }

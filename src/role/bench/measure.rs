@@ -124,7 +124,8 @@ impl Bench<'_> {
         let counters = counters.filter(|_| !matches!(ending, Ending::Lost { .. }));
         facts.look_again(context).await;
         facts.cpu_seconds = effort::cpu_seconds() - cpu;
-        facts.worker_cpu = load.worker_cpu();
+        facts.cpu_share = load.cpu_share(start, facts.workers);
+        facts.worker_shares = load.worker_shares();
         let tally = facts.tally(&load);
         facts.tell_what_came_again(tally.whole().begun);
         facts.counted = service.counted(context, counters, tally.whole()).await;

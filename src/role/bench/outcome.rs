@@ -65,8 +65,10 @@ pub(super) struct Facts {
     pub(super) cpu_seconds: f64,
     /// Event loops that sent and read.
     pub(super) workers: usize,
-    /// CPU time of each, where it has ended.
-    pub(super) worker_cpu: Vec<Duration>,
+    /// The CPU time of all as a share of what they could have had while they sent.
+    pub(super) cpu_share: f64,
+    /// The same of each as a share of a core.
+    pub(super) worker_shares: Vec<f64>,
     /// Token counts.
     pub(super) counted: Tokens,
 }
@@ -100,7 +102,8 @@ impl Facts {
             completeness: Completeness::Running,
             cpu_seconds: 0.0,
             workers: 1,
-            worker_cpu: Vec::new(),
+            cpu_share: 0.0,
+            worker_shares: Vec::new(),
             counted: Tokens::default(),
         }
     }
@@ -137,15 +140,9 @@ impl Facts {
 
     /// CPU time, event loops, and the share that the first was of what the latter could have had; of several tasks the
     /// share of the one that had least to spare, for no task helps another.
-    fn effort(&self, elapsed: Duration, tasks: &[TaskAccount]) -> (f64, usize, f64) {
-        let available = elapsed.as_secs_f64() * self.workers as f64;
+    fn effort(&self, tasks: &[TaskAccount]) -> (f64, usize, f64) {
         if tasks.is_empty() {
-            let share = if available > 0.0 {
-                self.cpu_seconds / available
-            } else {
-                0.0
-            };
-            return (self.cpu_seconds, self.workers, share);
+            return (self.cpu_seconds, self.workers, self.cpu_share);
         }
         let shares = tasks.iter().map(|task| task.cpu_share);
         (
@@ -210,12 +207,9 @@ fn monitors(context: &Context) -> Vec<String> {
         .collect()
 }
 
-/// The measured window: planned, or as far as the load came.
+/// The measured window: planned, or as far as the load came. What was cut short ends when nothing more was sent.
 pub(super) fn window(plan: &ClientPlan, tally: &Tally, elapsed: Duration) -> Window {
     let last = tally.whole().end.unwrap_or(elapsed);
-    let came = elapsed.max(last);
-    let start = tally.window().start;
-    let planned = plan.duration.map(|duration| start.saturating_add(duration));
     let by_count = plan.total_requests.is_some()
         || matches!(
             plan.load,
@@ -224,11 +218,12 @@ pub(super) fn window(plan: &ClientPlan, tally: &Tally, elapsed: Duration) -> Win
                 ..
             }
         );
-    let end = match planned {
-        // a load that came to its number of requests before its time was over then
-        Some(end) if by_count => end.min(last),
-        Some(end) => end.min(came),
-        None => last,
+    let Window { start, end } = tally.window();
+    // a load that came to its number of requests before its time was over then
+    let end = if by_count || plan.duration.is_none() {
+        end.min(last)
+    } else {
+        end.min(elapsed.max(last))
     };
     Window {
         start: start.min(end),
@@ -256,15 +251,14 @@ pub(super) fn frame(
 ) -> Result<Frame, Failure> {
     let window = window(plan, tally, elapsed);
     let parts = facts.parts();
-    let asked = asked::Asked::of(plan, &facts.content, window, &parts);
+    let (asked, sending) = asked::Asked::and_time(plan, &facts.content, (window, tally), &parts);
     let whole = tally.whole();
     let delay = tally.loop_delay();
     let read_delay = tally.read_delay();
     let tasks: Vec<TaskAccount> = parts.into_iter().map(|part| part.account).collect();
-    let (cpu_seconds, workers, cpu_share) = facts.effort(elapsed, &tasks);
+    let (cpu_seconds, workers, cpu_share) = facts.effort(&tasks);
     let cores_shared = facts.cores.shared || tasks.iter().any(|task| task.cores_shared);
-    let share = |cpu: &Duration| cpu.as_secs_f64() / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
-    let worker_cpu_shares: Vec<f64> = facts.worker_cpu.iter().map(share).collect();
+    let worker_cpu_shares = facts.worker_shares.clone();
     // one worker without a rest is late, however idle the others are
     let busiest = worker_cpu_shares.iter().copied().fold(cpu_share, f64::max);
     let bug = |error| Failure::caused(Exit::Bug, "the plan cannot be written", error);
@@ -342,6 +336,7 @@ pub(super) fn frame(
             requested_rate: asked.rate_of_those_left,
             expected_in_window: asked.of_those_left,
             stamp_delay_p99_ms: tally.stamp_delay().map(|delay| delay.p99_ms),
+            loop_delay_max_ms: delay.map(|delay| delay.max_ms),
             read_delay_p99_ms: read_delay.map(|delay| delay.p99_ms),
             cpu_share: busiest,
             cores_shared,
@@ -354,6 +349,7 @@ pub(super) fn frame(
             ..validity::Facts::default()
         },
         window,
+        sending: Some(sending),
         planned: tally.window(),
         slo: plan.slo,
         elapsed,

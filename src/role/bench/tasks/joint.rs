@@ -1,9 +1,6 @@
 //! A load that all tasks have begun together: what has come of it, in all of them and in each.
 
-use std::{
-    sync::{Arc, Mutex, OnceLock},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::time::Instant;
 
@@ -162,7 +159,7 @@ impl Joint {
         let Some(members) = &self.members else {
             return whole;
         };
-        let mut own = account(&whole, self.start().elapsed(), workers, self.cpu_seconds);
+        let mut own = account(load, &whole, (workers, self.start()), self.cpu_seconds);
         own.node.clone_from(&self.node);
         own.cpus = cpus.to_vec();
         own.start_skew_ms = load.late_start().as_secs_f64() * 1e3;
@@ -210,23 +207,18 @@ impl Joint {
 
 /// The account of a task by its own tally.
 pub(super) fn account(
+    load: &RealLoad,
     tally: &Tally,
-    elapsed: Duration,
-    workers: usize,
+    (workers, start): (usize, Instant),
     cpu_before: f64,
 ) -> TaskAccount {
     let cpu_seconds = effort::cpu_seconds() - cpu_before;
-    let available = elapsed.as_secs_f64() * workers as f64;
     let delay = tally.loop_delay();
     TaskAccount {
         workers,
         requests: tally.whole().requests,
         cpu_seconds,
-        cpu_share: if available > 0.0 {
-            cpu_seconds / available
-        } else {
-            0.0
-        },
+        cpu_share: load.cpu_share(start, workers),
         lateness_p99_ms: tally.lateness().p99_ms,
         loop_delay_p50_ms: delay.map(|delay| delay.p50_ms),
         loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),

@@ -147,9 +147,9 @@ impl Member<'_> {
             clock_error_ms: milliseconds(prepared.offset.error),
             start_skew_ms: prepared.load.late_start().as_secs_f64() * 1e3,
             ..account(
+                &prepared.load,
                 &whole,
-                begun.start.elapsed(),
-                prepared.workers,
+                (prepared.workers, begun.start),
                 begun.cpu_seconds,
             )
         }
