@@ -118,7 +118,7 @@ impl<C: Connect, O: Observer> Worker<C, O> {
                 }
                 None => length::pause(&think_time, &mut random),
             };
-            if is_refused(&sample) {
+            if sample.outcome.is_unconnected() {
                 pause = pause.max(REFUSED);
             }
             if !self.think(pause).await {
@@ -264,11 +264,6 @@ impl<C: Connect, O: Observer> Worker<C, O> {
             }
         }
     }
-}
-
-/// Was the connection refused?
-fn is_refused(sample: &Sample) -> bool {
-    matches!(&sample.outcome, Outcome::Error(class, _) if class == "connect")
 }
 
 /// Waits until then; where it is past, lets others go first all the same: whoever is behind must not only make tasks.
