@@ -299,58 +299,16 @@ fn certificate(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        load::exchange::{Call, exchange},
-        recipe::Api,
-    };
 
-    /// One request by these connections: was it stamped by the kernel, and could the connection carry another?
-    async fn asked(keep_alive: bool, encrypted: bool) -> (bool, bool) {
-        let echo = Echo::start(Setup {
-            speed: Speed {
-                first: Duration::ZERO,
-                gap: Duration::ZERO,
-                per_write: 1,
-                share: 1.0,
-                stagger: false,
-            },
-            key: None,
-            tag: None,
-            room: 10,
-            cpus: Vec::new(),
-        });
-        let echo = echo.expect("an engine");
-        let target = Target {
-            pool: pool(&echo.address().to_string(), keep_alive, encrypted),
-            path: crate::api::openai::path(Api::Completions).to_owned(),
-            key: None,
-            headers: Arc::default(),
-        };
-        let call = Call {
-            index: 0,
-            turn: None,
-            intended: Duration::ZERO,
-            api: Api::Completions,
-            stream: true,
-            chunks: 2,
-            body: br#"{"prompt":"a","max_tokens":2,"stream":true}"#.to_vec(),
-            timeout: Duration::from_secs(20),
-            way: None,
-        };
-        let abort = tokio_util::sync::CancellationToken::new();
-        let sample = exchange(&target, &call, Instant::now(), &abort).await;
-        assert!(sample.is_success(), "{:?}", sample.outcome);
-        let again = exchange(&target, &call, Instant::now(), &abort).await;
-        assert!(again.is_success(), "{:?}", again.outcome);
-        echo.stop().expect("it ends");
-        (!sample.lay.is_empty(), again.connect.is_none())
-    }
-
-    #[tokio::test]
-    async fn a_certificate_takes_the_way_of_the_load() {
-        for keep_alive in [true, false] {
-            assert_eq!(asked(keep_alive, false).await, (true, keep_alive));
-            assert_eq!(asked(keep_alive, true).await, (false, keep_alive));
+    #[test]
+    fn a_certificate_takes_the_way_of_the_load() {
+        for (keep_alive, encrypted) in [(true, true), (true, false), (false, true), (false, false)]
+        {
+            let pool = pool("127.0.0.1:1", keep_alive, encrypted);
+            assert_eq!(pool.is_kept_alive(), keep_alive);
+            let connector = format!("{:?}", pool.connector());
+            let wanted = format!("unstamped: {encrypted}");
+            assert!(connector.contains(&wanted), "{connector}");
         }
     }
 }
