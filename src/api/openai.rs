@@ -179,7 +179,7 @@ struct StreamOptions {
     reason = "independent facts, not states"
 )]
 pub struct Event {
-    /// It carries content that is not empty and no reasoning.
+    /// It carries content that is not empty and no reasoning, or a part of a call of a tool.
     pub content: bool,
     /// It carries reasoning that is not empty.
     pub reasoning: bool,
@@ -269,7 +269,7 @@ fn read(api: Api, json: &[u8]) -> Result<Event, serde_json::Error> {
         match api {
             Api::Chat => {
                 for part in [choice.delta, choice.message].into_iter().flatten() {
-                    event.content |= part.content.0;
+                    event.content |= part.content.0 || part.tool_calls.0;
                     event.reasoning |= part.reasoning.0 || part.reasoning_content.0;
                 }
             }
@@ -340,6 +340,9 @@ struct Part {
     /// llama.cpp's name for it, and vLLM's former one.
     #[serde(default)]
     reasoning_content: Filled,
+    /// What a tool is called with is generated as text is: each piece is a token or more.
+    #[serde(default)]
+    tool_calls: Filled,
 }
 
 #[derive(Deserialize)]
@@ -578,6 +581,27 @@ mod tests {
                 false,
             ),
             (r#"{"choices":[],"usage":null}"#, false, false),
+            // a call of a tool: its beginning, a piece of its arguments, the whole, and none
+            (
+                r#"{"choices":[{"delta":{"role":"assistant","content":null,"tool_calls":[{"id":"chatcmpl-tool-1","type":"function","index":0,"function":{"name":"weather","arguments":""}}]}}]}"#,
+                true,
+                false,
+            ),
+            (
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"city\": \""}}]},"finish_reason":null}]}"#,
+                true,
+                false,
+            ),
+            (
+                r#"{"choices":[{"message":{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}]},"finish_reason":"tool_calls"}]}"#,
+                true,
+                false,
+            ),
+            (
+                r#"{"choices":[{"delta":{"content":"","tool_calls":[]}}]}"#,
+                false,
+                false,
+            ),
         ];
         for (data, content, reasoning) in table {
             let found = event(Api::Chat, data.as_bytes()).expect("an event");

@@ -8,6 +8,7 @@
 //! at the next quote. That it alone makes the event one with content, or one with reasoning, is proven by reading the
 //! event once more without it; where reasoning ends, the bytes around the text are others, and are learnt anew. And a
 //! text with a quote, a backslash or a control character is left to the parser, as is everything unlike.
+//! Calls of tools are parsed, too: each is one whatever its text says.
 
 use std::ops::Range;
 
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     /// Events as engines send them, with the texts in the place of `@`.
-    const FORMS: [(Api, &str); 8] = [
+    const FORMS: [(Api, &str); 10] = [
         (
             Api::Completions,
             r#"{"id":"cmpl-9","choices":[{"index":0,"text":"@","logprobs":null,"finish_reason":null}]}"#,
@@ -166,6 +167,14 @@ mod tests {
         (
             Api::Chat,
             r#"{"choices":[{"delta":{"reasoning":"a","content":"@"}}]}"#,
+        ),
+        (
+            Api::Chat,
+            r#"{"choices":[{"delta":{"content":"@","tool_calls":[{"index":0,"function":{"arguments":"a"}}]}}]}"#,
+        ),
+        (
+            Api::Chat,
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"@"}}]},"finish_reason":null}]}"#,
         ),
     ];
 

@@ -8,6 +8,7 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
+    os::fd::AsRawFd as _,
     pin::Pin,
     sync::{Mutex, PoisonError},
     task::{Context, Waker},
@@ -16,7 +17,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, ReadBuf},
-    net::{TcpStream, lookup_host},
+    net::{TcpSocket, TcpStream, lookup_host},
     sync::OnceCell,
     time::{Instant, Sleep, sleep},
 };
@@ -25,6 +26,7 @@ use super::{
     answer::Memory,
     pace::{Pace, Timer},
     receive::{self, Receive},
+    room,
 };
 use crate::tls::{self, Stream, Tls};
 
@@ -48,6 +50,8 @@ pub struct Tcp {
     addresses: OnceCell<Vec<SocketAddr>>,
     /// Where connections are encrypted. A connection is then open when it is agreed how.
     tls: Option<Tls>,
+    /// Is what comes stamped when it is read, also where the system knows better?
+    unstamped: bool,
 }
 
 impl Tcp {
@@ -56,6 +60,15 @@ impl Tcp {
         Self {
             addresses: OnceCell::new(),
             tls,
+            unstamped: false,
+        }
+    }
+
+    /// Plain connections whose bytes are stamped when they are read, as those of encrypted ones are.
+    pub fn unstamped() -> Self {
+        Self {
+            unstamped: true,
+            ..Self::default()
         }
     }
 }
@@ -69,10 +82,12 @@ impl Connect for Tcp {
         let (host, whole) = tls::split(authority, port);
         let find = async || Ok::<_, io::Error>(lookup_host(&whole).await?.collect());
         let addresses = self.addresses.get_or_try_init(find).await?;
-        let stream = TcpStream::connect(addresses.as_slice()).await?;
+        let stream = first_of(addresses).await?;
         stream.set_nodelay(true)?;
-        // where the system does not know, stamps are taken when bytes are read
-        let _ = receive::ask_for_stamps(&stream);
+        if !self.unstamped {
+            // where the system does not know, stamps are taken when bytes are read
+            let _ = receive::ask_for_stamps(&stream);
+        }
         match &self.tls {
             Some(tls) => tls.secure(tls::bare(host), stream).await,
             None => Ok(tls::plain(stream)),
@@ -82,6 +97,32 @@ impl Connect for Tcp {
     fn pace(&self) -> io::Result<Timer> {
         Timer::new()
     }
+}
+
+/// A stream to the first of these addresses that takes it.
+async fn first_of(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        };
+        let socket = match socket {
+            Ok(socket) if room::is_spare(socket.as_raw_fd()) => return Err(room::none_left()),
+            Ok(socket) => socket,
+            // a machine without IPv6 may have the other
+            Err(error) => {
+                last = error;
+                continue;
+            }
+        };
+        match socket.connect(*address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// One connection, with what an exchange on it needs: kept from one to the next, so that nothing is made anew.

@@ -26,6 +26,7 @@ use super::{
     answer::Answer,
     connection::{Connect, Connection, Pool},
     receive::{self, Receive},
+    room,
     sample::{Outcome, Sample, Turn},
     way::Way,
 };
@@ -224,7 +225,16 @@ async fn open<C: Connect>(
             sample.connect = Some(took);
             Ok(connection)
         }
-        Ok(Err(error)) => Err(Outcome::Error("connect".to_owned(), error.to_string())),
+        Ok(Err(error)) => {
+            let class = if room::is_local(&error) {
+                Outcome::LOCAL_LIMIT
+            } else if error.kind() == io::ErrorKind::ConnectionRefused {
+                Outcome::REFUSED
+            } else {
+                "connect"
+            };
+            Err(Outcome::Error(class.to_owned(), error.to_string()))
+        }
         Err(_) => Err(Outcome::Timeout),
     }
 }

@@ -1,5 +1,7 @@
 //! One request on a pipe, against answers of real engines and of broken ones, cut wherever bytes can be cut.
 
+#[path = "captures_tests.rs"]
+mod captures;
 #[path = "reasoning_tests.rs"]
 mod reasoning;
 

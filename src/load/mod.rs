@@ -58,6 +58,7 @@ pub mod exchange;
 pub mod pace;
 pub mod phase;
 pub mod receive;
+pub mod room;
 pub mod sample;
 mod spent;
 mod talk;

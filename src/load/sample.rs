@@ -16,7 +16,7 @@ pub struct Chunk {
 pub enum Outcome {
     /// Answered to its end.
     Success,
-    /// Answered with an error, or not to its end: class (`http_503`, `connect`, `broken_stream` …) and message.
+    /// Answered with an error, or not to its end: class (`http_503`, `refused`, `broken_stream` …) and message.
     Error(String, String),
     /// Not answered in time.
     Timeout,
@@ -27,6 +27,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Class of a connection that the service's machine refused.
+    pub const REFUSED: &'static str = "refused";
+    /// Class of a connection for which this machine had no open file or no port left.
+    pub const LOCAL_LIMIT: &'static str = "local_limit";
+
+    /// Was there no connection, for whatever reason?
+    pub fn is_unconnected(&self) -> bool {
+        matches!(self, Self::Error(class, _) if [Self::REFUSED, Self::LOCAL_LIMIT, "connect"].contains(&&**class))
+    }
+
     /// The class of an error; `None` for a success.
     pub fn class(&self) -> Option<&str> {
         match self {

@@ -462,7 +462,7 @@ async fn each_end_of_a_request_has_its_outcome() {
         (|_, _| Reply::Status(503), u64::MAX, "http_503", 0),
         (|_, _| Reply::Silence, u64::MAX, "timeout", 0),
         (|_, _| Reply::Close, u64::MAX, "connection", 0),
-        (|_, _| Reply::Stream(3), 0, "connect", 0),
+        (|_, _| Reply::Stream(3), 0, "refused", 0),
     ];
     for (script, accepts, class, chunks) in cases {
         let mut plan = users(1);
@@ -480,8 +480,8 @@ async fn each_end_of_a_request_has_its_outcome() {
         let found = sample.outcome.class().unwrap_or_default();
         assert_eq!(found, class, "{:?}", sample.outcome);
         assert_eq!(sample.chunks.len(), chunks, "{class}: what came is kept");
-        assert_eq!(sample.sent.is_some(), class != "connect", "{class}");
-        let once = u64::from(class != "connect");
+        assert_eq!(sample.sent.is_some(), class != "refused", "{class}");
+        let once = u64::from(class != "refused");
         assert_eq!(ended.engine.seen(), once, "{class}: no second try");
         if class == "timeout" {
             assert_eq!(sample.end.as_secs(), 5);

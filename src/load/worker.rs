@@ -134,7 +134,7 @@ impl<C: Connect, O: Observer> Worker<C, O> {
                 }
                 None => length::pause(&think_time, &mut random),
             };
-            if is_refused(&sample) {
+            if sample.outcome.is_unconnected() {
                 pause = pause.max(REFUSED);
             }
             ready = Some(ready_after(&sample, pause));
@@ -301,11 +301,6 @@ impl<C: Connect, O: Observer> Worker<C, O> {
 fn ready_after(answer: &Sample, pause: Duration) -> Duration {
     let tick = if pause.is_zero() { pause } else { TICK };
     answer.end.saturating_add(pause).saturating_add(tick)
-}
-
-/// Was the connection refused?
-fn is_refused(sample: &Sample) -> bool {
-    matches!(&sample.outcome, Outcome::Error(class, _) if class == "connect")
 }
 
 /// Waits until then; where it is past, lets others go first all the same: whoever is behind must not only make tasks.

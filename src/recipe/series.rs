@@ -124,6 +124,17 @@ impl Series {
         }
     }
 
+    /// Its largest level.
+    pub fn largest(&self) -> Option<(Quantity, f64)> {
+        match &self.course {
+            Course::Repeats => None,
+            Course::Sweep(sweep) => {
+                Some((sweep.of, sweep.levels.iter().copied().reduce(f64::max)?))
+            }
+            Course::Search(search) => Some((search.of, search.max)),
+        }
+    }
+
     /// Share of the offered requests that must keep all limits, where levels are judged by it.
     pub const fn slo_attainment(&self) -> Option<f64> {
         match &self.course {

@@ -14,7 +14,7 @@ use super::{
     tally::Tally,
     tasks, validity,
 };
-use crate::recipe::Slo;
+use crate::{load::sample::Outcome, recipe::Slo};
 
 /// A result without its samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,6 +76,9 @@ impl Frame {
             tally.sent_rate(self.window)
         };
         facts.dropped = counts.dropped;
+        facts.local_limit = (counts.by_class.get(Outcome::LOCAL_LIMIT))
+            .copied()
+            .unwrap_or(0);
         facts.lateness_p99_ms = lateness.p99_ms;
         facts.lateness_max_ms = lateness.max_ms;
         facts.ttft_p50_ms = median(if tokenless {

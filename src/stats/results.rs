@@ -345,7 +345,8 @@ pub struct Results {
     pub load: serde_json::Value,
     /// The plan's workload, as planned.
     pub workload: serde_json::Value,
-    /// Errors by class: `timeout`, `cancelled`, `never_sent`, `connect`, `http_503` …
+    /// Errors by class: `timeout`, `cancelled`, `never_sent`, `http_503` …; `refused` is a connection that was refused, `connect`
+    /// one that failed in another way, `local_limit` one for which this machine had no open file or no port left.
     pub errors_by_class: BTreeMap<String, u64>,
     /// Answers of the window by their HTTP status.
     #[serde(default)]

@@ -54,6 +54,8 @@ pub struct Facts {
     pub expected_in_window: Option<u64>,
     /// Of these, dropped at `max_in_flight`.
     pub dropped: u64,
+    /// Requests for which this machine had no open file or no port left.
+    pub local_limit: u64,
     /// 99th percentile of sent − intended.
     pub lateness_p99_ms: f64,
     /// Largest of the same.
@@ -126,6 +128,21 @@ pub fn judge(facts: &Facts) -> Validity {
                 facts.dropped,
                 facts.total,
                 DROP_TOLERANCE * 100.0
+            ),
+        );
+    }
+    if facts.local_limit > 0 {
+        let many = facts.local_limit as f64 > DROP_TOLERANCE * facts.total as f64;
+        let verdict = if many {
+            Verdict::Invalid
+        } else {
+            Verdict::Degraded
+        };
+        add(
+            verdict,
+            format!(
+                "{} of {} requests were not sent, for this machine ran out of open files or local ports: raise its limits (ulimit -Hn), keep connections alive, or ask for less.",
+                facts.local_limit, facts.total
             ),
         );
     }
@@ -368,6 +385,7 @@ mod tests {
             achieved_rate: 10.0,
             expected_in_window: Some(1000),
             dropped: 0,
+            local_limit: 0,
             lateness_p99_ms: 1.0,
             lateness_max_ms: 2.0,
             stalled: 0,
@@ -450,6 +468,12 @@ mod tests {
                 Verdict::Valid,
             ),
             ("rate too low", |f| f.achieved_rate = 9.79, Verdict::Invalid),
+            (
+                "no file for one of many",
+                |f| f.local_limit = 1,
+                Verdict::Degraded,
+            ),
+            ("no file for more", |f| f.local_limit = 2, Verdict::Invalid),
             (
                 "rate too high",
                 |f| f.achieved_rate = 10.21,

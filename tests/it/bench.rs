@@ -716,3 +716,55 @@ fn told_to_end_it_keeps_what_it_has() {
     assert_eq!(lab.json("manifest.json")["state"], "interrupted");
     lab.assert_nothing_left();
 }
+
+/// A bench on an engine, of a process that may have so many open files at the most.
+fn with_files(files: u32, lab: &Lab, engine: &Engine, arguments: &[&str]) -> crate::lab::Ended {
+    let url = engine.url();
+    let inner = lab.aif(&[]);
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")])
+        .arg(inner.get_program())
+        .args(["bench", "--url", &url, "--out", "out", "--model", "m"])
+        .args(arguments)
+        .env_clear()
+        .current_dir(lab.path())
+        .stdin(std::process::Stdio::null());
+    for (name, value) in inner.get_envs() {
+        shell.env(name, value.expect("a value"));
+    }
+    crate::lab::Ended::of(&shell.output().expect("a shell"))
+}
+
+#[test]
+fn a_machine_out_of_open_files_is_not_a_lost_service() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--latency-ms", "1000", "--gap-ms", "0"]);
+    let ended = with_files(
+        96,
+        &lab,
+        &engine,
+        &[
+            "--request-rate",
+            "200",
+            "--duration",
+            "3s",
+            "--random-output-len",
+            "2",
+        ],
+    );
+    ended.assert_exit(80);
+    let results = results(&lab);
+    assert_eq!(results["completeness"], "complete");
+    assert!(number(&results, "/errors_by_class/local_limit") > 5.0);
+    assert!(results["errors_by_class"]["refused"].is_null());
+    assert!(number(&results, "/successes") > 5.0, "{results:#}");
+    let reasons = results["validity"]["reasons"].to_string();
+    assert!(reasons.contains("open files or local ports"), "{reasons}");
+
+    let users = ["--max-concurrency", "500", "--num-prompts", "500"];
+    let ended = with_files(96, &lab, &engine, &users);
+    ended.assert_exit(65);
+    assert!(ended.stderr.contains("500 users"), "{}", ended.stderr);
+    lab.assert_nothing_left();
+}

@@ -55,6 +55,7 @@ const MAP: &[(&str, usize)] = &[
     ("load::worker", 3),
     ("load::talk", 3),
     ("load::engine_tests", 3),
+    ("load::captures_tests", 3),
     ("load::reasoning_tests", 3),
     ("load::talk_tests", 3),
     ("samples", 3),

@@ -2,7 +2,8 @@
 //!
 //! It comes after the load, for only then it is known how fast the service is: the engine of known times answers after
 //! the median time to the first token, at the median time a token, and as many of the tokens asked for as the service
-//! gave. Rate or users, lengths, workers and connections are the load's own. It lasts [`SECONDS`] at the most, and what is
+//! gave. Rate or users, lengths, workers and connections are the load's own; where the service is encrypted, what comes
+//! is stamped when it is read, as it was there. It lasts [`SECONDS`] at the most, and what is
 //! in flight then is given up: its tokens count all the same. The engine takes the CPUs of the service where that is on
 //! this node, for it is idle now; else those of the generator, which makes the errors larger, and the certificate says so.
 //!
@@ -41,6 +42,7 @@ use crate::{
         tally::Tally,
         validity,
     },
+    tls,
 };
 
 /// It lasts this long at the most, with what is then in flight.
@@ -118,7 +120,9 @@ impl Bench<'_> {
                     gap_ms = speed.gap.as_secs_f64() * 1e3,
                     "The same load goes to an engine of known times"
                 );
-                self.compared((content, share), plan, speed).await
+                let encrypted = results.target.urls.iter().any(|url| tls::is_wanted(url));
+                self.compared((content, share), plan, (speed, encrypted))
+                    .await
             }
             None => Err("no request succeeded".to_owned()),
         };
@@ -138,7 +142,7 @@ impl Bench<'_> {
         &self,
         (content, share): (&Content, Share),
         plan: &ClientPlan,
-        speed: Speed,
+        (speed, encrypted): (Speed, bool),
     ) -> Result<Certificate, String> {
         let plan = shortened(plan);
         let key = Uuid::new_v4().to_string();
@@ -167,7 +171,7 @@ impl Bench<'_> {
             .with_scale(content.scale())
             .numbered();
         let target = Target {
-            pool: Pool::new(Tcp::default(), &echo.address().to_string()),
+            pool: pool(&echo.address().to_string(), plan.keep_alive, encrypted),
             path: crate::api::openai::path(plan.api).to_owned(),
             key: Some(key),
             headers: Arc::default(),
@@ -215,6 +219,17 @@ impl Bench<'_> {
             std::mem::take(&mut *witness.seen.lock().unwrap_or_else(PoisonError::into_inner));
         certificate(&plan, speed, &load.tally(), elapsed, (&seen, &log))
     }
+}
+
+/// Connections that take the load's own way, but for the cipher: what is encrypted has no stamps of the kernel, and a
+/// service that closes each connection is asked by new ones.
+fn pool(address: &str, keep_alive: bool, encrypted: bool) -> Pool<Tcp> {
+    let tcp = if encrypted {
+        Tcp::unstamped()
+    } else {
+        Tcp::default()
+    };
+    Pool::new(tcp, address).keep_alive(keep_alive)
 }
 
 /// How fast the engine of known times must be; `None` where the service answered nothing.
@@ -279,4 +294,21 @@ fn certificate(
         loop_delay_p99_ms: tally.loop_delay().map(|delay| delay.p99_ms),
         errors: errors.metrics(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_takes_the_way_of_the_load() {
+        for (keep_alive, encrypted) in [(true, true), (true, false), (false, true), (false, false)]
+        {
+            let pool = pool("127.0.0.1:1", keep_alive, encrypted);
+            assert_eq!(pool.is_kept_alive(), keep_alive);
+            let connector = format!("{:?}", pool.connector());
+            let wanted = format!("unstamped: {encrypted}");
+            assert!(connector.contains(&wanted), "{connector}");
+        }
+    }
 }

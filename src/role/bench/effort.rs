@@ -1,6 +1,11 @@
 //! What the generator has of its node, and what it took of that. Nothing can fail: what the kernel does not tell is none.
 
-use nix::sys::resource::{UsageWho, getrusage};
+use std::net::IpAddr;
+
+use nix::{
+    ifaddrs::getifaddrs,
+    sys::resource::{UsageWho, getrusage},
+};
 
 use super::service::Service;
 
@@ -20,12 +25,29 @@ impl Cores {
         let shared = beside().any(|record| record.cpus.iter().any(|cpu| own.contains(cpu)));
         let told = beside().all(|record| !record.cpus.is_empty());
         // a service that is given by its address may be anywhere, also here
-        let near = service.records.is_empty() && service.is_on_loopback();
+        let near = service.records.is_empty() && service.is_here();
         Self {
             shared,
             known: told && !near,
         }
     }
+}
+
+/// Is one of these addresses this machine's?
+pub(super) fn is_own(addresses: impl IntoIterator<Item = IpAddr>) -> bool {
+    let own: Vec<IpAddr> = getifaddrs()
+        .into_iter()
+        .flatten()
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|found| found.ip().into());
+            v4.or_else(|| address.as_sockaddr_in6().map(|found| found.ip().into()))
+        })
+        .collect();
+    addresses.into_iter().any(|address| {
+        let address = address.to_canonical();
+        address.is_loopback() || address.is_unspecified() || own.contains(&address)
+    })
 }
 
 /// CPU time of this process so far, in seconds.
@@ -42,4 +64,34 @@ pub(super) fn cpu_seconds() -> f64 {
 pub(super) fn memory_mb() -> Option<f64> {
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
     Some(usage.max_rss() as f64 * 1024.0 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use super::*;
+
+    #[test]
+    fn an_address_of_this_machine_is_known_by_whatever_interface() {
+        for own in [
+            "127.0.0.1",
+            "127.3.2.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+        ] {
+            assert!(is_own([own.parse().expect("an address")]), "{own}");
+        }
+        // for documents: nobody has it
+        let other = IpAddr::from(Ipv4Addr::new(192, 0, 2, 1));
+        assert!(!is_own([other]));
+        assert!(!is_own([]));
+        // where there is a way out, the address that it begins at
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        if socket.connect((other, 9)).is_ok() {
+            let address = socket.local_addr().expect("an address").ip();
+            assert!(is_own([other, address]), "{address}");
+        }
+    }
 }

@@ -16,7 +16,10 @@ use prometheus_client::{
 
 use crate::{
     clock,
-    load::{dispatch::Observer, sample::Sample},
+    load::{
+        dispatch::Observer,
+        sample::{Outcome, Sample},
+    },
     recipe::Api,
 };
 
@@ -270,7 +273,7 @@ impl Observer for std::sync::Arc<Exporter> {
             Some(_) => "error",
         };
         self.requests.get_or_create(&OutcomeLabel { outcome }).inc();
-        if sample.outcome.class() == Some("connect") {
+        if sample.outcome.class() == Some(Outcome::REFUSED) {
             self.refused_in_a_row.fetch_add(1, Relaxed);
         } else {
             self.refused_in_a_row.store(0, Relaxed);

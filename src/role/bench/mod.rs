@@ -47,13 +47,15 @@ use crate::{
     clock,
     env::Env,
     exit::{Exit, Failure, OrExit as _},
+    launch::cpus,
     load::{
         connection::Tcp,
         dispatch::Load,
+        room,
         workload::{Content, Material},
     },
     process::address::listening_address,
-    recipe::{ClientPlan, LoadModel},
+    recipe::{ClientPlan, LoadModel, Series},
     registry::{Endpoints, Kind, Publication, Record, State, Wanted},
     report::table::Table,
     role::{Context, StepNote},
@@ -114,6 +116,7 @@ pub fn is_member(job: Option<&JobEnv>, env: &Env) -> bool {
 /// No service, or results that cannot be written.
 pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
     let seat = Seat::of(context.job.as_ref(), &context.env);
+    enough_files(&config.plan, seat.map_or(1, |seat| seat.tasks))?;
     if seat.is_some() {
         one_window(&config.plan)?;
     }
@@ -157,6 +160,34 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
     publication.withdraw();
     serving.stop();
     ended
+}
+
+/// Takes all open files that there are, and refuses more users than these can connect.
+fn enough_files(plan: &ClientPlan, tasks: u32) -> Result<(), Failure> {
+    let files = room::raise().or_exit(Exit::NoPermission, || {
+        "the limit of open files cannot be raised".to_owned()
+    })?;
+    let largest = plan.series.as_ref().and_then(Series::largest);
+    let load = match largest {
+        Some((of, value)) => plan.load.clone().at(of, value),
+        None => plan.load.clone(),
+    };
+    let LoadModel::ClosedLoop {
+        concurrent_users, ..
+    } = load
+    else {
+        return Ok(());
+    };
+    let own = u64::from(concurrent_users.div_ceil(tasks.max(1)));
+    let workers = cpus::allowed().len().min(WORKERS);
+    let held = room::connections(files, workers);
+    if own <= held {
+        return Ok(());
+    }
+    let message = format!(
+        "{own} users at once want as many connections, and this machine gives a process {files} open files, which are {held} connections: ask for fewer users, raise the hard limit (ulimit -Hn), or use more tasks"
+    );
+    Err(Failure::new(Exit::Recipe, message))
 }
 
 /// Refuses what several tasks cannot do: users who warm up by requests begin the window when they come to it, and tasks do

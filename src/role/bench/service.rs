@@ -2,7 +2,7 @@
 
 use std::{net::ToSocketAddrs as _, sync::Arc, time::Duration};
 
-use super::Config;
+use super::{Config, effort};
 use crate::{
     api::{
         client::{self, Access},
@@ -249,15 +249,16 @@ impl Service {
         self.instances.iter().map(target).collect()
     }
 
-    /// Is it reached by this machine's loopback?
-    pub(super) fn is_on_loopback(&self) -> bool {
-        const NAMES: [&str; 3] = ["127.", "localhost", "[::1]"];
-        let mut hosts = self
-            .facts
-            .urls
-            .iter()
-            .filter_map(|url| url.split_once("://"));
-        hosts.any(|(_, host)| NAMES.iter().any(|name| host.starts_with(name)))
+    /// Is one of its addresses this machine's own: the loopback's, or that of another interface?
+    pub(super) fn is_here(&self) -> bool {
+        self.instances.iter().any(|instance| {
+            let Ok((authority, _)) = place(instance) else {
+                return false;
+            };
+            let (_, authority) = tls::split(authority, default_port(instance));
+            let addresses = authority.to_socket_addrs().into_iter().flatten();
+            effort::is_own(addresses.map(|address| address.ip()))
+        })
     }
 
     /// Time until the first job of the service ends, less a slack; `None` where no end is known.
