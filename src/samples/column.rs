@@ -83,11 +83,11 @@ pub(super) const COLUMNS: &[Column] = &[
         "first_output_ns",
         MaybeTime(|s| s.first_output, |s, at| s.first_output = at),
     ),
-    // those in between, which are rare, are not kept
     Column(
         "first_silent_ns",
         MaybeTime(|s| s.silent.first().copied(), |s, at| s.silent.extend(at)),
     ),
+    // those in between have a column of their own, which earlier files lack
     Column(
         "last_silent_ns",
         MaybeTime(
