@@ -208,6 +208,8 @@ mod tests {
             sent: Some(ms(sent)),
             written: None,
             connect: None,
+            looked_up: None,
+            secured: None,
             first_byte: None,
             status: None,
             chunks: chunks.iter().map(|at| Chunk { at: ms(*at) }).collect(),
