@@ -110,6 +110,9 @@ impl Reader {
     }
 }
 
+/// How many values each row has in its list, and all of them.
+type Lists = (Vec<usize>, Vec<i64>);
+
 /// A row group.
 struct Group {
     rows: usize,
@@ -123,7 +126,7 @@ struct Group {
     further: Vec<usize>,
     gaps: Vec<i64>,
     /// The same of events without text; `None` of an earlier file, which has the first and the last of them.
-    silent: Option<(Vec<usize>, Vec<i64>)>,
+    silent: Option<Lists>,
 }
 
 impl Group {
@@ -271,7 +274,7 @@ impl Columns<'_> {
     }
 
     /// How many gaps each row has in a list of this name, and all of them; `None` where the file has no such list.
-    fn gaps(&self, name: &str) -> Result<Option<(Vec<usize>, Vec<i64>)>, ParquetError> {
+    fn gaps(&self, name: &str) -> Result<Option<Lists>, ParquetError> {
         let Some(mut reader) = self.open::<Int64Type>(name)? else {
             return Ok(None);
         };
