@@ -68,6 +68,9 @@ struct Flags {
     /// Tokens in a chunk.
     #[arg(long, default_value_t = 1)]
     tokens_per_chunk: u64,
+    /// Between two chunks of a stream, so many events without text.
+    #[arg(long, default_value_t = 0)]
+    silent: u32,
     /// Time of a whole answer; of a stream, to its first token.
     #[arg(long)]
     latency_ms: Option<f64>,
@@ -575,7 +578,18 @@ impl Engine {
             };
             events.push_str(&self.event(asked, &content, None, None));
             send(events).await;
-            at += milliseconds(self.flags.gap_ms);
+            let gap = milliseconds(self.flags.gap_ms) / (self.flags.silent + 1);
+            for _ in 0..self.flags.silent {
+                at += gap;
+                at += self.wait_until(at).await;
+                let nothing = if asked.chat {
+                    json!({"content": ""})
+                } else {
+                    json!("")
+                };
+                send(self.event(asked, &nothing, None, None)).await;
+            }
+            at += gap;
         }
         // counted at the end of a request, as llama-server does
         self.count(asked);

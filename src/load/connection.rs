@@ -7,7 +7,7 @@
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::AsRawFd as _,
     pin::Pin,
     sync::{Mutex, PoisonError},
@@ -40,8 +40,27 @@ pub trait Connect: Clone + Send + Sync + 'static {
     /// Opens a stream to this `host:port`.
     fn connect(&self, authority: &str) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
+    /// The same, and what of its time was spent on what, where that is known; the whole is told by whoever waits.
+    fn open(
+        &self,
+        authority: &str,
+    ) -> impl Future<Output = io::Result<(Self::Stream, Took)>> + Send {
+        async { Ok((self.connect(authority).await?, Took::default())) }
+    }
+
     /// Something that waits, on the event loop that runs here.
     fn pace(&self) -> io::Result<Self::Pace>;
+}
+
+/// How long a connection took to open, and parts of that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Took {
+    /// All of it.
+    pub whole: Duration,
+    /// The look-up of a name; `None` where that was known, or is an address.
+    pub looking_up: Option<Duration>,
+    /// To agree on encryption; `None` of a plain one.
+    pub securing: Option<Duration>,
 }
 
 /// Real connections. Names are looked up once.
@@ -78,10 +97,18 @@ impl Connect for Tcp {
     type Pace = Timer;
 
     async fn connect(&self, authority: &str) -> io::Result<Stream> {
+        Ok(self.open(authority).await?.0)
+    }
+
+    async fn open(&self, authority: &str) -> io::Result<(Stream, Took)> {
+        let mut took = Took::default();
         let port = if self.tls.is_some() { tls::HTTPS } else { 80 };
         let (host, whole) = tls::split(authority, port);
         let find = async || Ok::<_, io::Error>(lookup_host(&whole).await?.collect());
+        let is_asked = !self.addresses.initialized() && tls::bare(host).parse::<IpAddr>().is_err();
+        let start = Instant::now();
         let addresses = self.addresses.get_or_try_init(find).await?;
+        took.looking_up = is_asked.then(|| start.elapsed());
         let stream = first_of(addresses).await?;
         stream.set_nodelay(true)?;
         if !self.unstamped {
@@ -89,8 +116,13 @@ impl Connect for Tcp {
             let _ = receive::ask_for_stamps(&stream);
         }
         match &self.tls {
-            Some(tls) => tls.secure(tls::bare(host), stream).await,
-            None => Ok(tls::plain(stream)),
+            Some(tls) => {
+                let start = Instant::now();
+                let stream = tls.secure(tls::bare(host), stream).await?;
+                took.securing = Some(start.elapsed());
+                Ok((stream, took))
+            }
+            None => Ok((tls::plain(stream), took)),
         }
     }
 
@@ -217,15 +249,38 @@ impl<C: Connect> Pool<C> {
     }
 
     /// Opens a connection; tells how long that took.
-    pub(super) async fn open(&self) -> io::Result<(Connection<C::Stream>, Duration)> {
+    pub(super) async fn open(&self) -> io::Result<(Connection<C::Stream>, Took)> {
         let start = Instant::now();
-        let stream = self.connector.connect(&self.authority).await?;
+        let (stream, mut took) = self.connector.open(&self.authority).await?;
         let connection = Connection {
             stream,
             used: false,
             memory: Memory::default(),
             limit: Box::pin(sleep(Duration::ZERO)),
         };
-        Ok((connection, start.elapsed()))
+        took.whole = start.elapsed();
+        Ok((connection, took))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_look_up_of_a_name_is_told_apart_and_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let named = Tcp::default();
+        let authority = format!("localhost:{port}");
+        let (_, took) = named.open(&authority).await.expect("open");
+        assert!(took.looking_up.is_some());
+        assert_eq!(took.securing, None, "nothing is encrypted");
+        let (_, took) = named.open(&authority).await.expect("open");
+        assert_eq!(took.looking_up, None, "it is known");
+        let (_, took) = (Tcp::default().open(&format!("127.0.0.1:{port}")).await).expect("open");
+        assert_eq!(took.looking_up, None, "an address needs none");
     }
 }

@@ -222,7 +222,8 @@ async fn open<C: Connect>(
     };
     match opened {
         Ok(Ok((connection, took))) => {
-            sample.connect = Some(took);
+            sample.connect = Some(took.whole);
+            (sample.looked_up, sample.secured) = (took.looking_up, took.securing);
             Ok(connection)
         }
         Ok(Err(error)) => {

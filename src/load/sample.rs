@@ -73,6 +73,10 @@ pub struct Sample {
     pub written: Option<Duration>,
     /// Time that a new connection took; `None` where one was reused.
     pub connect: Option<Duration>,
+    /// Of that time, what the look-up of the name took; `None` where none was looked up.
+    pub looked_up: Option<Duration>,
+    /// Of that time, what it took to agree on encryption; `None` where nothing is encrypted.
+    pub secured: Option<Duration>,
     /// When the first byte of the answer came.
     pub first_byte: Option<Duration>,
     /// The status of the answer.
@@ -120,6 +124,8 @@ impl Sample {
             sent: None,
             written: None,
             connect: None,
+            looked_up: None,
+            secured: None,
             first_byte: None,
             status: None,
             chunks: Vec::new(),

@@ -67,6 +67,7 @@ fn plan(load: LoadModel) -> ClientPlan {
             max_tokens: Length::Fixed(4),
             num_prompts: None,
             shared_prefix: None,
+            corpus: false,
             conversation: None,
             documents: None,
             request: None,

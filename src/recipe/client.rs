@@ -304,6 +304,9 @@ pub struct Workload {
     pub model_name: Option<String>,
     /// Where prompts come from; they are made up where `None`.
     pub dataset: Option<Dataset>,
+    /// Are prompts that are made up pieces of the text of our own?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub corpus: bool,
     /// Prompt length in tokens, as the engine counts them.
     pub prompt_length: Length,
     /// `max_tokens` of a request.

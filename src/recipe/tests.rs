@@ -269,7 +269,7 @@ dataset: {type: huggingface}
 "
     ), @r##"
 recipes/x.yaml:4:8: this version cannot do "responses" for "workload.api"; it knows completions, chat, embeddings, rerank, http, chroma, qdrant, ollama-generate, ollama-chat
-recipes/x.yaml:7:17: this version cannot do "huggingface" for "dataset.type"; it knows synthetic, prompts, jsonl, sharegpt, vectors
+recipes/x.yaml:7:17: this version cannot do "huggingface" for "dataset.type"; it knows synthetic, corpus, prompts, jsonl, sharegpt, vectors
 "##);
     insta::assert_snapshot!(faults(
         "name: s\nservice_name: s\nengine: chroma\nservice: {program: [a], nodes: 2, replicas: 4}\n"
@@ -727,6 +727,8 @@ fn prompts_of_a_file_are_sent_as_they_are() {
     let given = dataset("type: sharegpt, file: s.json, params: {max_tokens: 5}");
     assert_eq!(given.file, Path::new("recipes/s.json"));
     assert!(!given.own_lengths);
+    let made = |dataset: &str| client(read(&text(dataset)).unwrap()).workload.corpus;
+    assert!(made("type: corpus, params: {prompt_length: 90}") && !made("type: synthetic"));
     let wrong = |dataset: &str| faults(&text(dataset));
     insta::assert_snapshot!(wrong("type: jsonl, params: {prompt_length: 5, shared_prefix: {groups: 1, ratio: 0.5}}"), @r##"
 recipes/x.yaml:4:10: "dataset" lacks the key "file": where the prompts are

@@ -4,7 +4,12 @@
 //! like any other ([`crate::stats::events`]), `itl` are gaps between chunks, the duration includes the drain, rates are of
 //! whole requests over that duration, percentiles are interpolated (between values of three significant figures, for no
 //! sample is kept), and the peak of tokens counts chunks. Seconds of peaks count from the start of the load. `latencies` (0 of a failure) and `queue_times` (sent − intended) have a value for each
-//! request, but in the order of size. Requests of the warm-up are not in it. Nothing can fail; without a success all is 0.
+//! request, but in the order of size; of more than 100,000 requests both keys are left out, which is told. A good request is one
+//! that keeps its limits by events, too. Requests of the warm-up are not in it.
+//!
+//! `burstiness` is `"inf"` of equal gaps, as that tool's option has it, 1 of Poisson and of a closed loop, and null of a trace,
+//! for which it has no word. `max_concurrency` is a bound at which requests wait: that of a closed loop. Requests over
+//! `max_in_flight` are dropped, so of an open loop it is null. Nothing can fail; without a success all is 0.
 
 use serde_json::{Value, json};
 
@@ -16,7 +21,7 @@ use crate::stats::{
 const EMBEDDINGS: &str = "openai-embeddings";
 
 /// Requests whose times are listed, at the most.
-const MOST_VALUES: usize = 100_000;
+const MOST_VALUES: u64 = 100_000;
 
 /// The object, in the order of the original.
 pub fn render(results: &Results, tally: &Tally, window: Window) -> Value {
@@ -35,9 +40,8 @@ pub fn render(results: &Results, tally: &Tally, window: Window) -> Value {
     let completed = observed.latency.count();
     let input = observed.input.sum_of_counts();
     let output = observed.output.sum_of_counts();
-    // the same requests are good there; only the time that they are divided by differs
-    let goodput = results.metrics.get("goodput");
-    let goodput = goodput.map(|goodput| rate((goodput.avg * window.seconds()).round()));
+    let is_judged = results.metrics.contains_key("goodput");
+    let goodput = is_judged.then(|| rate(tally.good_by_event() as f64));
     let (most_chunks, most_requests) = tally.peaks();
     let load = &results.load;
     let model = results.target.model.clone().unwrap_or_default();
@@ -48,8 +52,6 @@ pub fn render(results: &Results, tally: &Tally, window: Window) -> Value {
         Some("embeddings") => EMBEDDINGS,
         _ => "openai-chat",
     };
-    let most = [&load["concurrent_users"], &load["max_in_flight"]];
-
     let mut object = json!({
         "date": results.ended_at.strftime("%Y%m%d-%H%M%S").to_string(),
         "endpoint_type": backend,
@@ -59,18 +61,12 @@ pub fn render(results: &Results, tally: &Tally, window: Window) -> Value {
         "tokenizer_id": model,
         "num_prompts": counts.total,
         "request_rate": asked.map_or_else(|| json!("inf"), |rate| json!(rate)),
-        "burstiness": load["arrival"]["gamma"]["burstiness"].as_f64().unwrap_or(1.0),
-        "max_concurrency": most.into_iter().find_map(Value::as_u64),
+        "burstiness": burstiness(&load["arrival"]),
+        "max_concurrency": load["concurrent_users"].as_u64(),
         "duration": duration,
         "completed": completed,
     });
     let failed = counts.total - completed;
-    let mut times = values(&observed.by_event.latency);
-    if !times.is_empty() {
-        let room = MOST_VALUES.saturating_sub(times.len());
-        let failed = usize::try_from(failed).unwrap_or(room).min(room);
-        times.extend(std::iter::repeat_n(0.0, failed));
-    }
     let rest = if backend == EMBEDDINGS {
         json!({
             "total_input_tokens": input,
@@ -79,8 +75,8 @@ pub fn render(results: &Results, tally: &Tally, window: Window) -> Value {
             "request_throughput": rate(completed as f64),
             "input_sequence_throughput": rate(completed as f64),
             "total_token_throughput": rate(input as f64),
-            "latencies": times,
-            "queue_times": values(tally.all_lateness()),
+            "latencies": null,
+            "queue_times": null,
         })
     } else {
         json!({
@@ -91,8 +87,8 @@ pub fn render(results: &Results, tally: &Tally, window: Window) -> Value {
             "request_goodput": goodput,
             "output_throughput": rate(output as f64),
             "total_token_throughput": rate((input + output) as f64),
-            "latencies": times,
-            "queue_times": values(tally.all_lateness()),
+            "latencies": null,
+            "queue_times": null,
             "max_output_tokens_per_s": most_chunks as f64,
             "max_concurrent_requests": most_requests,
             // of speech alone
@@ -100,6 +96,7 @@ pub fn render(results: &Results, tally: &Tally, window: Window) -> Value {
         })
     };
     merge(&mut object, rest);
+    list(&mut object, tally);
     for (name, all) in latencies(observed) {
         if backend == EMBEDDINGS && name != "e2el" {
             continue;
@@ -123,16 +120,52 @@ fn merge(object: &mut Value, rest: Value) {
     }
 }
 
-/// What was observed, in seconds, in the order of size: in which order requests had these times is not kept. Nothing where
-/// there are too many for a file that is read whole.
-fn values(all: &Distribution) -> Vec<f64> {
-    let count = usize::try_from(all.count()).unwrap_or(usize::MAX);
-    if count > MOST_VALUES {
-        return Vec::new();
+/// How gaps vary, as that tool says it.
+fn burstiness(arrival: &Value) -> Value {
+    if let Some(shape) = arrival["gamma"]["burstiness"].as_f64() {
+        return json!(shape);
     }
-    (0..count)
-        .map(|rank| all.quantile_ms((rank as f64 + 0.5) / count as f64) / 1e3)
-        .collect()
+    let is_even = *arrival == "constant" || arrival["ramp"]["gaps"] == "constant";
+    if is_even {
+        json!("inf")
+    } else if arrival.get("trace").is_some() {
+        Value::Null
+    } else {
+        json!(1.0)
+    }
+}
+
+/// Puts the times of each request in their places. There are none of too many requests for a file that is read whole: an
+/// empty list would say that there was no request.
+fn list(object: &mut Value, tally: &Tally) {
+    let requests = tally.counts().total;
+    if requests > MOST_VALUES {
+        if let Value::Object(object) = object {
+            for key in ["latencies", "queue_times"] {
+                object.shift_remove(key);
+            }
+        }
+        tracing::info!(
+            requests,
+            most = MOST_VALUES,
+            "vllm.json has no latencies and queue_times of so many requests; samples.parquet has each"
+        );
+        return;
+    }
+    let mut times = values(&tally.observed().by_event.latency);
+    let failed = requests.saturating_sub(times.len() as u64);
+    times.extend((0..failed).map(|_| 0.0));
+    object["latencies"] = json!(times);
+    object["queue_times"] = json!(values(tally.all_lateness()));
+}
+
+/// What was observed, in seconds, in the order of size: in which order requests had these times is not kept.
+fn values(all: &Distribution) -> Vec<f64> {
+    let mut values = Vec::new();
+    for (ms, count) in all.each_ms() {
+        values.extend((0..count).map(|_| ms / 1e3));
+    }
+    values
 }
 
 /// Observations by their short name, as they are there: by every event of a stream.
@@ -175,6 +208,8 @@ mod tests {
             sent: Some(ms(sent)),
             written: None,
             connect: None,
+            looked_up: None,
+            secured: None,
             first_byte: None,
             status: None,
             chunks: chunks.iter().map(|at| Chunk { at: ms(*at) }).collect(),
@@ -196,7 +231,11 @@ mod tests {
     }
 
     fn tally(samples: &[Sample]) -> Tally {
-        let mut tally = Tally::new(WINDOW, &Slo::default());
+        judged(samples, &Slo::default())
+    }
+
+    fn judged(samples: &[Sample], slo: &Slo) -> Tally {
+        let mut tally = Tally::new(WINDOW, slo);
         for sample in samples {
             tally.take(sample);
         }
@@ -228,13 +267,19 @@ mod tests {
         ];
         let load = json!({"pattern": "open-loop", "requests_per_second": 2.5, "max_in_flight": 64});
         let goodput = json!({"goodput": {"unit": "requests/s", "avg": 1.0}});
-        let told = render(&results(&load, &goodput), &tally(&samples), WINDOW);
+        let slo = Slo {
+            ttft_ms: Some(150.0),
+            tpot_ms: Some(60.0),
+            e2e_ms: None,
+        };
+        // of the three that ended well the first and no other is fast enough
+        let told = render(&results(&load, &goodput), &judged(&samples, &slo), WINDOW);
         let expected = json!({
             "date": "20260102-030506", "endpoint_type": "openai-chat", "backend": "openai-chat", "label": null,
             "model_id": "m", "tokenizer_id": "m", "num_prompts": 4, "request_rate": 2.5, "burstiness": 1.0,
-            "max_concurrency": 64, "duration": 4.0, "completed": 3, "failed": 1,
+            "max_concurrency": null, "duration": 4.0, "completed": 3, "failed": 1,
             "total_input_tokens": 30, "total_output_tokens": 9, "request_throughput": 0.75,
-            "request_goodput": 0.5, "output_throughput": 2.25, "total_token_throughput": 9.75,
+            "request_goodput": 0.25, "output_throughput": 2.25, "total_token_throughput": 9.75,
             // from 1 s on: three chunks and one in the first second; two requests in it, one in the next ones
             "max_output_tokens_per_s": 4.0, "max_concurrent_requests": 2,
         });
@@ -350,6 +395,84 @@ mod tests {
         };
         assert_eq!(list("latencies"), [200.0, 300.0, 0.0]);
         assert_eq!(list("queue_times"), [0.0, 0.0, 20.0]);
+    }
+
+    #[test]
+    fn of_too_many_requests_there_is_no_list_and_of_all_others_a_whole_one() {
+        let results = results(&json!({"pattern": "closed-loop"}), &json!({}));
+        let mut all = tally(&[]);
+        for micros in 0..MOST_VALUES {
+            let mut one = sample(1000, &[], 0);
+            one.end = ms(1000) + Duration::from_micros(micros);
+            all.take(&one);
+        }
+        let told = render(&results, &all, WINDOW);
+        let list = told["latencies"].as_array().expect("a list");
+        assert_eq!(list.len() as u64, MOST_VALUES);
+        assert_eq!(
+            told["queue_times"].as_array().map(Vec::len),
+            Some(list.len())
+        );
+        let sum: f64 = list.iter().filter_map(Value::as_f64).sum();
+        let mean = sum / MOST_VALUES as f64;
+        assert!((mean - 0.05).abs() < 0.0001, "{mean}");
+
+        all.take(&sample(1000, &[1100], 1));
+        let told = render(&results, &all, WINDOW);
+        for key in ["latencies", "queue_times"] {
+            assert_eq!(told.get(key), None, "{key}");
+        }
+        assert_eq!(told["completed"], MOST_VALUES + 1);
+    }
+
+    #[test]
+    fn arrivals_are_told_by_the_words_of_that_tool() {
+        for (arrival, wanted) in [
+            (json!("constant"), json!("inf")),
+            (json!("poisson"), json!(1.0)),
+            (json!({"gamma": {"burstiness": 0.5}}), json!(0.5)),
+            (
+                json!({"ramp": {"from": 1.0, "to": 2.0, "gaps": "constant"}}),
+                json!("inf"),
+            ),
+            (
+                json!({"ramp": {"from": 1.0, "to": 2.0, "gaps": "poisson"}}),
+                json!(1.0),
+            ),
+            (json!({"trace": {"file": "t.jsonl"}}), Value::Null),
+        ] {
+            let load = json!({"pattern": "open-loop", "arrival": arrival, "max_in_flight": 8});
+            let told = render(&results(&load, &json!({})), &tally(&[]), WINDOW);
+            assert_eq!(told["burstiness"], wanted, "{load}");
+            assert_eq!(
+                told["max_concurrency"],
+                Value::Null,
+                "what is over is dropped"
+            );
+        }
+    }
+
+    #[test]
+    fn a_good_request_is_one_by_events_there() {
+        // its role comes in time, its first token does not
+        let mut chat = sample(1000, &[1100, 1150], 2);
+        chat.silent = vec![ms(1020)];
+        let slo = |ttft: f64, tpot: Option<f64>| Slo {
+            ttft_ms: Some(ttft),
+            tpot_ms: tpot,
+            e2e_ms: None,
+        };
+        let goodput = json!({"goodput": {"unit": "requests/s", "avg": 0.0}});
+        let good = |slo: &Slo| {
+            let told = judged(&[chat.clone()], slo);
+            let told = render(&results(&json!({}), &goodput), &told, WINDOW);
+            told["request_goodput"].as_f64().expect("a number") > 0.0
+        };
+        assert!(good(&slo(50.0, None)));
+        assert!(!good(&slo(10.0, None)));
+        // from the role on the token after the first took 130 ms
+        assert!(good(&slo(50.0, Some(130.0))));
+        assert!(!good(&slo(50.0, Some(100.0))));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) struct Row {
     pub(super) outcome: &'static str,
     /// Gaps between its chunks, in [`Batch::gaps`].
     pub(super) gaps: u32,
+    /// Gaps between its events without text, in [`Batch::silent`].
+    pub(super) silent: u32,
     /// Its place in [`Batch::errors`], and one more; 0 without an error.
     pub(super) error: u32,
     /// Tokens asked of its prompt; told by the writer.
@@ -35,6 +37,8 @@ pub(super) struct Batch {
     pub(super) rows: Vec<Row>,
     /// Nanoseconds between chunks, row after row.
     pub(super) gaps: Vec<i64>,
+    /// Nanoseconds between events without text, row after row.
+    pub(super) silent: Vec<i64>,
     /// Class and message of errors.
     pub(super) errors: Vec<(String, String)>,
 }
@@ -42,10 +46,12 @@ pub(super) struct Batch {
 impl Batch {
     /// Adds a request.
     pub(super) fn take(&mut self, sample: &Sample) {
-        let before = self.gaps.len();
         let pairs = sample.chunks.windows(2);
-        self.gaps
-            .extend(pairs.map(|pair| nanoseconds(pair[1].at) - nanoseconds(pair[0].at)));
+        let gaps = pairs.map(|pair| nanoseconds(pair[1].at) - nanoseconds(pair[0].at));
+        let gaps = added(&mut self.gaps, gaps);
+        let pairs = sample.silent.windows(2);
+        let silent = pairs.map(|pair| nanoseconds(pair[1]) - nanoseconds(pair[0]));
+        let silent = added(&mut self.silent, silent);
         let mut values = [NONE; WIDTH];
         for (value, column) in values.iter_mut().zip(COLUMNS) {
             *value = column.get(sample);
@@ -60,7 +66,8 @@ impl Batch {
                 Outcome::Cancelled => cancelled,
                 Outcome::NeverSent => never_sent,
             },
-            gaps: u32::try_from(self.gaps.len() - before).unwrap_or(u32::MAX),
+            gaps,
+            silent,
             error: self.error(&sample.outcome),
             asked_prompt: NONE,
             asked_output: NONE,
@@ -84,7 +91,7 @@ impl Batch {
     /// Memory that it takes, about.
     pub(super) fn bytes(&self) -> usize {
         self.rows.len() * size_of::<Row>()
-            + self.gaps.len() * size_of::<i64>()
+            + (self.gaps.len() + self.silent.len()) * size_of::<i64>()
             + self.errors.len() * (MESSAGE + 2 * size_of::<String>())
     }
 
@@ -92,6 +99,14 @@ impl Batch {
     pub(super) fn clear(&mut self) {
         self.rows.clear();
         self.gaps.clear();
+        self.silent.clear();
         self.errors.clear();
     }
+}
+
+/// Adds to a list, and tells how many.
+fn added(all: &mut Vec<i64>, more: impl Iterator<Item = i64>) -> u32 {
+    let before = all.len();
+    all.extend(more);
+    u32::try_from(all.len() - before).unwrap_or(u32::MAX)
 }

@@ -70,6 +70,14 @@ pub(super) const COLUMNS: &[Column] = &[
         MaybeTime(|s| s.connect, |s, took| s.connect = took),
     ),
     Column(
+        "looking_up_ns",
+        MaybeTime(|s| s.looked_up, |s, took| s.looked_up = took),
+    ),
+    Column(
+        "tls_handshaking_ns",
+        MaybeTime(|s| s.secured, |s, took| s.secured = took),
+    ),
+    Column(
         "first_byte_ns",
         MaybeTime(|s| s.first_byte, |s, at| s.first_byte = at),
     ),
@@ -83,11 +91,11 @@ pub(super) const COLUMNS: &[Column] = &[
         "first_output_ns",
         MaybeTime(|s| s.first_output, |s, at| s.first_output = at),
     ),
-    // those in between, which are rare, are not kept
     Column(
         "first_silent_ns",
         MaybeTime(|s| s.silent.first().copied(), |s, at| s.silent.extend(at)),
     ),
+    // those in between have a column of their own, which earlier files lack
     Column(
         "last_silent_ns",
         MaybeTime(
@@ -223,6 +231,8 @@ mod tests {
             sent: Some(ns(2)),
             written: Some(ns(3)),
             connect: Some(ns(4)),
+            looked_up: Some(ns(1)),
+            secured: Some(ns(2)),
             first_byte: Some(ns(5)),
             status: Some(503),
             chunks: vec![Chunk {

@@ -20,7 +20,7 @@ use super::{
     Error, FACTS, MISSING,
     batch::OUTCOMES,
     column::{COLUMNS, NONE},
-    sink::{ADDED, GAPS, WORDS},
+    sink::{ADDED, GAPS, SILENT, WORDS},
 };
 use crate::{
     load::sample::{Chunk, Outcome, Sample},
@@ -95,8 +95,9 @@ impl Reader {
             let requests = self.file.get_row_group(place).and_then(|group| {
                 let group = Group::read(&*group)?;
                 let mut chunks = group.gaps.iter().copied();
+                let mut silent = group.silent.iter().flat_map(|list| list.1.iter().copied());
                 for row in 0..group.rows {
-                    take(&group.request(row, &mut chunks));
+                    take(&group.request(row, &mut chunks, &mut silent));
                 }
                 Ok(group.rows)
             });
@@ -108,6 +109,9 @@ impl Reader {
         Ok(count)
     }
 }
+
+/// How many values each row has in its list, and all of them.
+type Lists = (Vec<usize>, Vec<i64>);
 
 /// A row group.
 struct Group {
@@ -121,6 +125,8 @@ struct Group {
     /// Chunks that each row has after its first.
     further: Vec<usize>,
     gaps: Vec<i64>,
+    /// The same of events without text; `None` of an earlier file, which has the first and the last of them.
+    silent: Option<Lists>,
 }
 
 impl Group {
@@ -136,7 +142,9 @@ impl Group {
         });
         let [prompt, output, _] = ADDED;
         let [outcome, class, message, ..] = WORDS;
-        let (further, gaps) = columns.gaps()?;
+        let (further, gaps) = columns
+            .gaps(GAPS)?
+            .unwrap_or_else(|| (vec![0; rows], Vec::new()));
         Ok(Self {
             rows,
             numbers: numbers.collect::<Result<_, _>>()?,
@@ -146,10 +154,16 @@ impl Group {
             messages: columns.words(message)?,
             further,
             gaps,
+            silent: columns.gaps(SILENT)?,
         })
     }
 
-    fn request(&self, row: usize, gaps: &mut impl Iterator<Item = i64>) -> Request {
+    fn request(
+        &self,
+        row: usize,
+        gaps: &mut impl Iterator<Item = i64>,
+        silent: &mut impl Iterator<Item = i64>,
+    ) -> Request {
         let mut sample = Sample {
             chunks: Vec::with_capacity(self.further[row] + 1),
             outcome: self.outcome(row),
@@ -160,8 +174,16 @@ impl Group {
         }
         for gap in gaps.take(self.further[row]) {
             let before = sample.last_token().unwrap_or_default();
-            let gap = Duration::from_nanos(u64::try_from(gap).unwrap_or(0));
-            sample.chunks.push(Chunk { at: before + gap });
+            sample.chunks.push(Chunk {
+                at: before + nanoseconds(gap),
+            });
+        }
+        if let Some((counts, _)) = &self.silent {
+            sample.silent.truncate(1);
+            for gap in silent.take(counts[row]) {
+                let before = sample.silent.last().copied().unwrap_or_default();
+                sample.silent.push(before + nanoseconds(gap));
+            }
         }
         let [asked_prompt_tokens, asked_output_tokens] =
             [&self.asked[0], &self.asked[1]].map(|asked| u64::try_from(asked[row]).ok());
@@ -251,27 +273,31 @@ impl Columns<'_> {
         Ok(values.map(word).collect())
     }
 
-    /// How many gaps each row has, and all of them.
-    fn gaps(&self) -> Result<(Vec<usize>, Vec<i64>), ParquetError> {
+    /// How many gaps each row has in a list of this name, and all of them; `None` where the file has no such list.
+    fn gaps(&self, name: &str) -> Result<Option<Lists>, ParquetError> {
+        let Some(mut reader) = self.open::<Int64Type>(name)? else {
+            return Ok(None);
+        };
         let mut lengths = Vec::with_capacity(self.rows);
-        let mut values = Vec::new();
-        if let Some(mut reader) = self.open::<Int64Type>(GAPS)? {
-            let (mut defined, mut repeated) = (Vec::new(), Vec::new());
-            reader.read_records(
-                self.rows,
-                Some(&mut defined),
-                Some(&mut repeated),
-                &mut values,
-            )?;
-            for (defined, repeated) in defined.into_iter().zip(repeated) {
-                let one = usize::from(defined > 0);
-                match lengths.last_mut() {
-                    Some(last) if repeated > 0 => *last += one,
-                    _ => lengths.push(one),
-                }
+        let (mut values, mut defined, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
+        reader.read_records(
+            self.rows,
+            Some(&mut defined),
+            Some(&mut repeated),
+            &mut values,
+        )?;
+        for (defined, repeated) in defined.into_iter().zip(repeated) {
+            let one = usize::from(defined > 0);
+            match lengths.last_mut() {
+                Some(last) if repeated > 0 => *last += one,
+                _ => lengths.push(one),
             }
         }
         lengths.resize(self.rows, 0);
-        Ok((lengths, values))
+        Ok(Some((lengths, values)))
     }
+}
+
+fn nanoseconds(gap: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(gap).unwrap_or(0))
 }

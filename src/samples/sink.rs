@@ -44,6 +44,8 @@ pub(super) const WORDS: [&str; 5] = ["outcome", "error_class", "error_message", 
 pub(super) const ADDED: [&str; 3] = ["asked_prompt_tokens", "asked_output_tokens", "task"];
 /// The column of gaps between chunks.
 pub(super) const GAPS: &str = "chunk_gaps_ns";
+/// The column of gaps between events without text: with the first of them it tells them all.
+pub(super) const SILENT: &str = "silent_gaps_ns";
 
 /// A file that is being written.
 pub(super) struct Sink {
@@ -196,7 +198,8 @@ impl Sink {
                 targets.get(index.checked_rem(targets.len())?).cloned()
             })
         })?;
-        column(&mut |column| gaps(column, group))?;
+        column(&mut |column| gaps(column, group, |batch| &batch.gaps, |row| row.gaps))?;
+        column(&mut |column| gaps(column, group, |batch| &batch.silent, |row| row.silent))?;
         writer.close()?;
         Ok(())
     }
@@ -268,9 +271,11 @@ fn schema() -> Result<TypePtr, ParquetError> {
     ] {
         add(&format!("{need} binary {name} (UTF8)"));
     }
-    add(&format!(
-        "required group {GAPS} (LIST) {{ repeated group list {{ required int64 element; }} }}"
-    ));
+    for list in [GAPS, SILENT] {
+        add(&format!(
+            "required group {list} (LIST) {{ repeated group list {{ required int64 element; }} }}"
+        ));
+    }
     text.push('}');
     parse_message_type(&text).map(Arc::new)
 }
@@ -295,10 +300,12 @@ fn properties() -> WriterProperties {
     for name in WORDS {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
     }
-    let element = [GAPS, "list", "element"].map(str::to_owned).to_vec();
-    properties
-        .set_column_encoding(ColumnPath::new(element), Encoding::DELTA_BINARY_PACKED)
-        .build()
+    for list in [GAPS, SILENT] {
+        let element = [list, "list", "element"].map(str::to_owned).to_vec();
+        properties =
+            properties.set_column_encoding(ColumnPath::new(element), Encoding::DELTA_BINARY_PACKED);
+    }
+    properties.build()
 }
 
 fn numbers(
@@ -354,22 +361,27 @@ fn words(
     Ok(())
 }
 
-/// A list a row: empty where there is no second chunk.
-fn gaps(column: &mut SerializedColumnWriter<'_>, group: &[Batch]) -> Result<(), ParquetError> {
+/// A list a row: empty where there is no second event.
+fn gaps(
+    column: &mut SerializedColumnWriter<'_>,
+    group: &[Batch],
+    values: fn(&Batch) -> &Vec<i64>,
+    count: fn(&Row) -> u32,
+) -> Result<(), ParquetError> {
     let writer = column.typed::<Int64Type>();
     let (mut defined, mut repeated) = (Vec::new(), Vec::new());
     for batch in group {
         defined.clear();
         repeated.clear();
         for row in &batch.rows {
-            defined.push(i16::from(row.gaps > 0));
+            defined.push(i16::from(count(row) > 0));
             repeated.push(0);
-            for _ in 1..row.gaps {
+            for _ in 1..count(row) {
                 defined.push(1);
                 repeated.push(1);
             }
         }
-        writer.write_batch(&batch.gaps, Some(&defined), Some(&repeated))?;
+        writer.write_batch(values(batch), Some(&defined), Some(&repeated))?;
     }
     Ok(())
 }

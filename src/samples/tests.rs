@@ -35,6 +35,10 @@ fn sample(index: u64) -> Sample {
                 at: intended + ms(5 * at + 4) + Duration::from_nanos(at * at),
             })
             .collect(),
+        // some have none, some more than the first and the last
+        silent: (0..index % 5)
+            .map(|at| intended + ms(7 * at + 3) + Duration::from_nanos(at))
+            .collect(),
         end: intended + ms(100),
         prompt_tokens: Some(index % 100),
         output_tokens: (!index.is_multiple_of(3)).then_some(index % 9),
@@ -51,6 +55,7 @@ fn sample(index: u64) -> Sample {
         (sample.sent, sample.first_byte, sample.dropped) = (None, None, true);
         sample.outcome = Outcome::NeverSent;
         sample.chunks.clear();
+        sample.silent.clear();
     }
     sample
 }

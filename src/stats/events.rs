@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::histogram::Distribution;
-use crate::load::sample::Sample;
+use super::{histogram::Distribution, summary::milliseconds};
+use crate::{load::sample::Sample, recipe::Slo};
 
 /// Distributions over the successes of a window.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -43,14 +43,36 @@ pub(super) fn ends(sample: &Sample) -> (Duration, Duration) {
     )
 }
 
+/// Does a success keep every limit there? An answer of one token has no time per token, which counts as 0.
+pub(super) fn meets(sample: &Sample, slo: &Slo) -> bool {
+    let Some(sent) = sample.sent else {
+        return false;
+    };
+    let (first, last) = ends(sample);
+    let keeps =
+        |limit: Option<f64>, time: Duration| limit.is_none_or(|limit| milliseconds(time) <= limit);
+    keeps(slo.ttft_ms, first.saturating_sub(sent))
+        && keeps(slo.tpot_ms, tpot(sample).unwrap_or_default())
+        && keeps(slo.e2e_ms, last.saturating_sub(sent))
+}
+
+/// From the first event to the last, per token after the first; `None` of a single token.
+fn tpot(sample: &Sample) -> Option<Duration> {
+    let (first, last) = ends(sample);
+    match u32::try_from(sample.tokens().saturating_sub(1)) {
+        Ok(gaps @ 1..) => Some(last.saturating_sub(first) / gaps),
+        _ => None,
+    }
+}
+
 impl ByEvent {
     /// Adds an answer.
     pub(super) fn take(&mut self, sample: &Sample, sent: Duration) {
         let (first, last) = ends(sample);
         self.ttft.record(first.saturating_sub(sent));
         self.latency.record(last.saturating_sub(sent));
-        if let Ok(gaps @ 1..) = u32::try_from(sample.tokens().saturating_sub(1)) {
-            self.tpot.record(last.saturating_sub(first) / gaps);
+        if let Some(tpot) = tpot(sample) {
+            self.tpot.record(tpot);
         }
         if !sample.silent.is_empty() {
             self.take_silent(sample);

@@ -184,6 +184,16 @@ impl Distribution {
         below + (above - below) * at.fract()
     }
 
+    /// Durations in ms, the smallest first, each with how often it was observed: what a quantile at each rank gives.
+    pub fn each_ms(&self) -> impl Iterator<Item = (f64, u64)> {
+        let (min, max) = (self.min as f64, self.max as f64);
+        self.histogram.iter_recorded().map(move |step| {
+            let value = self.histogram.highest_equivalent(step.value_iterated_to());
+            let value = (value as f64 * 1000.0).clamp(min, max);
+            (value / 1e6, step.count_at_value())
+        })
+    }
+
     /// Standard deviation of durations, in ms; 0 without any.
     pub fn deviation_ms(&self) -> f64 {
         if self.count == 0 {

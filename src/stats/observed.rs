@@ -1,7 +1,7 @@
 //! What the answered requests of a window tell, each kind of observation in a distribution of its own.
 //!
-//! Names and meanings are those of the field's tools where they agree. The phases of HTTP add up: connecting (where a
-//! connection was opened), sending (first to last byte of the request), waiting (to the first byte of the answer),
+//! Names and meanings are those of the field's tools where they agree. The phases of HTTP add up: looking up, connecting,
+//! TLS handshaking (where a connection was opened), sending (first to last byte of the request), waiting (to the first byte of the answer),
 //! receiving (to its end). Pure; nothing can fail, and what was not observed is no metric.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -44,7 +44,11 @@ pub struct Observed {
     pub latency: Distribution,
     latency_scheduled: Distribution,
     delay: Distribution,
+    #[serde(default)]
+    looking_up: Distribution,
     connecting: Distribution,
+    #[serde(default)]
+    securing: Distribution,
     sending: Distribution,
     waiting: Distribution,
     receiving: Distribution,
@@ -136,7 +140,14 @@ impl Observed {
 
     fn take_phases(&mut self, sample: &Sample, sent: Duration) {
         if let Some(connect) = sample.connect {
-            self.connecting.record(connect);
+            let apart = sample.looked_up.unwrap_or_default() + sample.secured.unwrap_or_default();
+            self.connecting.record(connect.saturating_sub(apart));
+        }
+        if let Some(took) = sample.looked_up {
+            self.looking_up.record(took);
+        }
+        if let Some(took) = sample.secured {
+            self.securing.record(took);
         }
         // an answer may come before the request has gone out
         let written = sample.written.unwrap_or(sent);
@@ -197,7 +208,9 @@ impl Observed {
             (&mut self.latency, &other.latency),
             (&mut self.latency_scheduled, &other.latency_scheduled),
             (&mut self.delay, &other.delay),
+            (&mut self.looking_up, &other.looking_up),
             (&mut self.connecting, &other.connecting),
+            (&mut self.securing, &other.securing),
             (&mut self.sending, &other.sending),
             (&mut self.waiting, &other.waiting),
             (&mut self.receiving, &other.receiving),
@@ -247,7 +260,9 @@ impl Observed {
             ("request_latency", &self.latency, "ms"),
             ("request_latency_scheduled", &self.latency_scheduled, "ms"),
             ("dispatch_delay", &self.delay, "ms"),
+            ("http_req_looking_up", &self.looking_up, "ms"),
             ("http_req_connecting", &self.connecting, "ms"),
+            ("http_req_tls_handshaking", &self.securing, "ms"),
             ("http_req_sending", &self.sending, "ms"),
             ("http_req_waiting", &self.waiting, "ms"),
             ("http_req_receiving", &self.receiving, "ms"),

@@ -7,6 +7,8 @@ use crate::load::sample::Turn;
 fn phases_of_http_add_up_and_connecting_is_not_lateness() {
     let mut sample = success(1000, 1030, &[1110, 1150], Some(2));
     sample.connect = Some(ms(25));
+    sample.looked_up = Some(ms(4));
+    sample.secured = Some(ms(13));
     sample.written = Some(ms(1032));
     sample.first_byte = Some(ms(1100));
     sample.status = Some(200);
@@ -15,7 +17,9 @@ fn phases_of_http_add_up_and_connecting_is_not_lateness() {
     let samples = [sample, refused.clone(), refused];
     let told = metrics(&samples, WINDOW, &Slo::default());
     let phases = [
-        ("http_req_connecting", 25.0),
+        ("http_req_looking_up", 4.0),
+        ("http_req_connecting", 8.0),
+        ("http_req_tls_handshaking", 13.0),
         ("http_req_sending", 2.0),
         ("http_req_waiting", 68.0),
         // to the end, a millisecond after the last chunk

@@ -155,7 +155,8 @@ pub struct Generator {
     /// Requests dropped at `max_in_flight`, over the whole load; those of the window are judged.
     pub dropped: u64,
     /// Lateness, median, in ms: sent − intended, without the time that a new connection took. That is the server's and
-    /// the network's, and told as `http_req_connecting`; the metrics `dispatch_delay` and `…_scheduled` hold both.
+    /// the network's, and told as `http_req_looking_up`, `…_connecting` and `…_tls_handshaking`; the metrics
+    /// `dispatch_delay` and `…_scheduled` hold both.
     pub lateness_p50_ms: f64,
     /// 99th percentile of the same.
     pub lateness_p99_ms: f64,

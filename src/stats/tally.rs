@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    events,
     histogram::Distribution,
     observed::Observed,
     results::{Metric, Slice},
@@ -37,6 +38,9 @@ pub struct Tally {
     /// How requests of the window ended; latencies stand in `observed`.
     counts: Counts,
     good: u64,
+    /// Those that keep the limits as a tool sees it that takes every event for a chunk.
+    #[serde(default)]
+    good_by_event: u64,
     /// Requests of the window by the number of the instance that they went to, and those of them that failed.
     #[serde(default)]
     by_instance: BTreeMap<usize, (u64, u64)>,
@@ -105,6 +109,7 @@ impl Tally {
             observed: Observed::default(),
             counts: Counts::default(),
             good: 0,
+            good_by_event: 0,
             by_instance: BTreeMap::new(),
             lateness: Distribution::new(),
             within: Within::default(),
@@ -156,6 +161,7 @@ impl Tally {
             self.counts.successes += 1;
             self.observed.take(sample);
             self.good += u64::from(meets(sample, &self.slo));
+            self.good_by_event += u64::from(events::meets(sample, &self.slo));
             if let Some(sent) = sample.sent {
                 self.seconds.take_answered(sample, sent);
             }
@@ -211,6 +217,7 @@ impl Tally {
             self.keep_message(message.clone());
         }
         self.good += other.good;
+        self.good_by_event += other.good_by_event;
         for (instance, (requests, failed)) in &other.by_instance {
             let all = self.by_instance.entry(*instance).or_default();
             *all = (all.0 + requests, all.1 + failed);
@@ -377,6 +384,11 @@ impl Tally {
             ("read_delay", &self.read_delay),
         ]);
         all
+    }
+
+    /// Requests that keep the limits as a tool sees it that takes every event for a chunk.
+    pub fn good_by_event(&self) -> u64 {
+        self.good_by_event
     }
 
     /// The latest end of a request of the window.

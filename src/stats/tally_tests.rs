@@ -41,6 +41,8 @@ fn success(intended: u64, sent: u64, chunks: &[u64], tokens: Option<u64>) -> Sam
         sent: Some(ms(sent)),
         written: None,
         connect: None,
+        looked_up: None,
+        secured: None,
         first_byte: None,
         status: None,
         chunks: chunks.iter().map(|at| Chunk { at: ms(*at) }).collect(),

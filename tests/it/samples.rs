@@ -417,6 +417,28 @@ fn other_tools_formats_are_made_of_samples() {
 }
 
 #[test]
+fn events_without_text_are_counted_again_as_the_bench_counted_them() {
+    let lab = Lab::new();
+    let engine = Engine::start(&["--latency-ms", "5", "--gap-ms", "6", "--silent", "2"]);
+    let load = recipe(
+        &lab,
+        "concurrent_users: 2, total_requests: 12",
+        "slo: {ttft_ms: 1000, tpot_ms: 1000}",
+    );
+    bench(&lab, &engine, &load);
+    let path = lab.path().join("out/vllm.json");
+    let there = json(&path);
+    // role, chunks, the reason of the end, and two in each gap: far more than the gaps of chunks
+    let chunks = results(&lab)["metrics"]["inter_chunk_latency"]["count"].clone();
+    let chunks = chunks.as_f64().expect("a number");
+    let peak = there["max_output_tokens_per_s"].as_f64();
+    assert!(peak > Some(chunks), "{peak:?} of {chunks}");
+    lab.run(&["report", "out", "--format", "vllm"])
+        .assert_exit(0);
+    assert_eq!(json(&path), there);
+}
+
+#[test]
 fn histograms_are_read_by_others_and_have_the_percentiles_of_the_result() {
     use base64::Engine as _;
     use hdrhistogram::{

@@ -117,6 +117,10 @@ mod with {
                 .as_u64()
                 .is_some_and(|n| n <= 3)
         );
+        assert_eq!(
+            results["metrics"]["http_req_tls_handshaking"]["count"],
+            results["metrics"]["http_req_connecting"]["count"]
+        );
     }
 
     #[test]

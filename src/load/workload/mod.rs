@@ -111,13 +111,19 @@ impl Content {
             pool = Some(pool.map_or(all, |pool| pool.min(all)));
         }
         let judge = judge(plan, &material);
+        let prompts = Prompts::new(workload.seed, pool);
+        let prompts = if workload.corpus {
+            prompts.of_corpus()
+        } else {
+            prompts
+        };
         Self {
             material,
             order: order.into(),
             schedule: Schedule::of(plan, traced),
             api: plan.api,
             model: model.to_owned(),
-            prompts: Prompts::new(workload.seed, pool),
+            prompts,
             lengths: ChaCha12Rng::seed_from_u64(workload.seed ^ LENGTHS),
             judge,
             workload,

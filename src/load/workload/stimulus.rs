@@ -90,6 +90,20 @@ mod tests {
     }
 
     #[test]
+    fn text_of_the_corpus_is_another_stimulus() {
+        let plain = ClientPlan::of(LOAD, PARAMS);
+        let mut corpus = plain.clone();
+        corpus.workload.corpus = true;
+        assert_ne!(hash(&plain), hash(&corpus));
+        assert_eq!(hash(&corpus), hash(&corpus));
+        assert!(
+            !serde_json::to_string(&plain)
+                .expect("JSON")
+                .contains("corpus")
+        );
+    }
+
+    #[test]
     fn it_tells_what_is_asked_and_not_of_whom_or_where_results_go() {
         let plan = ClientPlan::of(LOAD, PARAMS);
         let first = hash(&plan);

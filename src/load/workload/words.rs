@@ -2,7 +2,10 @@
 //!
 //! Engines cache prefixes, so each prompt begins with four words drawn for it alone: what is measured is then the
 //! engine's work, not its cache. Words are common short ones, most of them one token in usual vocabularies, so that words
-//! and tokens go together closely.
+//! and tokens go together closely. Instead of such words in no order, prompts may be pieces of a text of our own, with
+//! sentences and marks: each begins at a place of its own, after its four words, and at the end the text begins again.
+
+use std::sync::Arc;
 
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha12Rng;
@@ -34,7 +37,12 @@ pub struct Prompts {
     pool: Option<u32>,
     /// Where nonces begin.
     shift: u64,
+    /// The words of the text of our own, where prompts are of it.
+    corpus: Option<Arc<[&'static str]>>,
 }
+
+/// The text.
+const CORPUS: &str = include_str!("corpus.txt");
 
 impl Prompts {
     /// Of a seed; `pool` different ones, without limit where `None`.
@@ -49,7 +57,31 @@ impl Prompts {
             further: ChaCha12Rng::seed_from_u64(seed ^ FURTHER),
             pool,
             shift,
+            corpus: None,
         }
+    }
+
+    /// The same, in sentences of the text of our own.
+    #[must_use]
+    pub fn of_corpus(self) -> Self {
+        let corpus = Some(CORPUS.split_whitespace().collect());
+        Self { corpus, ..self }
+    }
+
+    /// Words without end, drawn from there on: each by itself, or a place in the text from which they follow.
+    fn words(&self, mut random: ChaCha12Rng) -> impl Iterator<Item = &'static str> {
+        let mut at = self
+            .corpus
+            .as_ref()
+            .map(|all| random.random_range(0..all.len()));
+        std::iter::from_fn(move || match (&self.corpus, &mut at) {
+            (Some(all), Some(at)) => {
+                let word = all[*at];
+                *at = (*at + 1) % all.len();
+                Some(word)
+            }
+            _ => Some(WORDS[random.random_range(0..WORDS.len())]),
+        })
     }
 
     /// Which prompt a request has.
@@ -60,7 +92,7 @@ impl Prompts {
         }
     }
 
-    /// The prompt of a request: `words` words, lower-case, one space between two.
+    /// The prompt of a request: `words` words, one space between two.
     pub fn prompt(&self, index: u64, words: usize) -> String {
         let index = self.item(index);
         let mut random = self.random.clone();
@@ -68,18 +100,16 @@ impl Prompts {
         random.set_stream(index);
         let mut text = String::with_capacity(words * 6);
         let mut nonce = self.nonce(index);
-        for position in 0..words {
+        let own = (0..NONCE_WORDS).map(|_| {
+            let digit = nonce % WORDS.len() as u64;
+            nonce /= WORDS.len() as u64;
+            WORDS[usize::try_from(digit).expect("below the number of words")]
+        });
+        for (position, word) in own.chain(self.words(random)).take(words).enumerate() {
             if position > 0 {
                 text.push(' ');
             }
-            let word = if position < NONCE_WORDS as usize {
-                let digit = nonce % WORDS.len() as u64;
-                nonce /= WORDS.len() as u64;
-                usize::try_from(digit).expect("below the number of words")
-            } else {
-                random.random_range(0..WORDS.len())
-            };
-            text.push_str(WORDS[word]);
+            text.push_str(word);
         }
         text
     }
@@ -90,19 +120,18 @@ impl Prompts {
         let mut random = self.further.clone();
         random.set_stream(self.item(index));
         random.set_word_pos(u128::from(turn) << TURN);
-        let words = (0..words).map(|_| WORDS[random.random_range(0..WORDS.len())]);
-        words.collect::<Vec<_>>().join(" ")
+        self.words(random).take(words).collect::<Vec<_>>().join(" ")
     }
 
     /// Adds words that are the same for everyone who names them so.
     pub fn shared(&self, name: u64, words: usize, text: &mut String) {
         let mut random = self.shared.clone();
         random.set_stream(name);
-        for _ in 0..words {
+        for word in self.words(random).take(words) {
             if !text.is_empty() {
                 text.push(' ');
             }
-            text.push_str(WORDS[random.random_range(0..WORDS.len())]);
+            text.push_str(word);
         }
     }
 
@@ -178,6 +207,38 @@ mod tests {
         let prompts = Prompts::new(7, None);
         let starts: HashSet<_> = (0..100_000).map(|index| prompts.prompt(index, 4)).collect();
         assert_eq!(starts.len(), 100_000);
+    }
+
+    #[test]
+    fn prompts_of_the_corpus_are_pieces_of_it_after_their_own_words() {
+        let corpus = CORPUS.split_whitespace().collect::<Vec<_>>().join(" ");
+        let twice = format!("{corpus} {corpus}");
+        let prompts = Prompts::new(7, None).of_corpus();
+        let rest = |index| {
+            let prompt = prompts.prompt(index, 64);
+            assert_eq!(prompt.split(' ').count(), 64);
+            let rest: Vec<_> = prompt.split(' ').skip(NONCE_WORDS as usize).collect();
+            rest.join(" ")
+        };
+        let starts: HashSet<_> = (0..50).map(rest).collect();
+        assert!(starts.len() > 40, "{}", starts.len());
+        assert!(starts.iter().all(|text| twice.contains(text)));
+        assert!(twice.contains(&prompts.further(3, 1, 30)));
+        let mut shared = String::new();
+        prompts.shared(2, 30, &mut shared);
+        assert!(twice.contains(&shared));
+        // longer than all of it, it begins again
+        let long = prompts.prompt(1, 4000);
+        assert_eq!(long.split(' ').count(), 4000);
+        assert_eq!(
+            prompts.prompt(1, 64),
+            Prompts::new(7, None).of_corpus().prompt(1, 64)
+        );
+        assert_ne!(
+            prompts.prompt(1, 64),
+            Prompts::new(8, None).of_corpus().prompt(1, 64)
+        );
+        assert!(CORPUS.is_ascii() && CORPUS.len() > 8000);
     }
 
     #[test]

@@ -71,6 +71,7 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
         workload: Workload {
             model_name: text(root, "dataset.params.model_name"),
             dataset: dataset(root, folder, findings),
+            corpus: text(root, "dataset.type").as_deref() == Some("corpus"),
             prompt_length: length(root, "dataset.params.prompt_length", findings),
             max_tokens: length(root, "dataset.params.max_tokens", findings),
             shared_prefix: shared_prefix(root, findings),

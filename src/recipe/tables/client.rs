@@ -383,7 +383,7 @@ static DATASET: &[Field] = &[
     Field::new(
         "type",
         Type::Choice {
-            now: &["synthetic", "prompts", "jsonl", "sharegpt", "vectors"],
+            now: &["synthetic", "corpus", "prompts", "jsonl", "sharegpt", "vectors"],
             later: &[
                 "file",
                 "custom",
@@ -392,7 +392,7 @@ static DATASET: &[Field] = &[
                 "trace",
             ],
         },
-        "synthetic: made up; prompts: a file, one a line; jsonl: a file of objects with prompt or messages, and perhaps max_tokens; sharegpt: the first questions of a file of conversations; vectors: a collection of a vector database",
+        "synthetic: made up; corpus: made of English sentences that aif brings; prompts: a file, one a line; jsonl: a file of objects with prompt or messages, and perhaps max_tokens; sharegpt: the first questions of a file of conversations; vectors: a collection of a vector database",
     )
     .default("synthetic"),
     Field::new(
