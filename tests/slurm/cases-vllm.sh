@@ -125,6 +125,11 @@ case_vllm_streams() {
   as_user bin/aif wait vllm --timeout 200s
   as_user bin/aif services --json >"$list"
   url=$(jq -r '.[0].record.endpoints.api' "$list") key=$(<"$(jq -r '.[0].record.auth.key_file' "$list")")
+  # its key is wanted, and no other
+  code() { on_node node1 curl -s -m 10 -o "$LOGS/vllm-key.out" -w '%{http_code}' "$@" "$url/v1/models"; }
+  assert_eq "without a key" 401 "$(code)"
+  assert_eq "with a wrong key" 401 "$(code -H 'Authorization: Bearer guessed')"
+  assert_eq "with the key" 200 "$(code -H "Authorization: Bearer $key")"
   # all at once, and two answers each: they last until the test has cancelled
   rm -f "$LOGS"/stream-*
   on_node node1 bash -c 'for n in $(seq 8); do
