@@ -152,13 +152,20 @@ fn ending(service: &Node, launch: &Launch, engine: EngineKind, findings: &mut Fi
             ),
             Some(_) => {}
         },
-        EngineKind::LlamaCpp if !infer::mentions(launch, "--sse-ping-interval") => findings.warn(
+        EngineKind::LlamaCpp if streams(launch) && !infer::mentions(launch, "--sse-ping-interval") => findings.warn(
             at,
             "without --sse-ping-interval llama-server may take 30 seconds to end where streams are under way, and is killed before; \
              add `--sse-ping-interval 2`",
         ),
         _ => {}
     }
+}
+
+/// Is it a `llama-server` that generates text?
+fn streams(launch: &Launch) -> bool {
+    let others = ["--embedding", "--embeddings", "--rerank", "--reranking"];
+    infer::fills_in(launch, "llama-server")
+        && !others.iter().any(|option| infer::mentions(launch, option))
 }
 
 /// Nodes of the engine, where the recipe tells; what cannot be done with several is told.
@@ -360,6 +367,7 @@ mod tests {
         for (engine, args) in [
             ("vllm", "vllm, serve, m, --shutdown-timeout, '20'"),
             ("llamacpp", "llama-server, -m, m, --sse-ping-interval, '2'"),
+            ("llamacpp", "llama-server, -m, m, --embeddings"),
         ] {
             assert_eq!(
                 told(engine, &format!("  program: [{args}]\n")),
