@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// Our own variables and what each is for.
-pub const OURS: [(&str, &str); 10] = [
+pub const OURS: [(&str, &str); 11] = [
     (
         "AIF_HOME",
         "folder that holds jobs/, recipes/ and sbatch/; default: the folder the job was submitted from",
@@ -44,6 +44,10 @@ pub const OURS: [(&str, &str); 10] = [
     (
         "AIF_INSTANCE",
         "mark that the server sets in its engine's environment",
+    ),
+    (
+        "AIF_API_KEY_FILE",
+        "file of the instance's key, which the server sets in its engine's environment",
     ),
 ];
 

@@ -177,23 +177,29 @@ pub fn open_log(path: &Path) -> Result<File, Error> {
         .map_err(|source| Error::new("open", path, source))
 }
 
+/// What of a text file is kept to be looked through when it failed.
+const TAIL: u64 = 64 * 1024;
+
 /// The last lines of a text file, oldest first; empty where it cannot be read.
 pub fn tail(path: &Path, lines: usize) -> Vec<String> {
+    let mut all = tail_after(path, 0);
+    all.split_off(all.len().saturating_sub(lines))
+}
+
+/// The lines of a text file that were written after its byte `from`, oldest first, and of these the last 64 KiB; empty
+/// where it cannot be read.
+pub fn tail_after(path: &Path, from: u64) -> Vec<String> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let read = (|| -> io::Result<String> {
         let mut file = File::open(path)?;
         let size = file.metadata()?.len();
-        file.seek(SeekFrom::Start(size.saturating_sub(64 * 1024)))?;
+        file.seek(SeekFrom::Start(size.saturating_sub(TAIL).max(from)))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     })();
     let text = read.unwrap_or_default();
-    let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..]
-        .iter()
-        .map(|line| (*line).to_owned())
-        .collect()
+    text.lines().map(str::to_owned).collect()
 }
 
 #[cfg(test)]

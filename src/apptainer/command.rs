@@ -31,7 +31,7 @@ pub fn find_program(env: &Env) -> Option<PathBuf> {
 pub fn program(env: &Env, site: &Site) -> Option<String> {
     match find_program(env) {
         Some(program) => Some(program.display().to_string()),
-        // a module brings it, or the shell says that it is missing
+        // a module brings one of them: which, the shell says that has loaded it (`with_modules`)
         None if !site.modules.is_empty() => Some(PROGRAMS[0].to_owned()),
         None => None,
     }
@@ -44,15 +44,22 @@ pub fn argv(env: &Env, site: &Site, arguments: &[String]) -> Option<Vec<String>>
     Some(with_modules(argv, site))
 }
 
+/// What the shell does that loads modules: the first word becomes `singularity` where that is all that they bring.
+const LOADING: &str = r#"module load $1 || exit; modules=$1; shift
+if [ "$1" = apptainer ] && ! command -v apptainer >/dev/null; then
+  command -v singularity >/dev/null || { echo "aif: neither apptainer nor singularity is there after: module load $modules" >&2; exit 127; }
+  shift; set -- singularity "$@"
+fi
+exec "$@""#;
+
 /// A program that needs the site's modules is started by a login shell, which then becomes it.
 pub fn with_modules(argv: Vec<String>, site: &Site) -> Vec<String> {
     let modules = &site.modules;
     if modules.is_empty() {
         return argv;
     }
-    let script = r#"module load $1 || exit; shift; exec "$@""#;
     let login: &[&str] = if site.login_shell { &["-l"] } else { &[] };
-    let words = [&["bash"], login, &["-c", script, "aif"]].concat();
+    let words = [&["bash"], login, &["-c", LOADING, "aif"]].concat();
     let mut all: Vec<String> = words.into_iter().map(str::to_owned).collect();
     all.push(modules.join(" "));
     all.extend(argv);
@@ -171,17 +178,77 @@ mod tests {
         };
         assert_eq!(with_modules(argv.clone(), &site)[1], "-c");
         site.login_shell = true;
-        insta::assert_debug_snapshot!(with_modules(argv, &site), @r#"
+        let mut words = with_modules(argv, &site);
+        assert_eq!(words[3], LOADING);
+        "SCRIPT".clone_into(&mut words[3]);
+        insta::assert_debug_snapshot!(words, @r#"
         [
             "bash",
             "-l",
             "-c",
-            "module load $1 || exit; shift; exec \"$@\"",
+            "SCRIPT",
             "aif",
             "env/release Apptainer/1.3",
             "apptainer",
             "exec",
         ]
         "#);
+    }
+
+    #[test]
+    fn a_module_may_bring_apptainer_or_singularity_alone() {
+        let site = Site {
+            modules: vec!["Containers".to_owned()],
+            ..Site::default()
+        };
+        let run = |brings: &[&str], program: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            for name in brings {
+                let text = "#!/bin/sh\necho ${0##*/} \"$@\"\n";
+                let file = folder.path().join(name);
+                let mode = 0o755;
+                crate::files::write_atomic(
+                    &file,
+                    text.as_bytes(),
+                    mode,
+                    crate::files::Durability::Fast,
+                )
+                .unwrap();
+            }
+            let mut argv = with_modules(
+                vec![program.to_owned(), "exec".to_owned(), "a b".to_owned()],
+                &site,
+            );
+            argv[2] = format!(
+                "module() {{ PATH={}; }}; {}",
+                folder.path().display(),
+                argv[2]
+            );
+            let output = std::process::Command::new("/bin/bash")
+                .args(&argv[1..])
+                .output()
+                .unwrap();
+            let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+            (
+                output.status.code(),
+                told(&output.stdout),
+                told(&output.stderr),
+            )
+        };
+        let said = |word: &str| (Some(0), word.to_owned(), String::new());
+        assert_eq!(
+            run(&["singularity", "apptainer"], "apptainer"),
+            said("apptainer exec a b")
+        );
+        assert_eq!(
+            run(&["singularity"], "apptainer"),
+            said("singularity exec a b")
+        );
+        let (code, _, why) = run(&[], "apptainer");
+        assert_eq!(code, Some(127));
+        assert_eq!(
+            why,
+            "aif: neither apptainer nor singularity is there after: module load Containers"
+        );
     }
 }

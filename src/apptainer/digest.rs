@@ -92,7 +92,7 @@ pub fn known(image: &Path) -> io::Result<Facts> {
 pub fn compute(image: &Path, stop: &CancellationToken) -> Facts {
     let mut facts = known(image).unwrap_or_default();
     if facts.digest.is_none()
-        && let Some(sum) = sum(image, stop)
+        && let Ok(Some(sum)) = sum(image, stop)
     {
         facts.digest = Some(format!("sha256:{sum}"));
         if let Err(error) = keep(image, &facts) {
@@ -102,18 +102,21 @@ pub fn compute(image: &Path, stop: &CancellationToken) -> Facts {
     facts
 }
 
-/// The SHA-256 of a file; `None` where it cannot be read, or where `stop` comes.
-pub fn sum(file: &Path, stop: &CancellationToken) -> Option<String> {
-    let mut file = fs::File::open(file).ok()?;
+/// The SHA-256 of a file; `None` where `stop` comes.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn sum(file: &Path, stop: &CancellationToken) -> io::Result<Option<String>> {
+    let mut file = fs::File::open(file)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     while !stop.is_cancelled() {
-        match file.read(&mut buffer).ok()? {
-            0 => return Some(format!("{:x}", hasher.finalize())),
+        match file.read(&mut buffer)? {
+            0 => return Ok(Some(format!("{:x}", hasher.finalize()))),
             count => hasher.update(&buffer[..count]),
         }
     }
-    None
+    Ok(None)
 }
 
 /// Keeps what is known of an image beside it.
@@ -186,6 +189,12 @@ mod tests {
         stop.cancel();
         put(&image, "abcd");
         assert_eq!(compute(&image, &stop).digest, None, "told to stop");
+        assert_eq!(sum(&image, &stop).unwrap(), None, "told to stop");
+        let folder = sum(folder.path(), &CancellationToken::new());
+        assert!(
+            folder.is_err(),
+            "what cannot be read is no end that was told"
+        );
     }
 
     #[test]

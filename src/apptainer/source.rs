@@ -51,6 +51,14 @@ impl Source {
         let Self::Uri(uri) = self else {
             return Pin::Unknown;
         };
+        if let Some(reference) = uri.strip_prefix("library://") {
+            // a library has its digests where others have tags
+            return match last_part(reference).split_once(':') {
+                Some((_, tag)) if tag.starts_with("sha256.") => Pin::Digest(tag.to_owned()),
+                Some((_, tag)) if tag != "latest" => Pin::Tag(tag.to_owned()),
+                _ => Pin::Moving,
+            };
+        }
         let Some(reference) = ["docker://", "oras://"]
             .iter()
             .find_map(|scheme| uri.strip_prefix(scheme))
@@ -72,6 +80,9 @@ impl Source {
         let (Self::Uri(uri), Pin::Tag(_) | Pin::Moving) = (self, self.pin()) else {
             return None;
         };
+        if uri.starts_with("library://") {
+            return None;
+        }
         let name = last_part(uri);
         let bare = name.split(':').next().unwrap_or(name);
         let before = &uri[..uri.len() - name.len()];
@@ -143,6 +154,13 @@ mod tests {
                 "docker://a/b:v1@sha256:00ff",
                 Pin::Digest(digest.to_owned()),
             ),
+            ("library://a/b/c:latest", Pin::Moving),
+            ("library://a/b/c", Pin::Moving),
+            ("library://a/b/c:v1", Pin::Tag("v1".to_owned())),
+            (
+                "library://a/b/c:sha256.00ff",
+                Pin::Digest("sha256.00ff".to_owned()),
+            ),
             ("oci-archive:/a.tar", Pin::Unknown),
             ("/a.sif", Pin::Unknown),
         ] {
@@ -159,6 +177,7 @@ mod tests {
         );
         assert_eq!(pinned("docker://a@sha256:11"), None);
         assert_eq!(pinned("/a.sif"), None);
+        assert_eq!(pinned("library://a/b/c:latest"), None);
     }
 
     #[test]

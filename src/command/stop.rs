@@ -1,9 +1,18 @@
 //! `aif stop`: ends a service, a job or everything of this user, so that results are kept.
 //!
 //! A job that runs gets TERM at its batch script, which ends its roles in their order; one that waits is cancelled.
-//! Without Slurm the process that wrote the record is told, after a look that it still is one of ours.
+//! Without Slurm the process that wrote the record is told, after a look that it still is one of ours. What cannot be ended
+//! keeps nothing else from it; the code is then that of the first such failure.
+//!
+//! `--all` ends what is registered. A job that still waits has registered nothing, and by Slurm alone nobody knows what a
+//! user's job is for: those are named, with the command that ends them, and left alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    path::Path,
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -27,7 +36,7 @@ pub struct Args {
     /// The job that is to end
     #[arg(long, value_name = "JOB")]
     pub job: Option<String>,
-    /// Every job that has an instance in the registry
+    /// Every job that has an instance in the registry; jobs that still wait are named, and left alone
     #[arg(long)]
     pub all: bool,
 }
@@ -59,19 +68,56 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
                 jobs
             }),
     };
+    let waiting = if args.all {
+        waiting(shell, &jobs).await
+    } else {
+        0
+    };
     if jobs.is_empty() {
+        if waiting > 0 {
+            let message = "no service is registered; the jobs that wait are left alone";
+            return Err(Failure::new(Exit::Unavailable, message).into());
+        }
         let what = args.service.as_deref().unwrap_or("any service");
         let message =
             format!("no instance of {what} is registered; `aif status` shows jobs that still wait");
         return Err(Failure::new(Exit::Unavailable, message).into());
     }
+    let mut first = None;
     for (job, nodes) in &jobs {
-        match job.strip_prefix("local-") {
-            Some(pid) => stop_local(pid)?,
-            None => stop_job(job, nodes).await?,
+        let ended = match job.strip_prefix("local-") {
+            Some(pid) => stop_local(pid).map_err(anyhow::Error::from),
+            None => stop_job(job, nodes).await,
+        };
+        match (ended, &first) {
+            (Ok(()), _) => {}
+            (Err(error), None) => first = Some(error),
+            (Err(error), Some(_)) => terminal::note(format_args!("{job} too: {error:#}")),
         }
     }
-    Ok(Exit::Done)
+    first.map_or(Ok(Exit::Done), Err)
+}
+
+/// Names this user's jobs that wait and are not among those that are ended; tells how many they are.
+async fn waiting(shell: &Shell, ended: &BTreeMap<String, BTreeSet<String>>) -> usize {
+    if shell.env.find_program("squeue").is_none() {
+        return 0;
+    }
+    let jobs = client::squeue(shell.env.get("USER"), None).await;
+    let jobs = jobs.unwrap_or_else(|error| {
+        terminal::note(format_args!("which jobs still wait is not known: {error}"));
+        Vec::new()
+    });
+    let waiting = jobs
+        .iter()
+        .filter(|job| job.state == "PENDING" && !ended.contains_key(&job.id));
+    let named = waiting.map(|job| {
+        terminal::note(format_args!(
+            "job {} ({}) still waits and is left alone: aif stop --job {}",
+            job.id, job.name, job.id
+        ));
+    });
+    named.count()
 }
 
 /// Ends a job of this cluster. Clusters that share a home may both have a job of this number: where its nodes are none
@@ -116,12 +162,8 @@ fn stop_local(pid: &str) -> Result<(), Failure> {
         .parse()
         .or_exit(Exit::Bug, || format!("local-{pid} names no process"))?;
     // the number may belong to a stranger by now: it must be this program
-    let own = std::fs::read_link("/proc/self/exe")
-        .ok()
-        .and_then(|path| Some(path.file_name()?.to_owned()));
-    let other = std::fs::read_link(format!("/proc/{pid}/exe"))
-        .ok()
-        .and_then(|path| Some(path.file_name()?.to_owned()));
+    let own = program("self");
+    let other = program(&pid.to_string());
     if other.is_none() || other != own {
         terminal::note(format_args!("process {pid} has ended already"));
         return Ok(());
@@ -133,4 +175,32 @@ fn stop_local(pid: &str) -> Result<(), Failure> {
         "process {pid} is told to end; it keeps its results"
     ));
     Ok(())
+}
+
+/// The name of the program that a process runs, also where its file was removed or made anew meanwhile.
+fn program(process: &str) -> Option<OsString> {
+    let link = std::fs::read_link(format!("/proc/{process}/exe")).ok()?;
+    let name = Path::new(&link).file_name()?.as_bytes();
+    let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
+    Some(OsString::from_vec(name.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_was_made_anew_is_known_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("aif");
+        std::fs::copy("/bin/sleep", &file).unwrap();
+        let mut child = std::process::Command::new(&file).arg("60").spawn().unwrap();
+        let pid = child.id().to_string();
+        assert_eq!(program(&pid), Some("aif".into()));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(program(&pid), Some("aif".into()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(program("0"), None);
+    }
 }

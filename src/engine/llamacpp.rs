@@ -43,10 +43,6 @@ pub(super) const PROFILE: Profile = Profile {
             "the model file is missing: check the path after -m, and that the container sees it (binds)",
         ),
         (
-            "failed to load model",
-            "the model cannot be loaded: check the file after -m and the job's memory",
-        ),
-        (
             "error: invalid argument",
             "llama-server does not know one of the arguments: check service.container.args",
         ),

@@ -1,6 +1,7 @@
 //! Engine profiles: what aif must know of a program that serves. One small file each, data more than code.
 
 mod dashboards;
+mod hints;
 mod http;
 mod llamacpp;
 mod ollama;
@@ -121,58 +122,6 @@ const BATCH: [(EngineKind, &[(&str, &str)]); 2] = [
     ),
 ];
 
-/// Words in any engine's log, and the mend.
-const COMMON_HINTS: [(&str, &str); 12] = [
-    (
-        "Cannot access gated repo",
-        "the model is gated: accept its terms on the hub and set HF_TOKEN, or fetch it into CACHE_DIR beforehand",
-    ),
-    (
-        "driver on your system is too old",
-        "the node's NVIDIA driver is too old for this image: use an image made for an older CUDA",
-    ),
-    (
-        "CUDA driver version is insufficient",
-        "the node's NVIDIA driver is too old for this image: use an image made for an older CUDA",
-    ),
-    (
-        "CUDA out of memory",
-        "the model does not fit on the GPU: ask for more GPUs or a smaller context",
-    ),
-    (
-        "Cannot allocate memory",
-        "the job's memory is too small: raise orchestration.resources.memory_gb",
-    ),
-    (
-        "No space left on device",
-        "a file system is full: give caches a folder with room (binds, CACHE_DIR)",
-    ),
-    (
-        "Address already in use",
-        "the port is taken: use `ports: [auto]` and {port} in the arguments",
-    ),
-    (
-        "could not open image",
-        "the image that the recipe names is missing or broken; sbatch/image-*.sh make those of this project",
-    ),
-    (
-        "failed to open /dev/fuse",
-        "the node does not let users mount images: ask the site for /dev/fuse",
-    ),
-    (
-        "mount source",
-        "a bind names a folder that this node does not have: check service.container.binds",
-    ),
-    (
-        "executable file not found",
-        "the image has no such program: check the first word of service.container.args",
-    ),
-    (
-        "command not found",
-        "a program of the command is missing: load its module or give its full path",
-    ),
-];
-
 impl Profile {
     /// Names under which it tells what alerts ask for.
     pub fn names(&self) -> EngineNames {
@@ -199,13 +148,9 @@ impl Profile {
         }
     }
 
-    /// The mend for what these lines of its log complain about.
-    pub fn hint(&self, log: &[String]) -> Option<&'static str> {
-        self.hints
-            .iter()
-            .chain(&COMMON_HINTS)
-            .find(|(words, _)| log.iter().any(|line| line.contains(words)))
-            .map(|(_, mend)| *mend)
+    /// The line of its log that tells why it failed, and the mend; `None` where no line is known.
+    pub fn cause<'a>(&self, log: &'a [String]) -> Option<(&'a str, &'static str)> {
+        hints::cause(self.hints, log)
     }
 
     /// Requests that run or wait in it, by its own metrics; `None` where they do not tell.
@@ -298,7 +243,8 @@ mod tests {
         assert_eq!(ollama.metrics_path, None);
         let log =
             ["Error: pull model manifest: Get \"https://…\": dial tcp: i/o timeout".to_owned()];
-        assert!(ollama.hint(&log).unwrap().contains("login node"));
+        let (_, mend) = ollama.cause(&log).unwrap();
+        assert!(mend.contains("login node"));
     }
 
     #[test]
@@ -319,16 +265,5 @@ mod tests {
         assert_eq!(sum_of(metrics, "a"), Some(5.0));
         assert_eq!(sum_of(metrics, "b"), Some(1.5));
         assert_eq!(sum_of(metrics, "c"), None);
-    }
-
-    #[test]
-    fn a_known_complaint_has_its_mend() {
-        let log = [
-            "INFO start".to_owned(),
-            "OSError: [Errno 98] Address already in use".to_owned(),
-        ];
-        let hint = profile(EngineKind::Http).hint(&log).unwrap();
-        assert!(hint.starts_with("the port is taken"), "{hint}");
-        assert_eq!(profile(EngineKind::Vllm).hint(&["fine".to_owned()]), None);
     }
 }

@@ -4,7 +4,8 @@
 //! - `qdrant` has no flag for its port: `QDRANT__SERVICE__HOST`, `QDRANT__SERVICE__HTTP_PORT`, `QDRANT__SERVICE__GRPC_PORT`
 //!   and `QDRANT__STORAGE__STORAGE_PATH` are read from the environment.
 //! - `/readyz` is 200 when it serves; `/` tells its version. `/metrics` is Prometheus's text.
-//! - `QDRANT__SERVICE__API_KEY` guards the API, by the header `api-key` or as a bearer.
+//! - `QDRANT__SERVICE__API_KEY` guards the API, by the header `api-key` or as a bearer: `/collections` is
+//!   401 without it. What tells whether it lives and is ready stays open.
 
 use super::{KeyBy, Profile};
 use crate::recipe::EngineKind;
@@ -16,7 +17,7 @@ pub(super) const PROFILE: Profile = Profile {
     ranks: None,
     key: KeyBy::Variable("QDRANT__SERVICE__API_KEY"),
     models_path: None,
-    guarded_path: None,
+    guarded_path: Some("/collections"),
     version: Some(("/", "version")),
     prompt_tokens: &[],
     output_tokens: &[],

@@ -50,14 +50,8 @@ pub(super) const PROFILE: Profile = Profile {
         others: &[],
         variables: &[],
     }),
-    hints: &[
-        (
-            "Not enough memory. Please try to increase --mem-fraction-static",
-            "the model leaves no room for its cache: use more GPUs (--tp) or a higher --mem-fraction-static",
-        ),
-        (
-            "is not a local folder and is not a valid model identifier",
-            "the model is neither a folder that the container sees nor known by name: check binds and spelling",
-        ),
-    ],
+    hints: &[(
+        "Not enough memory. Please try to increase --mem-fraction-static",
+        "the model leaves no room for its cache: use more GPUs (--tp) or a higher --mem-fraction-static",
+    )],
 };

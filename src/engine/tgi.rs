@@ -43,9 +43,5 @@ pub(super) const PROFILE: Profile = Profile {
             "`max_input_tokens` must be < `max_total_tokens`",
             "the lengths do not go together: --max-input-tokens must be below --max-total-tokens",
         ),
-        (
-            "is not a local folder and is not a valid model identifier",
-            "the model is neither a folder that the container sees nor known by name: check binds and spelling",
-        ),
     ],
 };

@@ -35,14 +35,8 @@ pub(super) const PROFILE: Profile = Profile {
         ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
     ],
     ranks: None,
-    hints: &[
-        (
-            "is not a local folder and is not a valid model identifier",
-            "the model is neither a folder that the container sees nor known by name: check binds and spelling",
-        ),
-        (
-            "OMPI was not built with SLURM",
-            "over several nodes it is started by MPI: `srun --mpi=pmix` with a PMIx that the image knows",
-        ),
-    ],
+    hints: &[(
+        "OMPI was not built with SLURM",
+        "over several nodes it is started by MPI: `srun --mpi=pmix` with a PMIx that the image knows",
+    )],
 };

@@ -126,12 +126,12 @@ pub(super) const PROFILE: Profile = Profile {
             "the context does not fit into the cache: lower --max-model-len",
         ),
         (
-            "is not a local folder and is not a valid model identifier",
-            "the model is neither a folder that the container sees nor known by name: check binds and spelling",
+            "larger than the available KV cache memory",
+            "the context does not fit into the cache: lower --max-model-len",
         ),
         (
-            "We couldn't connect to",
-            "the node has no way out to fetch the model: fetch it into CACHE_DIR beforehand and set HF_HUB_OFFLINE=1",
+            "is greater than the derived max_model_len",
+            "the model knows no context that long: lower --max-model-len",
         ),
         (
             "is not a valid JSON file",

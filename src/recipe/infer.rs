@@ -106,6 +106,18 @@ pub fn mentions(launch: &Launch, option: &str) -> bool {
     words_of(launch).iter().any(is_option)
 }
 
+/// The value of this option, where it is among the words of the launch.
+pub fn value(launch: &Launch, option: &str) -> Option<String> {
+    let words = words_of(launch);
+    words
+        .iter()
+        .enumerate()
+        .find_map(|(index, word)| match word.strip_prefix(option)? {
+            "" => words.get(index + 1).cloned().or(Some(String::new())),
+            rest => rest.strip_prefix('=').map(str::to_owned),
+        })
+}
+
 /// Does an argument have this placeholder?
 pub fn fills_in(launch: &Launch, placeholder: &str) -> bool {
     words_of(launch)

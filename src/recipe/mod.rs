@@ -39,6 +39,9 @@ pub use self::client::{
 };
 pub use self::series::{Course, Quantity, Search, Series, Sweep};
 
+/// The variable by which an engine is told of the file that holds its key.
+pub const KEY_VARIABLE: &str = "AIF_API_KEY_FILE";
+
 /// The three kinds of recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -133,6 +133,11 @@ case_vllm_streams() {
   as_user bin/aif wait vllm --timeout 200s
   as_user bin/aif services --json >"$list"
   url=$(jq -r '.[0].record.endpoints.api' "$list") key=$(<"$(jq -r '.[0].record.auth.key_file' "$list")")
+  # its key is wanted, and no other
+  code() { on_node node1 curl -s -m 10 -o /dev/null -w '%{http_code}' "$@" "$url/v1/models"; }
+  assert_eq "without a key" 401 "$(code)"
+  assert_eq "with a wrong key" 401 "$(code -H 'Authorization: Bearer guessed')"
+  assert_eq "with the key" 200 "$(code -H "Authorization: Bearer $key")"
   # as many tokens as this machine makes in some 4 s: they last until the test has cancelled, and end within --shutdown-timeout
   t0=${EPOCHREALTIME/./}
   eight_streams "$url" "$key" 100

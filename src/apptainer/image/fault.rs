@@ -75,6 +75,22 @@ impl Wanted<'_> {
         )
     }
 
+    /// The command that puts the recipe's image in the place of another one.
+    pub(super) fn replacing(&self) -> String {
+        format!("aif images pull {} --force", self.recipe)
+    }
+
+    /// It came from elsewhere, and the recipe is pinned to a digest.
+    pub(super) fn another(&self, had: &str) -> Failure {
+        let wanted = self.image.source.as_deref().unwrap_or_default();
+        let message = format!(
+            "image {} is not the one that the recipe is pinned to: it came from {had}, and the recipe says {wanted}; get that one: {}",
+            self.path(),
+            self.replacing()
+        );
+        Failure::new(Exit::NoInput, message)
+    }
+
     /// It is broken.
     pub(super) fn flawed(&self, flaw: &Flaw) -> Failure {
         let mend = if self.image.source.is_some() {

@@ -298,15 +298,15 @@ impl Wanted<'_> {
         let (file, stop) = (pulled.file(), self.shutdown.drain.clone());
         let summed = self.shutdown.tasks.spawn_blocking(move || {
             // a power cut leaves no half of it under its name
-            let synced = fs::File::open(&file).and_then(|file| file.sync_all());
-            synced.map(|()| digest::sum(&file, &stop))
+            fs::File::open(&file).and_then(|file| file.sync_all())?;
+            digest::sum(&file, &stop)
         });
         let failed = |source| {
             let error = files::Error::new("write", &self.image.path, source);
             self.cannot_write(error)
         };
-        let sum = summed.await.map_err(|_| self.stopped())?.map_err(failed)?;
-        let sum = sum.ok_or_else(|| self.stopped())?;
+        let summed = summed.await.map_err(|_| self.stopped())?;
+        let sum = summed.map_err(failed)?.ok_or_else(|| self.stopped())?;
         fs::rename(pulled.file(), &self.image.path).map_err(failed)?;
         let facts = Facts {
             digest: Some(format!("sha256:{sum}")),
@@ -340,11 +340,39 @@ impl Wanted<'_> {
         }
     }
 
+    /// The image that is there may have come from elsewhere than the recipe says now: that is told, and where the recipe
+    /// names a digest, it is another image than the one that was asked for. Of an image that we did not pull nothing is known.
+    fn check_source(&self, facts: &Facts) -> Result<(), Failure> {
+        let (Some(wanted), Some(had)) = (&self.image.source, &facts.source) else {
+            return Ok(());
+        };
+        if wanted == had {
+            return Ok(());
+        }
+        if let Pin::Digest(digest) = Source::new(wanted, self.home).pin() {
+            let pinned = match Source::new(had, self.home).pin() {
+                Pin::Digest(digest) => Some(digest),
+                _ => facts.source_digest.clone(),
+            };
+            return match pinned {
+                Some(pinned) if pinned == digest => Ok(()),
+                _ => Err(self.another(had)),
+            };
+        }
+        (self.tell)(&format!(
+            "warning: image {} came from {had}, and the recipe says {wanted}: it is used as it is; to get the recipe's: {}",
+            self.image.path.display(),
+            self.replacing()
+        ));
+        Ok(())
+    }
+
     fn got(&self) -> Result<Got, Failure> {
         let mut facts = digest::known(&self.image.path).map_err(|error| {
             let message = format!("cannot read image {}", self.image.path.display());
             Failure::caused(Exit::of_io(&error), message, error)
         })?;
+        self.check_source(&facts)?;
         facts.source = facts.source.or_else(|| self.image.source.clone());
         Ok(Got {
             facts,

@@ -146,6 +146,45 @@ async fn an_image_that_is_there_is_pulled_again_only_by_force_and_then_once() {
 }
 
 #[tokio::test]
+async fn an_image_from_elsewhere_is_told_and_one_of_another_digest_refused() {
+    let place = Place::new(PULLS);
+    let first = place.image(Some("docker://a/b:v1"));
+    assert!(place.get(&first, true, false).await.unwrap().pulled);
+    place.said.lock().unwrap().clear();
+    assert!(!place.get(&first, true, false).await.unwrap().pulled);
+    assert_eq!(place.said.lock().unwrap().len(), 0, "it is the recipe's");
+
+    let other = place.image(Some("docker://a/b:v2"));
+    let got = place.get(&other, true, false).await.unwrap();
+    assert_eq!(got.facts.source.as_deref(), Some("docker://a/b:v1"));
+    assert_eq!(
+        *place.said.lock().unwrap(),
+        [
+            "warning: image DIR/x/a.sif came from docker://a/b:v1, and the recipe says docker://a/b:v2: it is used as it is; \
+             to get the recipe's: aif images pull my-server --force"
+        ]
+    );
+
+    let pinned = place.image(Some("docker://a/b@sha256:11"));
+    let failure = place.get(&pinned, true, false).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::NoInput);
+    assert_eq!(
+        place.shown(&failure.to_string()),
+        "image DIR/x/a.sif is not the one that the recipe is pinned to: it came from docker://a/b:v1, and the recipe says \
+         docker://a/b@sha256:11; get that one: aif images pull my-server --force"
+    );
+    assert!(place.get(&pinned, false, true).await.unwrap().pulled);
+    assert!(!place.get(&pinned, true, false).await.unwrap().pulled);
+    // the same digest by another name is the same image
+    let same = place.image(Some("docker://mirror/b:v1@sha256:11"));
+    assert!(!place.get(&same, true, false).await.unwrap().pulled);
+
+    // nothing is known of an image that somebody put there
+    fs::remove_file(digest::sidecar(&first.path)).unwrap();
+    assert!(!place.get(&pinned, true, false).await.unwrap().pulled);
+}
+
+#[tokio::test]
 async fn a_pull_that_fails_tells_why_and_leaves_nothing() {
     let place = Place::new(
         "echo half >$4; mkdir -p $APPTAINER_TMPDIR/b; echo 'FATAL:   While making image from oci registry: error fetching image to cache: lookup x: no such host' >&2; exit 255",

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{port, resources, text, texts, whole};
 use crate::recipe::{
-    Container, EngineKind, Gpu, Launch, PortChoice, Readiness, Restart, ServerPlan,
+    Container, EngineKind, Gpu, KEY_VARIABLE, Launch, PortChoice, Readiness, Restart, ServerPlan,
     fault::Findings,
     infer,
     load::{Node, Value},
@@ -15,6 +15,12 @@ const READY_WITHIN: Duration = Duration::from_mins(20);
 
 /// Silence of an engine that counts as the end of it: longer than a long prompt keeps a small one busy.
 const HUNG_AFTER: Duration = Duration::from_mins(5);
+
+/// What is filled in as the file of the key.
+const KEY_BLANK: &str = "{api_key_file}";
+
+/// Seconds that a role has to end where nobody says otherwise.
+const GRACE_SECONDS: u64 = 25;
 
 pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ServerPlan> {
     let mut resources = resources(root, "orchestration.resources");
@@ -32,15 +38,7 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ServerPlan> {
         || infer::engine(&launch),
         |name| EngineKind::by_name(&name).unwrap_or(EngineKind::Http),
     );
-    if let Some(auth) = service.get("auth")
-        && text(service, "auth").as_deref() == Some("key")
-        && let Some(why) = engine.keyless()
-    {
-        findings.fault(
-            auth.at,
-            format!("{why}: leave `auth: key` out, and whoever reaches the node can use it"),
-        );
-    }
+    key(service, &launch, engine, findings);
     if text(service, "auth").as_deref() != Some("key")
         && engine.keyless().is_none()
         && infer::mentions(&launch, "0.0.0.0")
@@ -51,18 +49,7 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ServerPlan> {
              add `auth: key`",
         );
     }
-    // a script stays as its author wrote it, and may be for a vLLM that does not know the option
-    let words = service.find("container.args").or(service.get("program"));
-    if let Some(words) = words
-        && engine == EngineKind::Vllm
-        && !infer::mentions(&launch, "--shutdown-timeout")
-    {
-        findings.warn(
-            words.at,
-            "without --shutdown-timeout vLLM breaks off the requests under way when it is told to end; \
-             add `--shutdown-timeout 20` where this vLLM knows it",
-        );
-    }
+    ending(service, &launch, engine, findings);
     resources.nodes = nodes(root, service, &launch, engine, findings);
     Some(ServerPlan {
         name: text(root, "name")?,
@@ -99,6 +86,86 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ServerPlan> {
         },
         resources,
     })
+}
+
+/// Whether the engine takes the key that the recipe wants: a service that stays open without a word is worse than none.
+fn key(service: &Node, launch: &Launch, engine: EngineKind, findings: &mut Findings) {
+    let wanted = text(service, "auth").as_deref() == Some("key");
+    let blank = |text: &str| text.contains(KEY_BLANK);
+    let is_script = matches!(launch, Launch::Command(_));
+    let environment = variables(service);
+    let filled = (!is_script && infer::fills_in(launch, KEY_BLANK))
+        || environment.values().any(|value| blank(value));
+    if !wanted {
+        if filled {
+            findings.fault(
+                service.at,
+                format!("{KEY_BLANK} is the file of the key that `auth: key` makes: add `auth: key`, or take it out"),
+            );
+        }
+        return;
+    }
+    let at = service.get("auth").map_or(service.at, |auth| auth.at);
+    if let Some(why) = engine.keyless() {
+        findings.fault(
+            at,
+            format!("{why}: leave `auth: key` out, and whoever reaches the node can use it"),
+        );
+        return;
+    }
+    let used = filled || infer::fills_in(launch, KEY_VARIABLE);
+    if engine == EngineKind::Http && !used {
+        let by = if is_script {
+            format!("give it the file named by ${KEY_VARIABLE} in the command")
+        } else {
+            format!("give it the file by {KEY_BLANK} in the arguments or in service.env")
+        };
+        findings.fault(
+            at,
+            format!(
+                "how this program takes a key is not known, and without it it would be open to all who reach the node: {by}, or leave `auth: key` out"
+            ),
+        );
+    }
+}
+
+/// What an engine needs to be told to end in order. A script stays as its author wrote it, and may be for an engine that
+/// does not know the option.
+fn ending(service: &Node, launch: &Launch, engine: EngineKind, findings: &mut Findings) {
+    let words = service.find("container.args").or(service.get("program"));
+    let Some(at) = words.map(|words| words.at) else {
+        return;
+    };
+    match engine {
+        EngineKind::Vllm => match infer::value(launch, "--shutdown-timeout") {
+            None => findings.warn(
+                at,
+                "without --shutdown-timeout vLLM breaks off the requests under way when it is told to end; \
+                 add `--shutdown-timeout 20` where this vLLM knows it",
+            ),
+            Some(value) if value.parse::<u64>().is_ok_and(|value| value > GRACE_SECONDS) => findings.warn(
+                at,
+                format!(
+                    "--shutdown-timeout {value} is longer than the {GRACE_SECONDS} seconds that a role has to end: what is under way then is \
+                     killed; give it 20, or more time by AIF_GRACE_SECONDS"
+                ),
+            ),
+            Some(_) => {}
+        },
+        EngineKind::LlamaCpp if streams(launch) && !infer::mentions(launch, "--sse-ping-interval") => findings.warn(
+            at,
+            "without --sse-ping-interval llama-server may take 30 seconds to end where streams are under way, and is killed before; \
+             add `--sse-ping-interval 2`",
+        ),
+        _ => {}
+    }
+}
+
+/// Is it a `llama-server` that generates text?
+fn streams(launch: &Launch) -> bool {
+    let others = ["--embedding", "--embeddings", "--rerank", "--reranking"];
+    infer::fills_in(launch, "llama-server")
+        && !others.iter().any(|option| infer::mentions(launch, option))
 }
 
 /// Nodes of the engine, where the recipe tells; what cannot be done with several is told.
@@ -211,4 +278,104 @@ fn variables(service: &Node) -> BTreeMap<String, String> {
             _ => None,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::recipe::{
+        expand::Variables,
+        plan::{Planned, Source, plan},
+    };
+
+    /// What is told of a recipe with these lines below `service:`.
+    fn told(engine: &str, service: &str) -> String {
+        let text = format!("name: s\nservice_name: s\nengine: {engine}\nservice:\n{service}");
+        let source = Source {
+            text: &text,
+            path: "x.yaml",
+            wanted: None,
+            overrides: &[],
+        };
+        match plan(&source, &Variables::default()) {
+            Ok(Planned { warnings, .. }) => {
+                let lines: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+                lines.join("\n")
+            }
+            Err(faults) => faults.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_key_that_nothing_takes_is_a_fault() {
+        let open = "how this program takes a key is not known";
+        for service in [
+            "  container: {image: /a.sif, args: [serve]}\n  auth: key\n",
+            "  program: [serve]\n  auth: key\n",
+            "  command: serve\n  auth: key\n",
+            // in a script it is not filled in
+            "  command: 'serve --key {api_key_file}'\n  auth: key\n",
+        ] {
+            assert!(told("http", service).contains(open), "{service}");
+        }
+        for service in [
+            "  program: [serve, --key-file, '{api_key_file}']\n  auth: key\n",
+            "  program: [serve]\n  env: {KEY_FILE: '{api_key_file}'}\n  auth: key\n",
+            "  container: {image: /a.sif, args: [sh, -c, 'KEY=$(cat $AIF_API_KEY_FILE) serve']}\n  auth: key\n",
+            "  command: 'serve --key-file \"$AIF_API_KEY_FILE\"'\n  auth: key\n",
+            "  program: [serve]\n",
+        ] {
+            assert_eq!(told("http", service), "", "{service}");
+        }
+        // their profiles know how
+        assert_eq!(told("qdrant", "  program: [qdrant]\n  auth: key\n"), "");
+    }
+
+    #[test]
+    fn the_file_of_a_key_that_nobody_makes_is_a_fault() {
+        for service in [
+            "  program: [serve, --key-file, '{api_key_file}']\n",
+            "  program: [serve]\n  env: {KEY_FILE: '{api_key_file}'}\n  auth: none\n",
+        ] {
+            let told = told("llamacpp", service);
+            assert!(told.contains("add `auth: key`"), "{service}: {told}");
+        }
+    }
+
+    #[test]
+    fn an_engine_that_would_be_killed_at_its_end_is_warned_of() {
+        for (engine, args, warning) in [
+            (
+                "vllm",
+                "vllm, serve, m, --shutdown-timeout, '60'",
+                "longer than the 25 seconds",
+            ),
+            (
+                "vllm",
+                "vllm, serve, m, --shutdown-timeout=60",
+                "longer than the 25 seconds",
+            ),
+            ("vllm", "vllm, serve, m", "without --shutdown-timeout"),
+            (
+                "llamacpp",
+                "llama-server, -m, m",
+                "add `--sse-ping-interval 2`",
+            ),
+        ] {
+            let told = told(engine, &format!("  program: [{args}]\n"));
+            assert!(told.contains(warning), "{args}: {told}");
+        }
+        for (engine, args) in [
+            ("vllm", "vllm, serve, m, --shutdown-timeout, '20'"),
+            ("llamacpp", "llama-server, -m, m, --sse-ping-interval, '2'"),
+            ("llamacpp", "llama-server, -m, m, --embeddings"),
+        ] {
+            assert_eq!(
+                told(engine, &format!("  program: [{args}]\n")),
+                "",
+                "{args}"
+            );
+        }
+        // as its author wrote it
+        assert_eq!(told("llamacpp", "  command: llama-server -m m\n"), "");
+    }
 }

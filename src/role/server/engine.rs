@@ -118,6 +118,7 @@ impl Engine {
     async fn start(parts: &Parts<'_>, ports: &[u16], peers: &Peers) -> Result<Self, Failed> {
         let port = ports[0];
         let (spec, script) = launch::spec(parts, port)?;
+        parts.starting();
         let child = Child::start(&spec, &parts.context.shutdown)
             .or_exit(Exit::Unavailable, || {
                 "the engine cannot be started".to_owned()
@@ -246,10 +247,19 @@ impl Engine {
         }
         if let Some(path) = parts.profile.models_path {
             let answer = ask(path).await.unwrap_or_default();
-            told.model = answer["data"][0]["id"].as_str().map(str::to_owned);
+            told.model = served(&answer, parts.plan.model.as_deref());
         }
         told
     }
+}
+
+/// The model that an engine serves by its own list: the recipe's where that is among them, for an engine may have
+/// adapters and aliases beside it, in any order; else the first.
+fn served(list: &serde_json::Value, wanted: Option<&str>) -> Option<String> {
+    let models = list["data"].as_array()?;
+    let names = || models.iter().filter_map(|model| model["id"].as_str());
+    let same = names().find(|name| Some(*name) == wanted);
+    same.or_else(|| names().next()).map(str::to_owned)
 }
 
 fn choose_ports(parts: &Parts<'_>, lost: &[u16]) -> Result<Vec<u16>, Failure> {
@@ -289,7 +299,7 @@ fn choose_ports(parts: &Parts<'_>, lost: &[u16]) -> Result<Vec<u16>, Failure> {
 }
 
 fn said_in_use(parts: &Parts<'_>) -> bool {
-    crate::files::tail(&parts.log, 20).iter().any(|line| {
+    parts.said().iter().any(|line| {
         let line = line.to_ascii_lowercase();
         line.contains("address already in use") || line.contains("couldn't bind")
     })
@@ -414,5 +424,26 @@ impl<'a> Probe<'a> {
             );
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_recipes_model_is_kept_where_the_engine_serves_it() {
+        let list = json!({"data": [{"id": "adapter"}, {"id": "base"}]});
+        for (wanted, model) in [
+            (Some("base"), "base"),
+            (Some("/models/base.gguf"), "adapter"),
+            (None, "adapter"),
+        ] {
+            assert_eq!(served(&list, wanted).as_deref(), Some(model), "{wanted:?}");
+        }
+        assert_eq!(served(&json!({"data": []}), Some("base")), None);
+        assert_eq!(served(&json!("no list"), Some("base")), None);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
     process::{child::Spec, guard, proof},
-    recipe::{Launch, infer},
+    recipe::{KEY_VARIABLE, Launch, infer},
 };
 
 use super::setup::Parts;
@@ -191,12 +191,21 @@ fn variables(parts: &Parts<'_>, port: u16) -> BTreeMap<String, String> {
         let ranks = ranks.variables.iter();
         variables.extend(ranks.map(|(name, value)| ((*name).to_owned(), blanks.fill(value))));
     }
-    variables.extend(parts.plan.env.clone());
+    let file = parts.key.as_ref().map(|key| key.file.display().to_string());
+    variables.extend(parts.plan.env.iter().map(|(name, value)| {
+        let value = match &file {
+            Some(file) => value.replace("{api_key_file}", file),
+            None => value.clone(),
+        };
+        (name.clone(), value)
+    }));
     let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
     set(proof::MARK, parts.instance.clone());
     set("PORT", port.to_string());
     set("ACTUAL_PORT", port.to_string());
     if let Some(key) = &parts.key {
+        // for a script, and for a program that nothing is known of
+        set(KEY_VARIABLE, key.file.display().to_string());
         match parts.profile.key {
             KeyBy::Variable(name) => {
                 set(name, key.secret.clone());

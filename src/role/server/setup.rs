@@ -77,6 +77,8 @@ pub(super) struct Parts<'a> {
     pub(super) publication: Publication,
     /// Kills for want of memory that were counted when the engine was started.
     kills_before: AtomicU64,
+    /// Size of its log then: an earlier start's complaint is no cause of a later one's end.
+    log_before: AtomicU64,
     step: StepNote,
     agent: Serving,
     over: CancellationToken,
@@ -168,6 +170,7 @@ pub(super) async fn start<'a>(
         samplers,
         publication,
         kills_before: AtomicU64::default(),
+        log_before: AtomicU64::default(),
         step,
         agent,
         over: CancellationToken::new(),
@@ -361,9 +364,15 @@ impl Parts<'_> {
         Ok(())
     }
 
+    /// An engine is about to be started.
+    pub(super) fn starting(&self) {
+        let size = fs::metadata(&self.log).map_or(0, |meta| meta.len());
+        self.log_before.store(size, Ordering::Relaxed);
+        self.kills_before.store(self.kills(), Ordering::Relaxed);
+    }
+
     /// An engine was started.
     pub(super) fn started(&self, child: u32) {
-        self.kills_before.store(self.kills(), Ordering::Relaxed);
         self.shared.started(child);
     }
 
@@ -377,30 +386,22 @@ impl Parts<'_> {
         self.failure(&format!("{what}: {how}"))
     }
 
-    /// A failure of the engine, with the last lines of its log and the mend where it is known.
+    /// What this start of the engine wrote to its log, as far back as is kept.
+    pub(super) fn said(&self) -> Vec<String> {
+        files::tail_after(&self.log, self.log_before.load(Ordering::Relaxed))
+    }
+
+    /// A failure of the engine, with the mend where it is known, the line that tells why, and the last lines of its log.
     pub(super) fn failure(&self, what: &str) -> Failure {
-        let lines = files::tail(&self.log, LAST_LINES);
-        let mut message = what.to_owned();
         let killed = self.kills() > self.kills_before.load(Ordering::Relaxed);
-        if let Some(hint) = killed
-            .then_some(OUT_OF_MEMORY)
-            .or_else(|| self.profile.hint(&lines))
-        {
-            message.push_str("; ");
-            message.push_str(hint);
-        }
-        if lines.is_empty() {
-            message.push_str("; it wrote nothing");
+        let said = self.said();
+        let (line, mend) = if killed {
+            (None, Some(OUT_OF_MEMORY))
         } else {
-            message.push_str("; the end of its log (");
-            message.push_str(&self.log.display().to_string());
-            message.push_str("):");
-        }
-        for line in lines {
-            message.push_str("\n  | ");
-            message.push_str(&line);
-        }
-        Failure::new(Exit::Unavailable, message)
+            self.profile.cause(&said).unzip()
+        };
+        let log = self.log.display().to_string();
+        Failure::new(Exit::Unavailable, told(what, mend, line, &log, &said))
     }
 
     /// Takes away what the engine's processes leave to us, as long as the role lives.
@@ -443,4 +444,32 @@ impl Parts<'_> {
             tracing::warn!(%error, folder = %self.caches.display(), "Cannot remove the engine's caches");
         }
     }
+}
+
+/// A failure as it is told: what happened, the mend, and the end of the log, above it the line that tells why.
+fn told(what: &str, mend: Option<&str>, line: Option<&str>, log: &str, said: &[String]) -> String {
+    let mut message = what.to_owned();
+    if let Some(mend) = mend {
+        message.push_str("; ");
+        message.push_str(mend);
+    }
+    if said.is_empty() {
+        message.push_str("; it wrote nothing");
+        return message;
+    }
+    let last = &said[said.len().saturating_sub(LAST_LINES)..];
+    let above = line.filter(|line| !last.iter().any(|last| last == line));
+    let after = above.map_or("", |_| ", after the line that tells why");
+    for part in ["; the end of its log (", log, ")", after, ":"] {
+        message.push_str(part);
+    }
+    for line in above
+        .into_iter()
+        .chain(above.map(|_| "…"))
+        .chain(last.iter().map(String::as_str))
+    {
+        message.push_str("\n  | ");
+        message.push_str(line);
+    }
+    message
 }
