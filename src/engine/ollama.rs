@@ -8,14 +8,28 @@
 //!   `OLLAMA_NUM_PARALLEL` requests run at once, further ones wait. A model is loaded beforehand by a request without a
 //!   prompt, which is answered when it is there: `ollama run NAME ''` sends one, and recipes do so before anybody asks.
 //! - No key and no metrics: the report shows what the bench and the node tell.
+//! - On TERM it closes its server (pull request 4213 of its repository, 2024, "Close server on receiving signal").
 //! - Models lie in `OLLAMA_MODELS`, which is to be kept, and therefore is no cache here.
 
-use super::{KeyBy, Profile};
-use crate::recipe::EngineKind;
+use super::{Drain, KeyBy, LARGE_MODELS, Profile};
+use crate::recipe::{Api, EngineKind};
 
 pub(super) const PROFILE: Profile = Profile {
     kind: EngineKind::Ollama,
     ready_path: "/api/version",
+    load_timeout: LARGE_MODELS,
+    apis: &[
+        Api::Completions,
+        Api::Chat,
+        Api::Embeddings,
+        Api::OllamaGenerate,
+        Api::OllamaChat,
+    ],
+    drain: Drain {
+        on_term: "closes its server at once: what is under way is broken off",
+        option: None,
+    },
+    open_paths: &[],
     metrics_path: None,
     key: KeyBy::None,
     models_path: Some("/v1/models"),

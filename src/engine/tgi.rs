@@ -6,14 +6,23 @@
 //!   `/tokenize`). `/health`, `/info`, `/metrics` and `/v1/models` stay open, and so does `/invocations`, by which one can
 //!   still get answers: a key keeps mistakes out, not attackers. A GET of `/generate` is 401 without the key and 405 with it.
 //! - Its counters have no `_total`: `tgi_request_failure` is incremented by that name in the router.
+//! - On TERM it blocks new requests and answers those of its queue for up to 90 s, by its maintainer's word (issue 2035 of its
+//!   repository, 2024). There is no option for it: what lasts longer than the grace is killed.
 //! - It has no metric of the first token or of its KV cache. Tokens are told by the sums of two histograms.
 
-use super::{KeyBy, Profile};
-use crate::recipe::EngineKind;
+use super::{Drain, KeyBy, LARGE_MODELS, Profile};
+use crate::recipe::{Api, EngineKind};
 
 pub(super) const PROFILE: Profile = Profile {
     kind: EngineKind::Tgi,
     ready_path: "/health",
+    load_timeout: LARGE_MODELS,
+    apis: &[Api::Completions, Api::Chat],
+    drain: Drain {
+        on_term: "takes no more requests and answers those that it has, for 90 s at the most: longer than most grace",
+        option: None,
+    },
+    open_paths: &["/health", "/info", "/metrics", "/v1/models", "/invocations"],
     metrics_path: Some("/metrics"),
     key: KeyBy::Variable("API_KEY"),
     models_path: Some("/v1/models"),

@@ -9,12 +9,16 @@
 //!   first kind. `trtllm-server` sets both.
 //! - It takes no key.
 
-use super::{KeyBy, Profile};
-use crate::recipe::EngineKind;
+use super::{Drain, KeyBy, LARGE_MODELS, Profile};
+use crate::recipe::{Api, EngineKind};
 
 pub(super) const PROFILE: Profile = Profile {
     kind: EngineKind::Trtllm,
     ready_path: "/health",
+    load_timeout: LARGE_MODELS,
+    apis: &[Api::Completions, Api::Chat],
+    drain: Drain::UNKNOWN,
+    open_paths: &[],
     metrics_path: Some("/prometheus/metrics"),
     key: KeyBy::None,
     models_path: Some("/v1/models"),

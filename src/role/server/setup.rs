@@ -31,7 +31,7 @@ use crate::{
     run::RecipeEntry,
     shutdown::Cause,
     telemetry::{
-        agent::{self, Agent, Serving, Upstream},
+        agent::{self, Agent, Serving},
         cgroup,
         host::{self, Samplers},
     },
@@ -311,11 +311,7 @@ impl Parts<'_> {
     pub(super) async fn announce(&self, engine: &Engine) -> Result<(), Failure> {
         let told = engine.ask_about_itself(self).await;
         let base = engine.base_url();
-        let metrics = self.profile.metrics_path.map(|path| Upstream {
-            url: format!("{base}{path}"),
-            access: self.access(),
-            aliases: self.profile.aliases,
-        });
+        let metrics = engine.metrics(self);
         let has_metrics = metrics.is_some();
         let seconds = engine.seconds_to_ready;
         self.shared.ready(seconds, metrics);
@@ -358,6 +354,13 @@ impl Parts<'_> {
             }
         });
         tracing::info!(seconds, url = engine.base_url(), proof = ?engine.proof, "The engine is ready");
+        let open = self.profile.open_paths;
+        if self.key.is_some() && !open.is_empty() {
+            tracing::info!(
+                "The engine answers these without its key: {}",
+                open.join(" ")
+            );
+        }
         Ok(())
     }
 
