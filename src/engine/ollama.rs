@@ -1,5 +1,6 @@
 //! Ollama. By its documentation (`docs/api.md`, `docs/faq.md`, `docs/openai.md` of its repository; docs.ollama.com of 0.40);
 //! it was **not run on the real one**, only against a double that speaks this. Its own API is in `src/api/ollama.rs`.
+//! The image of `ollama-server`, 0.12.3, is older than those pages: an example, not what they describe.
 //!
 //! - `OLLAMA_HOST=HOST:PORT ollama serve`: there is no flag for the port. `/` says "Ollama is running", `/api/version`
 //!   tells its version. It answers before it has any model: a recipe that pulls one waits for `/v1/models/NAME`,

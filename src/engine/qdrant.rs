@@ -1,5 +1,5 @@
 //! Qdrant, a vector database. By its documentation (configuration, security, monitoring; v1.19); it was **not run on the
-//! real one**, only against a double that speaks this.
+//! real one**, only against a double that speaks this. The image of `qdrant-server` is of the same release.
 //!
 //! - `qdrant` has no flag for its port: `QDRANT__SERVICE__HOST`, `QDRANT__SERVICE__HTTP_PORT`, `QDRANT__SERVICE__GRPC_PORT`
 //!   and `QDRANT__STORAGE__STORAGE_PATH` are read from the environment.

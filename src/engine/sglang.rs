@@ -1,5 +1,6 @@
 //! `SGLang`. By its documentation (server arguments, production metrics); it was **not run on the real one**, only
-//! against a double that speaks this.
+//! against a double that speaks this. The pages were read without a version; the image of `sglang-server`, v0.5.3, is an
+//! example and need not be what they describe.
 //!
 //! - `python3 -m sglang.launch_server --model-path M --host H --port P --tp N --served-model-name S`; over several
 //!   nodes `--nnodes N --node-rank R --dist-init-addr HEAD:PORT`.

@@ -1,5 +1,6 @@
 //! Hugging Face's text-generation-inference. By its documentation (reference of launcher and metrics) and its source
-//! (`router/src/server.rs` of 3.0 and later); it was **not run on the real one**, only against a double that speaks this.
+//! (`router/src/server.rs` of 3.0 and later); it was **not run on the real one**, only against a double that speaks this. The
+//! image of `tgi-server` is 3.3.5, of the same line; its own source was not compared.
 //!
 //! - `text-generation-launcher --model-id M --hostname H --port P --num-shard N`: `/health` is 503 while it loads.
 //! - `API_KEY` guards what generates (`/`, `/generate`, `/generate_stream`, `/v1/completions`, `/v1/chat/completions`,

@@ -1,5 +1,6 @@
 //! `TensorRT-LLM`'s `trtllm-serve`. By its documentation (command reference, example of its metrics) and its source
 //! (`tensorrt_llm/metrics/collector.py` of 2026); it was **not run on the real one**, only against a double that speaks this.
+//! The image of `trtllm-server`, 1.0.0, is older than that source.
 //!
 //! - `trtllm-serve M --host H --port P --tp_size N`; over several nodes it is started by MPI:
 //!   `srun --mpi=pmix … trtllm-llmapi-launch trtllm-serve …`.
