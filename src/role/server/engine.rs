@@ -20,7 +20,6 @@ use crate::{
     },
     recipe::{EngineKind, Launch, PortChoice},
     registry::Proof,
-    telemetry::agent::Upstream,
     units::human_duration,
 };
 
@@ -221,35 +220,15 @@ impl Engine {
         format!("http://{}:{}", self.host, self.ports[0])
     }
 
-    /// Where its metrics are read, where it has any. On a port of their own nobody has proven whose they are: a stranger's
-    /// are not handed on as the engine's.
-    pub(super) fn metrics(&self, parts: &Parts<'_>) -> Option<Upstream> {
-        let place = &parts.plan.metrics;
-        let path = place.path.as_deref().or(parts.profile.metrics_path);
-        let aliases = parts.profile.aliases;
-        let Some(port) = place.port.filter(|port| *port != self.ports[0]) else {
-            return Some(Upstream {
-                url: format!("{}{}", self.base_url(), path?),
-                access: parts.access(),
-                aliases,
-            });
-        };
-        let ours = Ours {
-            child: self.child.pid(),
-            mark: &parts.instance,
-        };
-        if let Verdict::Stranger(holder) | Verdict::Shared(holder) = proof::prove(port, &ours) {
-            tracing::warn!(
-                port,
-                "The port of service.metrics is held by {holder}: these are not the engine's metrics, and are left out"
+    /// Says what whoever reaches the node can use although there is a key.
+    pub(super) fn tell_open_paths(parts: &Parts<'_>) {
+        let open = parts.profile.open_paths;
+        if parts.key.is_some() && !open.is_empty() {
+            tracing::info!(
+                "The engine answers these without its key: {}",
+                open.join(" ")
             );
-            return None;
         }
-        Some(Upstream {
-            url: format!("http://{}:{port}{}", self.host, path.unwrap_or("/metrics")),
-            access: Access::Open,
-            aliases,
-        })
     }
 
     /// Ends it without regard to clients: another rank of it is lost, or it hangs.

@@ -37,7 +37,12 @@ use crate::{
     },
 };
 
-use super::{Config, engine::Engine, launch::Blanks, metrics::Shared};
+use super::{
+    Config,
+    engine::Engine,
+    launch::Blanks,
+    metrics::{self, Shared},
+};
 
 /// Lines of its log that an engine's death is told with.
 const LAST_LINES: usize = 20;
@@ -311,7 +316,7 @@ impl Parts<'_> {
     pub(super) async fn announce(&self, engine: &Engine) -> Result<(), Failure> {
         let told = engine.ask_about_itself(self).await;
         let base = engine.base_url();
-        let metrics = engine.metrics(self);
+        let metrics = metrics::upstream(engine, self);
         let has_metrics = metrics.is_some();
         let seconds = engine.seconds_to_ready;
         self.shared.ready(seconds, metrics);
@@ -354,13 +359,7 @@ impl Parts<'_> {
             }
         });
         tracing::info!(seconds, url = engine.base_url(), proof = ?engine.proof, "The engine is ready");
-        let open = self.profile.open_paths;
-        if self.key.is_some() && !open.is_empty() {
-            tracing::info!(
-                "The engine answers these without its key: {}",
-                open.join(" ")
-            );
-        }
+        Engine::tell_open_paths(self);
         Ok(())
     }
 
