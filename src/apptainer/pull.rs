@@ -428,7 +428,7 @@ mod tests {
         let work = async {
             for name in ["layer", "library"] {
                 let file = unpacked.join(name);
-                files::write_atomic(&file, &[0; 1_500_000], 0o644, Durability::Fast).unwrap();
+                files::write_atomic(&file, &vec![0; 1_500_000], 0o644, Durability::Fast).unwrap();
                 tokio::time::sleep(WORD + Duration::from_secs(1)).await;
             }
             7
