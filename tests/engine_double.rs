@@ -173,13 +173,20 @@ impl Double {
             ("llamacpp", "GET", "/props") => whole(out, "200 OK", r#"{"build_info":"1.2.3"}"#),
             ("ollama", "GET", "/api/version") => whole(out, "200 OK", r#"{"version":"1.2.3"}"#),
             ("ollama", "GET", "/") => whole(out, "200 OK", "Ollama is running"),
+            ("chroma", "GET", "/api/v2/heartbeat") => whole(
+                out,
+                "200 OK",
+                r#"{"nanosecond heartbeat":1761500000000000000}"#,
+            ),
             // Triton's readiness has no body
             ("triton", "GET", "/v2/health/ready") => whole(out, "200 OK", ""),
             ("trtllm", "GET", "/prometheus/metrics") => whole(out, "200 OK", &self.metrics()),
             ("vllm" | "llamacpp" | "tgi" | "sglang", "GET", "/metrics") => {
                 whole(out, "200 OK", &self.metrics())
             }
-            (kind, "GET", "/v1/models") if kind != "triton" => whole(out, "200 OK", &models),
+            (kind, "GET", "/v1/models") if !["triton", "chroma"].contains(&kind) => {
+                whole(out, "200 OK", &models)
+            }
             ("ollama", "POST", "/api/generate" | "/api/chat") => self.generate(out, path, body),
             ("triton", "POST", "/v2/models/double/infer") => {
                 sleep(TOKEN);

@@ -175,11 +175,17 @@ impl Pull<'_> {
             said: format!("{}: {error}", from.display()),
         })?;
         let (to, stop) = (to.to_owned(), self.shutdown.drain.clone());
+        let whole = source.metadata().ok().map(|facts| facts.len());
+        let copying = to.clone();
         let copied = self
             .shutdown
             .tasks
-            .spawn_blocking(move || copy(source, &to, &stop));
-        match copied.await {
+            .spawn_blocking(move || copy(source, &copying, &stop));
+        let told = watched(copied, |time| {
+            let far = so_far(time, bytes_in(&to), whole);
+            (self.tell)(&format!("still copying {}, {far}", from.display()));
+        });
+        match told.await {
             Ok(done) => done,
             Err(_) => Err(Failed::Stopped),
         }
@@ -205,24 +211,28 @@ impl Pull<'_> {
             why: Why::Other,
             said: error.to_string(),
         })?;
-        let start = Instant::now();
-        let ended = loop {
+        let ends = async {
             tokio::select! {
-                how = child.ended() => break how,
+                how = child.ended() => Some(how),
                 () = self.shutdown.drain.cancelled() => {
                     child.stop(GRACE, pending()).await;
-                    return Err(Failed::Stopped);
-                }
-                () = tokio::time::sleep(WORD) => {
-                    let last = said(&log).into_iter().rfind(|line| !line.is_empty());
-                    (self.tell)(&format!(
-                        "still pulling {}, for {} s{}",
-                        self.image.display(),
-                        start.elapsed().as_secs(),
-                        last.map_or_else(String::new, |line| format!(": {line}"))
-                    ));
+                    None
                 }
             }
+        };
+        let told = watched(ends, |time| {
+            // layers are unpacked into the one, the image is made in the other
+            let bytes = bytes_in(&pulled.folder.0) + bytes_in(&temporary.0);
+            let last = said(&log).into_iter().rfind(|line| !line.is_empty());
+            (self.tell)(&format!(
+                "still pulling {}, {}{}",
+                self.image.display(),
+                so_far(time, bytes, None),
+                last.map_or_else(String::new, |line| format!(": {line}"))
+            ));
+        });
+        let Some(ended) = told.await else {
+            return Err(Failed::Stopped);
         };
         if ended == Ended::Code(0) {
             return Ok(source_digest(&files::read_text(&log).unwrap_or_default()));
@@ -278,6 +288,46 @@ impl Pull<'_> {
             ));
         }
     }
+}
+
+/// Waits for the work, with a word now and then for how long it has been going on.
+async fn watched<T>(work: impl Future<Output = T>, word: impl Fn(Duration)) -> T {
+    let start = Instant::now();
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(WORD) => word(start.elapsed()),
+        }
+    }
+}
+
+/// How far it is.
+fn so_far(time: Duration, bytes: u64, whole: Option<u64>) -> String {
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    let whole = whole.map_or_else(String::new, |whole| format!(" of {:.1}", megabytes(whole)));
+    format!(
+        "for {} s, {:.1}{whole} MB so far",
+        time.as_secs(),
+        megabytes(bytes)
+    )
+}
+
+/// The bytes of all files below this path, or of the one that it is.
+fn bytes_in(path: &Path) -> u64 {
+    let mut bytes = 0;
+    let mut open = vec![path.to_owned()];
+    while let Some(path) = open.pop() {
+        match fs::symlink_metadata(&path) {
+            Ok(facts) if facts.is_dir() => {
+                let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+                open.extend(entries.map(|entry| entry.path()));
+            }
+            Ok(facts) if facts.is_file() => bytes += facts.len(),
+            _ => {}
+        }
+    }
+    bytes
 }
 
 fn copy(mut from: fs::File, to: &Path, stop: &CancellationToken) -> Result<(), Failed> {
@@ -367,6 +417,35 @@ mod tests {
         );
         assert_eq!(source_digest(&text), Some(format!("sha256:{digest}")));
         assert_eq!(source_digest("INFO nothing\n"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_pull_tells_how_many_bytes_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let unpacked = folder.path().join("rootfs/usr");
+        files::create_folder(&unpacked, 0o755).unwrap();
+        let told = std::cell::RefCell::new(Vec::new());
+        let work = async {
+            for name in ["layer", "library"] {
+                let file = unpacked.join(name);
+                files::write_atomic(&file, &vec![0; 1_500_000], 0o644, Durability::Fast).unwrap();
+                tokio::time::sleep(WORD + Duration::from_secs(1)).await;
+            }
+            7
+        };
+        let done = watched(work, |time| {
+            let far = so_far(time, bytes_in(folder.path()), None);
+            told.borrow_mut().push(far);
+        });
+        assert_eq!(done.await, 7);
+        assert_eq!(
+            told.into_inner(),
+            ["for 30 s, 1.5 MB so far", "for 60 s, 3.0 MB so far"]
+        );
+        assert_eq!(
+            so_far(WORD, bytes_in(&unpacked.join("layer")), Some(6_000_000)),
+            "for 30 s, 1.5 of 6.0 MB so far"
+        );
     }
 
     #[test]

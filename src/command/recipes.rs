@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::Shell;
 use crate::{
+    engine,
     exit::{Exit, Failure},
     files,
     launch::submission::{self, Request},
@@ -224,6 +225,14 @@ fn show(shell: &Shell, name: &str, sets: &[String], json: bool) -> anyhow::Resul
         humanize(&mut plan);
         let text = serde_yaml::to_string(&plan).context("cannot show the plan")?;
         terminal::line(text.trim_end())?;
+        if let Plan::Server(plan) = &resolved.plan {
+            let known = json!({"profile": engine::profile(plan.engine).shown()});
+            let known = serde_yaml::to_string(&known).context("cannot show the profile")?;
+            terminal::line(format!(
+                "\n# what aif knows of the engine beside the recipe\n{}",
+                known.trim_end()
+            ))?;
+        }
     }
     Ok(Exit::Done)
 }

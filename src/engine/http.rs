@@ -3,12 +3,16 @@
 //! Without a readiness path of the recipe, any answer below 500 to `/` counts: many services have nothing at their root
 //! and answer 404 there, which still says that they serve.
 
-use super::{KeyBy, Profile};
+use super::{Drain, KeyBy, LARGE_MODELS, Profile};
 use crate::recipe::EngineKind;
 
 pub(super) const PROFILE: Profile = Profile {
     kind: EngineKind::Http,
     ready_path: "/",
+    load_timeout: LARGE_MODELS,
+    apis: &[],
+    drain: Drain::UNKNOWN,
+    open_paths: &[],
     metrics_path: None,
     key: KeyBy::None,
     models_path: None,

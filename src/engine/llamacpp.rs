@@ -7,12 +7,19 @@
 //!   is exit 1.
 //! - The key goes by file, so that it is in no environment either.
 
-use super::{KeyBy, Profile};
-use crate::recipe::EngineKind;
+use super::{Drain, KeyBy, LARGE_MODELS, Profile};
+use crate::recipe::{Api, EngineKind};
 
 pub(super) const PROFILE: Profile = Profile {
     kind: EngineKind::LlamaCpp,
     ready_path: "/health",
+    load_timeout: LARGE_MODELS,
+    apis: &[Api::Completions, Api::Chat, Api::Embeddings, Api::Rerank],
+    drain: Drain {
+        on_term: "breaks off what is under way at once, and ends when its handlers wake: within the interval of the option",
+        option: Some("--sse-ping-interval"),
+    },
+    open_paths: &["/", "/health", "/v1/health"],
     metrics_path: Some("/metrics"),
     key: KeyBy::FileVariable("LLAMA_ARG_API_KEY_FILE"),
     models_path: Some("/v1/models"),

@@ -1,5 +1,6 @@
 //! Engine profiles: what aif must know of a program that serves. One small file each, data more than code.
 
+mod chroma;
 mod dashboards;
 mod hints;
 mod http;
@@ -13,10 +14,18 @@ mod vllm;
 
 pub use dashboards::dashboards;
 
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
 use crate::{
     prometheus::{alerts::EngineNames, charts::EngineSeries, rules::Recorded},
-    recipe::EngineKind,
+    recipe::{Api, EngineKind},
+    units::human_duration,
 };
+
+/// How long an engine of large models may take to be ready: weights of tens of GB come from a busy parallel file system.
+const LARGE_MODELS: Duration = Duration::from_mins(20);
 
 /// How an engine takes its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +50,23 @@ pub struct Ranks {
     pub variables: &'static [(&'static str, &'static str)],
 }
 
+/// What an engine does when it is told to end while it has requests.
+#[derive(Debug, Clone, Copy)]
+pub struct Drain {
+    /// In a few words; [`Drain::UNKNOWN`] where nobody has told.
+    pub on_term: &'static str,
+    /// Option of its command line that bounds it.
+    pub option: Option<&'static str>,
+}
+
+impl Drain {
+    /// Neither seen nor documented where we looked.
+    pub const UNKNOWN: Self = Self {
+        on_term: "not known",
+        option: None,
+    };
+}
+
 /// What aif must know of an engine.
 #[derive(Debug, Clone, Copy)]
 pub struct Profile {
@@ -48,10 +74,18 @@ pub struct Profile {
     pub kind: EngineKind,
     /// Path that answers 200 when it is ready.
     pub ready_path: &'static str,
+    /// How long it may load where the recipe does not say.
+    pub load_timeout: Duration,
+    /// APIs of it that a client recipe may ask for, beside `http`.
+    pub apis: &'static [Api],
+    /// What it does on TERM.
+    pub drain: Drain,
     /// Path of its metrics.
     pub metrics_path: Option<&'static str>,
     /// How it takes a key.
     pub key: KeyBy,
+    /// Paths that it answers without the key although there is one. Empty where it takes none.
+    pub open_paths: &'static [&'static str],
     /// Path that lists its models in the manner of `OpenAI`.
     pub models_path: Option<&'static str>,
     /// Path that wants the key where there is one, whatever else it says to a GET.
@@ -95,6 +129,7 @@ pub fn profile(kind: EngineKind) -> &'static Profile {
         EngineKind::Sglang => &sglang::PROFILE,
         EngineKind::Trtllm => &trtllm::PROFILE,
         EngineKind::Qdrant => &qdrant::PROFILE,
+        EngineKind::Chroma => &chroma::PROFILE,
         EngineKind::Http => &http::PROFILE,
     }
 }
@@ -146,6 +181,26 @@ impl Profile {
             prompt_tokens: self.prompt_tokens,
             output_tokens: self.output_tokens,
         }
+    }
+
+    /// What people are shown of it beside a recipe.
+    pub fn shown(&self) -> Value {
+        let apis: Vec<&str> = self.apis.iter().map(|api| api.name()).collect();
+        json!({
+            "ready_path": self.ready_path,
+            "load_timeout": human_duration(self.load_timeout),
+            "metrics_path": self.metrics_path,
+            "key": match self.key {
+                KeyBy::Variable(name) => format!("by the variable {name}"),
+                KeyBy::FileVariable(name) => format!("by a file that the variable {name} names"),
+                KeyBy::None => "none".to_owned(),
+            },
+            "open_paths": self.open_paths,
+            "apis": apis,
+            "on_term": self.drain.on_term,
+            "drain_option": self.drain.option,
+            "several_nodes": self.ranks.is_some(),
+        })
     }
 
     /// The line of its log that tells why it failed, and the mend; `None` where no line is known.
@@ -256,6 +311,14 @@ mod tests {
             if kind.keyless().is_some() {
                 assert_eq!(profile(kind).key, KeyBy::None, "{kind:?}");
             }
+            // who takes a key tells what is open all the same; its readiness is
+            let open = profile(kind).open_paths;
+            assert_eq!(open.is_empty(), profile(kind).key == KeyBy::None);
+            assert!(open.is_empty() || open.contains(&profile(kind).ready_path));
+            let guarded = profile(kind).guarded_path;
+            assert!(guarded.is_none_or(|path| !open.contains(&path)));
+            assert!(!profile(kind).load_timeout.is_zero());
+            assert!(kind == EngineKind::Http || !profile(kind).apis.is_empty());
         }
     }
 

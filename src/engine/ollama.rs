@@ -1,5 +1,6 @@
 //! Ollama. By its documentation (`docs/api.md`, `docs/faq.md`, `docs/openai.md` of its repository; docs.ollama.com of 0.40);
 //! it was **not run on the real one**, only against a double that speaks this. Its own API is in `src/api/ollama.rs`.
+//! The image of `ollama-server`, 0.12.3, is older than those pages: an example, not what they describe.
 //!
 //! - `OLLAMA_HOST=HOST:PORT ollama serve`: there is no flag for the port. `/` says "Ollama is running", `/api/version`
 //!   tells its version. It answers before it has any model: a recipe that pulls one waits for `/v1/models/NAME`,
@@ -8,14 +9,28 @@
 //!   `OLLAMA_NUM_PARALLEL` requests run at once, further ones wait. A model is loaded beforehand by a request without a
 //!   prompt, which is answered when it is there: `ollama run NAME ''` sends one, and recipes do so before anybody asks.
 //! - No key and no metrics: the report shows what the bench and the node tell.
+//! - On TERM it closes its server (pull request 4213 of its repository, 2024, "Close server on receiving signal").
 //! - Models lie in `OLLAMA_MODELS`, which is to be kept, and therefore is no cache here.
 
-use super::{KeyBy, Profile};
-use crate::recipe::EngineKind;
+use super::{Drain, KeyBy, LARGE_MODELS, Profile};
+use crate::recipe::{Api, EngineKind};
 
 pub(super) const PROFILE: Profile = Profile {
     kind: EngineKind::Ollama,
     ready_path: "/api/version",
+    load_timeout: LARGE_MODELS,
+    apis: &[
+        Api::Completions,
+        Api::Chat,
+        Api::Embeddings,
+        Api::OllamaGenerate,
+        Api::OllamaChat,
+    ],
+    drain: Drain {
+        on_term: "closes its server at once: what is under way is broken off",
+        option: None,
+    },
+    open_paths: &[],
     metrics_path: None,
     key: KeyBy::None,
     models_path: Some("/v1/models"),

@@ -1,18 +1,25 @@
 //! Qdrant, a vector database. By its documentation (configuration, security, monitoring; v1.19); it was **not run on the
-//! real one**, only against a double that speaks this.
+//! real one**, only against a double that speaks this. The image of `qdrant-server` is of the same release.
 //!
 //! - `qdrant` has no flag for its port: `QDRANT__SERVICE__HOST`, `QDRANT__SERVICE__HTTP_PORT`, `QDRANT__SERVICE__GRPC_PORT`
 //!   and `QDRANT__STORAGE__STORAGE_PATH` are read from the environment.
 //! - `/readyz` is 200 when it serves; `/` tells its version. `/metrics` is Prometheus's text.
-//! - `QDRANT__SERVICE__API_KEY` guards the API, by the header `api-key` or as a bearer: `/collections` is
-//!   401 without it. What tells whether it lives and is ready stays open.
+//! - `QDRANT__SERVICE__API_KEY` guards the API, by the header `api-key` or as a bearer. `/`, `/healthz`, `/readyz` and
+//!   `/livez` stay open (`api_key_whitelist` of `src/actix/mod.rs`), and so does its web page where the image has one; `/metrics`
+//!   does not.
 
-use super::{KeyBy, Profile};
-use crate::recipe::EngineKind;
+use std::time::Duration;
+
+use super::{Drain, KeyBy, Profile};
+use crate::recipe::{Api, EngineKind};
 
 pub(super) const PROFILE: Profile = Profile {
     kind: EngineKind::Qdrant,
     ready_path: "/readyz",
+    load_timeout: Duration::from_mins(10),
+    apis: &[Api::Qdrant],
+    drain: Drain::UNKNOWN,
+    open_paths: &["/", "/healthz", "/readyz", "/livez"],
     metrics_path: Some("/metrics"),
     ranks: None,
     key: KeyBy::Variable("QDRANT__SERVICE__API_KEY"),

@@ -1,17 +1,27 @@
 //! `SGLang`. By its documentation (server arguments, production metrics); it was **not run on the real one**, only
-//! against a double that speaks this.
+//! against a double that speaks this. The pages were read without a version; the image of `sglang-server`, v0.5.3, is an
+//! example and need not be what they describe.
 //!
 //! - `python3 -m sglang.launch_server --model-path M --host H --port P --tp N --served-model-name S`; over several
 //!   nodes `--nnodes N --node-rank R --dist-init-addr HEAD:PORT`.
 //! - `/health` answers as soon as it serves; `/health_generate` makes a token, which is costly under load.
+//! - On TERM it waits for its requests (`sigterm_watchdog` of `managers/tokenizer_manager.py`, as stored from 2025 and 2026); nothing
+//!   bounds that but our own grace.
 //! - Metrics only with `--enable-metrics`. Its key is an argument, which all on the node can read: recipes have none.
 
-use super::{KeyBy, Profile, Ranks};
-use crate::recipe::EngineKind;
+use super::{Drain, KeyBy, LARGE_MODELS, Profile, Ranks};
+use crate::recipe::{Api, EngineKind};
 
 pub(super) const PROFILE: Profile = Profile {
     kind: EngineKind::Sglang,
     ready_path: "/health",
+    load_timeout: LARGE_MODELS,
+    apis: &[Api::Completions, Api::Chat, Api::Embeddings],
+    drain: Drain {
+        on_term: "waits without a limit for what is under way, looking every 5 s; with SGL_FORCE_SHUTDOWN in its environment it ends at once",
+        option: None,
+    },
+    open_paths: &[],
     metrics_path: Some("/metrics"),
     key: KeyBy::None,
     models_path: Some("/v1/models"),

@@ -1,5 +1,6 @@
 //! `TensorRT-LLM`'s `trtllm-serve`. By its documentation (command reference, example of its metrics) and its source
 //! (`tensorrt_llm/metrics/collector.py` of 2026); it was **not run on the real one**, only against a double that speaks this.
+//! The image of `trtllm-server`, 1.0.0, is older than that source.
 //!
 //! - `trtllm-serve M --host H --port P --tp_size N`; over several nodes it is started by MPI:
 //!   `srun --mpi=pmix … trtllm-llmapi-launch trtllm-serve …`.
@@ -9,12 +10,16 @@
 //!   first kind. `trtllm-server` sets both.
 //! - It takes no key.
 
-use super::{KeyBy, Profile};
-use crate::recipe::EngineKind;
+use super::{Drain, KeyBy, LARGE_MODELS, Profile};
+use crate::recipe::{Api, EngineKind};
 
 pub(super) const PROFILE: Profile = Profile {
     kind: EngineKind::Trtllm,
     ready_path: "/health",
+    load_timeout: LARGE_MODELS,
+    apis: &[Api::Completions, Api::Chat],
+    drain: Drain::UNKNOWN,
+    open_paths: &[],
     metrics_path: Some("/prometheus/metrics"),
     key: KeyBy::None,
     models_path: Some("/v1/models"),

@@ -11,8 +11,11 @@
 //!   own address by a route to the internet, which nodes need not have. When rank 0 ends, the others stay.
 //! - Metrics were renamed between generations; both names are served (`aliases`).
 
-use super::{KeyBy, Profile, Ranks};
-use crate::{prometheus::rules::Recorded, recipe::EngineKind};
+use super::{Drain, KeyBy, LARGE_MODELS, Profile, Ranks};
+use crate::{
+    prometheus::rules::Recorded,
+    recipe::{Api, EngineKind},
+};
 
 const fn record(name: &'static str, expr: &'static str) -> Recorded {
     Recorded { name, expr }
@@ -21,6 +24,20 @@ const fn record(name: &'static str, expr: &'static str) -> Recorded {
 pub(super) const PROFILE: Profile = Profile {
     kind: EngineKind::Vllm,
     ready_path: "/health",
+    load_timeout: LARGE_MODELS,
+    apis: &[Api::Completions, Api::Chat, Api::Embeddings, Api::Rerank],
+    drain: Drain {
+        on_term: "breaks off what is under way at once, and may wait long for its clients to leave; with the option it answers them first",
+        option: Some("--shutdown-timeout"),
+    },
+    open_paths: &[
+        "/health",
+        "/ping",
+        "/version",
+        "/metrics",
+        "/tokenize",
+        "/invocations",
+    ],
     metrics_path: Some("/metrics"),
     key: KeyBy::Variable("VLLM_API_KEY"),
     models_path: Some("/v1/models"),

@@ -298,7 +298,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
         let closing = async {
             self.control.drain.cancelled().await;
             self.close(start);
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             biased;

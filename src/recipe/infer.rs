@@ -37,6 +37,11 @@ pub fn engine(launch: &Launch) -> EngineKind {
         EngineKind::Sglang
     } else if program("trtllm-serve") {
         EngineKind::Trtllm
+    } else if words
+        .windows(2)
+        .any(|pair| pair[0].rsplit('/').next() == Some("chroma") && pair[1] == "run")
+    {
+        EngineKind::Chroma
     } else if program("qdrant") || image.contains("qdrant") {
         EngineKind::Qdrant
     } else if image.contains("vllm") {
@@ -95,7 +100,7 @@ pub fn model(launch: &Launch, engine: EngineKind) -> Option<String> {
                 .filter(|word| !word.starts_with('-') && !word.contains('$'))
                 .cloned()
         }),
-        EngineKind::Qdrant => None,
+        EngineKind::Qdrant | EngineKind::Chroma => None,
         EngineKind::Http => option(&["--served-model-name", "--alias", "--model"]),
     }
 }
@@ -251,6 +256,12 @@ mod tests {
                 Some("qwen2.5:0.5b"),
             ),
             ("ollama pull a", EngineKind::Http, None),
+            (
+                "folder=$(mktemp -d)\nchroma run --path \"$folder\" --port 1 &\nchroma=$!",
+                EngineKind::Chroma,
+                None,
+            ),
+            ("chroma copy; run chroma", EngineKind::Http, None),
             (
                 "text-generation-launcher --model-id a/b --num-shard 2",
                 EngineKind::Tgi,

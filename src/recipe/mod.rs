@@ -95,13 +95,15 @@ pub enum EngineKind {
     Trtllm,
     /// Qdrant.
     Qdrant,
+    /// `ChromaDB`.
+    Chroma,
     /// Anything that answers HTTP.
     Http,
 }
 
 impl EngineKind {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Vllm,
         Self::LlamaCpp,
         Self::Ollama,
@@ -109,6 +111,7 @@ impl EngineKind {
         Self::Sglang,
         Self::Trtllm,
         Self::Qdrant,
+        Self::Chroma,
         Self::Http,
     ];
 
@@ -120,6 +123,7 @@ impl EngineKind {
                 Some("SGLang takes its key in an argument only, which all on the node can read")
             }
             Self::Trtllm => Some("trtllm-serve takes no key"),
+            Self::Chroma => Some("ChromaDB takes no key"),
             Self::Vllm | Self::LlamaCpp | Self::Tgi | Self::Qdrant | Self::Http => None,
         }
     }
@@ -144,6 +148,7 @@ impl EngineKind {
             Self::Sglang => "sglang",
             Self::Trtllm => "trtllm",
             Self::Qdrant => "qdrant",
+            Self::Chroma => "chroma",
             Self::Http => "http",
         }
     }
@@ -278,8 +283,17 @@ pub struct Container {
 pub struct Readiness {
     /// Path to ask; the engine's own where `None`.
     pub path: Option<String>,
-    /// How long it may take.
-    pub timeout: Duration,
+    /// How long it may take; the engine's own where `None`.
+    pub timeout: Option<Duration>,
+}
+
+/// Where an engine tells its metrics, as far as the recipe says so; its profile knows the rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct MetricsPlace {
+    /// A port of their own.
+    pub port: Option<u16>,
+    /// Their path.
+    pub path: Option<String>,
 }
 
 /// How often an engine that died is started again.
@@ -314,6 +328,10 @@ pub struct ServerPlan {
     pub ports: Vec<PortChoice>,
     /// When it is ready.
     pub readiness: Readiness,
+    /// Where its metrics are.
+    pub metrics: MetricsPlace,
+    /// Does it ask no hub?
+    pub offline: bool,
     /// Silence after which an engine that lives counts as hung; `None`: never.
     pub liveness: Option<Duration>,
     /// Is a key made for each instance?

@@ -274,8 +274,7 @@ recipes/x.yaml:7:17: this version cannot do "huggingface" for "dataset.type"; it
     insta::assert_snapshot!(faults(
         "name: s\nservice_name: s\nengine: chroma\nservice: {program: [a], nodes: 2, replicas: 4}\n"
     ), @r##"
-recipes/x.yaml:3:9: this version cannot do "chroma" for "engine"; it knows vllm, llamacpp, ollama, tgi, sglang, trtllm, qdrant, http
-recipes/x.yaml:4:32: aif does not know how http is started over several nodes: say so in the arguments, with {rank}, {nodes}, {head} and {head_port}
+recipes/x.yaml:4:32: aif does not know how chroma is started over several nodes: say so in the arguments, with {rank}, {nodes}, {head} and {head_port}
 recipes/x.yaml:4:45: this version cannot do several instances of one recipe: "service.replicas" must be 1
 "##);
     insta::assert_snapshot!(faults(

@@ -31,7 +31,7 @@ struct Double {
 
 const KEY: &str = "  auth: key\n";
 
-const DOUBLES: [Double; 8] = [
+const DOUBLES: [Double; 9] = [
     Double {
         kind: "vllm",
         engine: "vllm",
@@ -109,6 +109,16 @@ const DOUBLES: [Double; 8] = [
         service: "  readiness: {path: /v1/models}\n",
         workload: "api: chat",
         open: &["/v1/models"],
+        guarded: &[],
+        metrics: &[],
+    },
+    Double {
+        // its queries have a double of their own, in `vectors.rs`
+        kind: "chroma",
+        engine: "chroma",
+        service: "",
+        workload: "api: http, request: {method: GET, path: /api/v2/heartbeat, expect: {checks: [{pointer: /nanosecond heartbeat, exists: true}]}}",
+        open: &["/api/v2/heartbeat"],
         guarded: &[],
         metrics: &[],
     },
@@ -216,7 +226,7 @@ fn every_profile_is_right_of_a_double_of_its_engine() {
             "{kind}: {}",
             results["errors_by_class"]
         );
-        if kind != "triton" {
+        if !["triton", "chroma"].contains(&kind) {
             assert_eq!(results["tokens"]["counted_by"], "usage", "{kind}");
             assert_near(kind, number(&results, "/tokens/output/client"), 240.0, 0.0);
             assert!(
@@ -247,6 +257,19 @@ fn every_profile_is_right_of_a_double_of_its_engine() {
         server.signal(Signal::SIGTERM);
         let ended = server.end();
         ended.assert_exit(0);
+        // what stays open is told where there is a key, and nowhere else
+        let told = ended
+            .stderr
+            .split("answers these without its key: ")
+            .nth(1)
+            .map(|rest| rest.lines().next().unwrap_or_default());
+        assert_eq!(told.is_some(), key.is_some(), "{kind}: {}", ended.stderr);
+        if let Some(told) = told {
+            let told: Vec<&str> = told.split([' ', '"']).collect();
+            for path in double.open {
+                assert!(told.contains(path), "{kind}: {path} is not in {told:?}");
+            }
+        }
         // the challenge found that it wants its key
         assert!(
             !ended.stderr.contains("answers without its key"),

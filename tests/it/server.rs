@@ -346,6 +346,109 @@ fn a_script_knows_the_folders_of_the_site_and_what_its_engine_leaves_goes_with_i
     lab.assert_nothing_left();
 }
 
+/// What the server's agent hands on of the engine's metrics; `None` where the record names no place of them.
+fn handed_on(lab: &Lab, record: &Value) -> Option<String> {
+    let key = read(lab.path().join(".ubenchai/discover/scrape.key"));
+    let url = record["endpoints"]["metrics"].as_str()?;
+    Some(get(url, Some(key.trim())))
+}
+
+#[test]
+fn a_recipe_says_where_an_engine_that_is_not_known_has_its_metrics() {
+    let lab = Lab::new();
+    let path = recipe(
+        &lab,
+        "http",
+        "ready",
+        "  ports: [auto]\n  metrics: {path: /prometheus/metrics}\n",
+    );
+    let server = lab.start(&["server", &path]);
+    let told = handed_on(&lab, &wait_ready(&lab)).expect("a place of its metrics");
+    assert!(told.contains("trtllm_num_requests_running 3.0"), "{told}");
+    server.signal(Signal::SIGTERM);
+    server.end().assert_exit(0);
+}
+
+#[test]
+fn metrics_on_a_port_of_their_own_are_handed_on_and_a_strangers_are_not() {
+    // it is ready, and so is what has its metrics, like Triton's
+    let lab = Lab::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its port").port();
+    drop(taken);
+    let text = |engine: &str| {
+        format!(
+            "name: toy-server\nservice_name: toy\nengine: http\nservice:\n  program: [bash, -c, {engine:?}]\n  env: {{TOY: ready}}\n  readiness: {{path: /health}}\n  metrics: {{port: {port}}}\n"
+        )
+    };
+    let toy = engine_program();
+    let both = format!(
+        "PORT={port} {toy} & until (: >/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.05; done; {toy}"
+    );
+    let path = lab.file("toy.yaml", &text(&both)).display().to_string();
+    let server = lab.start(&["server", &path]);
+    let told = handed_on(&lab, &wait_ready(&lab)).expect("a place of its metrics");
+    assert!(told.contains("llamacpp:requests_processing 0"), "{told}");
+    server.signal(Signal::SIGTERM);
+    server.end().assert_exit(0);
+
+    let lab = Lab::new();
+    let _stranger = TcpListener::bind(("127.0.0.1", port)).expect("the port is free again");
+    let path = lab.file("toy.yaml", &text(&toy)).display().to_string();
+    let server = lab.start(&["server", &path]);
+    assert_eq!(handed_on(&lab, &wait_ready(&lab)), None);
+    server.signal(Signal::SIGTERM);
+    let ended = server.end();
+    ended.assert_exit(0);
+    assert!(
+        ended.stderr.contains("these are not the engine's metrics"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn an_engine_that_is_offline_asks_no_hub_unless_its_recipe_says_otherwise() {
+    for (offline, wanted) in [("true", "hub 1 0 1 1 0."), ("false", "hub  0   0.")] {
+        let lab = Lab::new();
+        let text = format!(
+            "name: toy-server\nservice_name: toy\nengine: vllm\nservice:\n  offline: {offline}\n  env: {{TRANSFORMERS_OFFLINE: '0'}}\n  command: |\n    echo \"hub $HF_HUB_OFFLINE $TRANSFORMERS_OFFLINE $HF_DATASETS_OFFLINE $APPTAINERENV_HF_HUB_OFFLINE $APPTAINERENV_TRANSFORMERS_OFFLINE.\"\n    TOY=serves {}\n  readiness: {{path: /health}}\n",
+            engine_program()
+        );
+        let path = lab.file("toy.yaml", &text).display().to_string();
+        let server = lab.start(&["server", &path]);
+        wait_ready(&lab);
+        wait_for_log(&lab, wanted);
+        server.signal(Signal::SIGTERM);
+        server.end().assert_exit(0);
+    }
+}
+
+#[test]
+fn a_recipe_is_shown_with_what_is_known_of_its_engine() {
+    let lab = Lab::new();
+    let path = recipe(&lab, "vllm", "ready", "  metrics: {path: metrics}\n");
+    let told = lab.run(&["recipes", "show", &path]);
+    told.assert_exit(65);
+    assert!(
+        told.stderr.contains("a path of metrics starts with `/`"),
+        "{}",
+        told.stderr
+    );
+
+    let path = recipe(&lab, "vllm", "ready", "");
+    let shown = lab.run(&["recipes", "show", &path]);
+    let shown: Value = serde_yaml::from_str(&shown.assert_exit(0).stdout).expect("YAML");
+    assert_eq!(shown["readiness"]["timeout"], Value::Null);
+    let profile = &shown["profile"];
+    assert_eq!(profile["load_timeout"], "20 min 00 s");
+    assert_eq!(profile["drain_option"], "--shutdown-timeout");
+    for (list, entry) in [("open_paths", "/invocations"), ("apis", "chat")] {
+        let list = profile[list].as_array().expect("a list");
+        assert!(list.contains(&entry.into()), "{profile:#}");
+    }
+}
+
 fn text_of_api(record: &Value) -> &str {
     text(&record["endpoints"]["api"])
 }

@@ -69,6 +69,11 @@ case_submit() {
 
 # Several instances of a service by one command, seen and ended by processes that did not start them; a benchmark that is
 # run several times gives one result with intervals.
+# As the user on a node, which shares the home and nothing of what the head has begun.
+as_user_on() { # NODE CMD...
+  local node=$1; shift
+  "$PROJECT/sbatch/cluster.sh" exec -u "$CLUSTER_USER" -m "$node" -C "$T" -- env AIF_SITE=local AIF_REGISTRY="$REGISTRY" "$@"
+}
 three_are_ready() { # FILE
   as_user bin/aif services --json >"$1"
   [ "$(jq '[.[].record | select(.state == "ready" and .kind == "server")] | length' "$1")" = 3 ]
@@ -82,7 +87,10 @@ case_instances() {
   wait_until 60 "three instances" three_are_ready "$list"
   assert_eq "jobs of the instances" "$(printf '%s\n' "${jobs[@]}" | sort)" "$(jq -r '.[].record.job_id' "$list" | sort)"
   assert_eq "addresses" 3 "$(jq -r '.[].record.endpoints.api' "$list" | sort -u | wc -l)"
-  as_user bin/aif stop llamacpp >"$out"
+  # the head started them: a process of a node sees and ends them
+  as_user_on node3 bin/aif services --json >"$list"
+  assert_eq "instances that a node sees" 3 "$(jq '[.[].record | select(.state == "ready")] | length' "$list")"
+  as_user_on node3 bin/aif stop llamacpp >"$out"
   for job in "${jobs[@]}"; do assert_eq "exit code of job $job" 0 "$(wait_job "$job" 60)"; done
   assert_clean
 
@@ -90,4 +98,26 @@ case_instances() {
   assert_contains "$out" '--set workload\.repeats=3$'
   as_user bin/aif submit jobs/bench.sh --runs 3 --dry-run >"$out" 2>&1 && fail "a script has no recipe to be run three times"
   assert_contains "$out" 'arguments for a job script follow after --'
+}
+
+# A benchmark that is run three times by one command, and a monitor whose archive another node exports and whose job it ends.
+TIMEOUT_runs=240
+case_runs() {
+  local out=$LOGS/runs.out server monitor bench results run
+  server=$(submit -p gpu -w node1 jobs/server.sh "$SERVER")
+  monitor=$(submit -p gpu -w node2 jobs/monitor.sh "$MONITOR")
+  as_user bin/aif submit "$BENCH" --runs 3 --sbatch=--partition=all --set workload.duration_seconds=5 --set workload.warmup_seconds=0 >"$out"
+  bench=$(sed -n "s/^job \([0-9]*\) submitted: $BENCH$/\1/p" "$out")
+  assert_eq "exit code of the bench" 0 "$(wait_job "$bench" 150)"
+  results=$(find "$T/results" -path "*-bench-$bench*/bench/$BENCH/results.json")
+  assert_file "$results"
+  assert_eq "runs" 3 "$(find "${results%/*}/repeats" -name results.json | wc -l)"
+  run=$(find "$T/results" -mindepth 1 -maxdepth 1 -type d -name "*-monitor-$monitor.*")
+  as_user_on node3 bin/aif stop --job "$monitor"
+  assert_eq "exit code of the monitor" 0 "$(wait_job "$monitor" 60)"
+  as_user_on node3 bin/aif export "$run" --query 'count(last_over_time({__name__=~"llamacpp:.*"}[1h]))' --json >"$out"
+  assert_json "$out" '.series | length > 0' true
+  as_user_on node3 bin/aif stop --job "$server"
+  assert_eq "exit code of the server" 0 "$(wait_job "$server" 60)"
+  assert_clean
 }

@@ -44,3 +44,40 @@ case_workloads() {
   done
   assert_clean
 }
+
+# The same on vLLM, of the CPU build with a tiny model, whose context of 2048 tokens the long prompts nearly fill.
+VLLM_HAS='sum(vllm:num_requests_running) + sum(vllm:num_requests_waiting)'
+TIMEOUT_workloads_vllm=600
+case_workloads_vllm() {
+  local job run bench rate
+  prepare_vllm
+  job=$(as_user env AIF_SERVER=vllm-cpu-server AIF_BENCH=vllm-stress sbatch --parsable --partition=cpu --gres=none jobs/vllm-stack.sh \
+    --bench vllm-high-throughput --bench vllm-long-context --bench vllm-open-loop --set bench:workload.duration_seconds=15 \
+    --set bench:dataset.params.model_name=tiny-llama --set monitor:prometheus.scrape_interval=1s)
+  assert_eq "exit code of the job" 0 "$(wait_job "$job" 560)"
+  run=$(run_of "$job")
+  for bench in vllm-stress vllm-high-throughput vllm-long-context vllm-open-loop; do
+    check_run "$run" "$bench"
+    jq -c --arg bench "$bench" '{$bench, total_requests, errors, verdict: .validity, rate: .generator.achieved_rate, tokens, prompt: .metrics.input_sequence_length}' "$RESULTS"
+    echo "row $bench: at most $(most "$run" "$bench" "$VLLM_HAS") requests in the engine"
+    case $bench in
+      vllm-stress)
+        # sixteen run at once (--max-num-seqs), the others of the fifty wait; a scrape may come between two requests of a user
+        assert_number "users in the engine" "$(most "$run" "$bench" "$VLLM_HAS")" ">=" 45
+        assert_number "users in the engine" "$(most "$run" "$bench" "$VLLM_HAS")" "<=" 50
+        assert_number "requests that ran at once" "$(most "$run" "$bench" 'sum(vllm:num_requests_running)')" "<=" 16
+        ;;
+      vllm-high-throughput | vllm-open-loop)
+        rate=100; [ "$bench" = vllm-high-throughput ] || rate=50
+        # sent at its rate, whatever the answers did
+        assert_json "$RESULTS" ".generator.achieved_rate | (. - $rate | fabs) <= $rate * 0.02" true
+        ;;
+      vllm-long-context)
+        # asked for 1792
+        assert_json "$RESULTS" '.metrics.input_sequence_length | .min >= 1702 and .max <= 1882' true
+        assert_number "prompt tokens that the engine read" "$(jq .tokens.prompt.engine "$RESULTS")" ">=" "$(jq '.total_requests * 1702' "$RESULTS")"
+        ;;
+    esac
+  done
+  assert_clean
+}

@@ -4,14 +4,12 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{port, resources, text, texts, whole};
 use crate::recipe::{
-    Container, EngineKind, Gpu, KEY_VARIABLE, Launch, PortChoice, Readiness, Restart, ServerPlan,
+    Container, EngineKind, Gpu, KEY_VARIABLE, Launch, MetricsPlace, PortChoice, Readiness, Restart,
+    ServerPlan,
     fault::Findings,
     infer,
     load::{Node, Value},
 };
-
-/// How long an engine may take to be ready: weights of tens of GB come from a busy parallel file system.
-const READY_WITHIN: Duration = Duration::from_mins(20);
 
 /// Silence of an engine that counts as the end of it: longer than a long prompt keeps a small one busy.
 const HUNG_AFTER: Duration = Duration::from_mins(5);
@@ -69,9 +67,10 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ServerPlan> {
             path: text(service, "readiness.path"),
             timeout: service
                 .find("readiness.timeout")
-                .and_then(Node::as_duration)
-                .unwrap_or(READY_WITHIN),
+                .and_then(Node::as_duration),
         },
+        metrics: metrics(service, findings),
+        offline: service.get("offline").and_then(Node::as_bool) == Some(true),
         liveness: service
             .find("liveness.timeout")
             .map_or(Some(HUNG_AFTER), Node::as_duration)
@@ -166,6 +165,23 @@ fn streams(launch: &Launch) -> bool {
     let others = ["--embedding", "--embeddings", "--rerank", "--reranking"];
     infer::fills_in(launch, "llama-server")
         && !others.iter().any(|option| infer::mentions(launch, option))
+}
+
+/// Where the recipe says that the engine's metrics are.
+fn metrics(service: &Node, findings: &mut Findings) -> MetricsPlace {
+    let path = service.find("metrics.path");
+    if let Some(node) = path
+        && !node.as_text().is_some_and(|path| path.starts_with('/'))
+    {
+        findings.fault(node.at, "a path of metrics starts with `/`, as in /metrics");
+    }
+    MetricsPlace {
+        port: service
+            .find("metrics.port")
+            .and_then(Node::as_u64)
+            .and_then(|port| u16::try_from(port).ok()),
+        path: path.and_then(Node::as_text).map(str::to_owned),
+    }
 }
 
 /// Nodes of the engine, where the recipe tells; what cannot be done with several is told.

@@ -44,7 +44,18 @@ static READINESS: &[Field] = &[
         "path that answers 200 when the engine is ready",
     )
     .default("the engine's"),
-    Field::new("timeout", SPAN, "how long the engine may take").default("20m"),
+    Field::new("timeout", SPAN, "how long the engine may take").default("the engine's"),
+];
+
+static METRICS: &[Field] = &[
+    Field::new(
+        "port",
+        Type::Whole { min: 1, max: 65535 },
+        "their port, where it is none of the API's",
+    )
+    .default("the API's"),
+    Field::new("path", Type::Text, "their path")
+        .default("the engine's; /metrics on a port of their own"),
 ];
 
 static LIVENESS: &[Field] = &[Field::new(
@@ -107,6 +118,17 @@ static SERVICE: &[Field] = &[
         "when the engine is ready",
     ),
     Field::new(
+        "metrics",
+        Type::Map(METRICS),
+        "where the engine tells its metrics, for one of `engine: http` or where it is set up otherwise",
+    ),
+    Field::new(
+        "offline",
+        Type::Bool,
+        "true: HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE and HF_DATASETS_OFFLINE are 1, unless env says otherwise",
+    )
+    .default("false"),
+    Field::new(
         "liveness",
         Type::Map(LIVENESS),
         "when an engine that does not answer counts as hung",
@@ -142,9 +164,9 @@ pub(super) static FIELDS: &[Field] = &[
         "engine",
         Type::Choice {
             now: &[
-                "vllm", "llamacpp", "ollama", "tgi", "sglang", "trtllm", "qdrant", "http",
+                "vllm", "llamacpp", "ollama", "tgi", "sglang", "trtllm", "qdrant", "chroma", "http",
             ],
-            later: &["chroma"],
+            later: &[],
         },
         "profile: readiness, metrics, how it takes a key",
     )

@@ -130,6 +130,7 @@ impl Engine {
         let start = Instant::now();
         let probe = Probe::new(parts, &child, port);
         let timeout = parts.plan.readiness.timeout;
+        let timeout = timeout.unwrap_or(parts.profile.load_timeout);
         let ask = async |searched: &mut Instant| match peers.follows() {
             false => probe.ask(searched).await,
             true if peers.leader_is_ready().await => Ok(Found::Follows),
@@ -218,6 +219,17 @@ impl Engine {
     /// Base URL of the API.
     pub(super) fn base_url(&self) -> String {
         format!("http://{}:{}", self.host, self.ports[0])
+    }
+
+    /// Says what whoever reaches the node can use although there is a key.
+    pub(super) fn tell_open_paths(parts: &Parts<'_>) {
+        let open = parts.profile.open_paths;
+        if parts.key.is_some() && !open.is_empty() {
+            tracing::info!(
+                "The engine answers these without its key: {}",
+                open.join(" ")
+            );
+        }
     }
 
     /// Ends it without regard to clients: another rank of it is lost, or it hangs.

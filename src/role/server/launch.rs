@@ -23,6 +23,13 @@ use super::setup::Parts;
 /// Sockets are among an engine's temporary files. Their paths have 107 bytes at the most, and a UUID is the name.
 const LONGEST_TMPDIR: usize = 64;
 
+/// What keeps libraries of Hugging Face from asking its hub.
+const OFFLINE: [&str; 3] = [
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "HF_DATASETS_OFFLINE",
+];
+
 /// A script on the node's own disk, removed when the engine has ended.
 #[derive(Debug)]
 pub(super) struct Script(PathBuf);
@@ -190,6 +197,10 @@ fn variables(parts: &Parts<'_>, port: u16) -> BTreeMap<String, String> {
         let blanks = parts.blanks(port);
         let ranks = ranks.variables.iter();
         variables.extend(ranks.map(|(name, value)| ((*name).to_owned(), blanks.fill(value))));
+    }
+    if parts.plan.offline {
+        let switches = OFFLINE.map(|name| (name.to_owned(), "1".to_owned()));
+        variables.extend(switches);
     }
     let file = parts.key.as_ref().map(|key| key.file.display().to_string());
     variables.extend(parts.plan.env.iter().map(|(name, value)| {

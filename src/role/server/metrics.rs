@@ -17,10 +17,16 @@ use prometheus_client::{
 use tokio::time::Instant;
 
 use crate::{
-    process::tree,
+    api::client::Access,
+    process::{
+        proof::{self, Ours, Verdict},
+        tree,
+    },
     registry::{State, record::state_name},
     telemetry::agent::Upstream,
 };
+
+use super::{engine::Engine, setup::Parts};
 
 /// Engines seldom start processes later: who belongs to it is looked up this often.
 const FAMILY_HOLDS: Duration = Duration::from_secs(10);
@@ -161,6 +167,41 @@ impl Collector for Shared {
             )?
             .encode_gauge(&(usage.memory_bytes as f64))
     }
+}
+
+/// Where the engine's metrics are read, where it has any. On a port of their own nobody has proven whose they are: a stranger's
+/// are not handed on as the engine's.
+pub(super) fn upstream(engine: &Engine, parts: &Parts<'_>) -> Option<Upstream> {
+    let place = &parts.plan.metrics;
+    let path = place.path.as_deref().or(parts.profile.metrics_path);
+    let aliases = parts.profile.aliases;
+    let Some(port) = place.port.filter(|port| *port != engine.ports[0]) else {
+        return Some(Upstream {
+            url: format!("{}{}", engine.base_url(), path?),
+            access: parts.access(),
+            aliases,
+        });
+    };
+    let ours = Ours {
+        child: engine.child.pid(),
+        mark: &parts.instance,
+    };
+    if let Verdict::Stranger(holder) | Verdict::Shared(holder) = proof::prove(port, &ours) {
+        tracing::warn!(
+            port,
+            "The port of service.metrics is held by {holder}: these are not the engine's metrics, and are left out"
+        );
+        return None;
+    }
+    Some(Upstream {
+        url: format!(
+            "http://{}:{port}{}",
+            engine.host,
+            path.unwrap_or("/metrics")
+        ),
+        access: Access::Open,
+        aliases,
+    })
 }
 
 #[cfg(test)]

@@ -31,13 +31,18 @@ use crate::{
     run::RecipeEntry,
     shutdown::Cause,
     telemetry::{
-        agent::{self, Agent, Serving, Upstream},
+        agent::{self, Agent, Serving},
         cgroup,
         host::{self, Samplers},
     },
 };
 
-use super::{Config, engine::Engine, launch::Blanks, metrics::Shared};
+use super::{
+    Config,
+    engine::Engine,
+    launch::Blanks,
+    metrics::{self, Shared},
+};
 
 /// Lines of its log that an engine's death is told with.
 const LAST_LINES: usize = 20;
@@ -314,11 +319,7 @@ impl Parts<'_> {
     pub(super) async fn announce(&self, engine: &Engine) -> Result<(), Failure> {
         let told = engine.ask_about_itself(self).await;
         let base = engine.base_url();
-        let metrics = self.profile.metrics_path.map(|path| Upstream {
-            url: format!("{base}{path}"),
-            access: self.access(),
-            aliases: self.profile.aliases,
-        });
+        let metrics = metrics::upstream(engine, self);
         let has_metrics = metrics.is_some();
         let seconds = engine.seconds_to_ready;
         self.shared.ready(seconds, metrics);
@@ -361,6 +362,7 @@ impl Parts<'_> {
             }
         });
         tracing::info!(seconds, url = engine.base_url(), proof = ?engine.proof, "The engine is ready");
+        Engine::tell_open_paths(self);
         Ok(())
     }
 
