@@ -38,6 +38,7 @@ fn main() {
     let key = match kind.as_str() {
         "vllm" => env.get("VLLM_API_KEY").map(str::to_owned),
         "tgi" => env.get("API_KEY").map(str::to_owned),
+        "qdrant" => env.get("QDRANT__SERVICE__API_KEY").map(str::to_owned),
         "llamacpp" => env
             .path("LLAMA_ARG_API_KEY_FILE")
             .map(|file| std::fs::read_to_string(file).expect("the key file")),
@@ -133,6 +134,7 @@ impl Double {
             // the routes that generate; what tells of the server is open, the list of models too
             "tgi" => ["/generate", "/v1/chat/completions", "/v1/completions"].contains(&path),
             "llamacpp" => path != "/health",
+            "qdrant" => !["/", "/readyz", "/livez", "/healthz"].contains(&path),
             _ => false,
         }
     }
@@ -178,13 +180,31 @@ impl Double {
                 "200 OK",
                 r#"{"nanosecond heartbeat":1761500000000000000}"#,
             ),
+            ("qdrant", "GET", "/") => whole(
+                out,
+                "200 OK",
+                r#"{"title":"qdrant - vector search engine","version":"1.2.3"}"#,
+            ),
+            ("qdrant", "GET", "/readyz" | "/livez" | "/healthz") => {
+                whole(out, "200 OK", "all shards are ready")
+            }
+            ("qdrant", "GET", "/collections") => whole(
+                out,
+                "200 OK",
+                r#"{"result":{"collections":[]},"status":"ok","time":0.001}"#,
+            ),
+            ("qdrant", "GET", "/metrics") => whole(
+                out,
+                "200 OK",
+                "collections_total 0\nrest_responses_total{method=\"GET\",endpoint=\"/collections\",status=\"200\"} 1\n",
+            ),
             // Triton's readiness has no body
             ("triton", "GET", "/v2/health/ready") => whole(out, "200 OK", ""),
             ("trtllm", "GET", "/prometheus/metrics") => whole(out, "200 OK", &self.metrics()),
             ("vllm" | "llamacpp" | "tgi" | "sglang", "GET", "/metrics") => {
                 whole(out, "200 OK", &self.metrics())
             }
-            (kind, "GET", "/v1/models") if !["triton", "chroma"].contains(&kind) => {
+            (kind, "GET", "/v1/models") if !["triton", "chroma", "qdrant"].contains(&kind) => {
                 whole(out, "200 OK", &models)
             }
             ("ollama", "POST", "/api/generate" | "/api/chat") => self.generate(out, path, body),

@@ -161,6 +161,12 @@ impl Sample {
         self.output_tokens.unwrap_or(self.chunks.len() as u64)
     }
 
+    /// When work on it began, connecting included: from there other tools count, and whoever waits for an answer.
+    pub fn began(&self) -> Option<Duration> {
+        let sent = self.sent?;
+        Some(sent.saturating_sub(self.connect.unwrap_or_default()))
+    }
+
     /// When the first token came.
     pub fn first_token(&self) -> Option<Duration> {
         self.chunks.first().map(|chunk| chunk.at)

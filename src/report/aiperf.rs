@@ -89,7 +89,7 @@ struct Profile {
 
 impl Profile {
     fn take(&mut self, sample: &Sample) {
-        let (Some(sent), Outcome::Success) = (sample.sent, &sample.outcome) else {
+        let (Some(sent), Outcome::Success) = (sample.began(), &sample.outcome) else {
             self.fail(sample);
             return;
         };

@@ -29,7 +29,7 @@ pub fn add(object: &mut Value, recount: &Recount) -> Result<(), Error> {
     let mut lines = Vec::new();
     recount.each(|request| {
         let sample = &request.sample;
-        let sent = sample.sent.unwrap_or(sample.intended);
+        let sent = sample.began().unwrap_or(sample.intended);
         let succeeded = sample.is_success();
         // an event without text is a chunk there
         let mut events: Vec<Duration> = sample.chunks.iter().map(|chunk| chunk.at).collect();

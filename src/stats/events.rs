@@ -2,7 +2,7 @@
 //!
 //! Engines also send events without text: the role at the start of a chat, a token whose bytes make no character yet, the
 //! reason of the end. To us these are no content. To that tool the first of them is the first token, the time between any
-//! two is an inter-token latency, and the last is the end. So that its numbers can be given as it would, they are kept
+//! two is an inter-token latency, and the last is the end. It also counts a new connection as part of its request. So that its numbers can be given as it would, they are kept
 //! here beside ours. Pure; nothing can fail.
 
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::{load::sample::Sample, recipe::Slo};
 /// Distributions over the successes of a window.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ByEvent {
-    /// Sent → first event; the end of an answer that had none.
+    /// Before connecting → first event; the end of an answer that had none.
     pub ttft: Distribution,
     /// From there to the last event, per token after the first, of answers of several tokens.
     pub tpot: Distribution,
-    /// Sent → last event.
+    /// Before connecting → last event.
     pub latency: Distribution,
     /// Gaps that there are more.
     more: Distribution,
@@ -45,7 +45,7 @@ pub(super) fn ends(sample: &Sample) -> (Duration, Duration) {
 
 /// Does a success keep every limit there? An answer of one token has no time per token, which counts as 0.
 pub(super) fn meets(sample: &Sample, slo: &Slo) -> bool {
-    let Some(sent) = sample.sent else {
+    let Some(sent) = sample.began() else {
         return false;
     };
     let (first, last) = ends(sample);
@@ -69,6 +69,7 @@ impl ByEvent {
     /// Adds an answer.
     pub(super) fn take(&mut self, sample: &Sample, sent: Duration) {
         let (first, last) = ends(sample);
+        let sent = sample.began().unwrap_or(sent);
         self.ttft.record(first.saturating_sub(sent));
         self.latency.record(last.saturating_sub(sent));
         if let Some(tpot) = tpot(sample) {

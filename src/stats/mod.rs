@@ -23,3 +23,4 @@ pub mod tally;
 pub mod tasks;
 pub mod turns;
 pub mod validity;
+pub mod whole;

@@ -139,9 +139,10 @@ pub(super) fn is_single_second(one: Duration, other: Duration) -> bool {
 }
 
 /// Does a success keep every limit? One token has no time per token to exceed; of several that came in one chunk nobody
-/// knows it, so they have not kept it; an answer without any has missed its first.
+/// knows it, so they have not kept it; an answer without any has missed its first. Times count from when connecting began:
+/// a service that lets clients wait at its door keeps no limit by it.
 pub fn meets(sample: &Sample, slo: &Slo) -> bool {
-    let Some(sent) = sample.sent else {
+    let Some(sent) = sample.began() else {
         return false;
     };
     let keeps = |limit: Option<f64>, time: Option<Duration>, missing: bool| {

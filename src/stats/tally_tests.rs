@@ -361,3 +361,21 @@ fn several_tokens_in_one_chunk_have_not_kept_a_limit_of_the_time_per_token() {
     assert!(kept(&[1100, 1200], Some(2)));
     assert!(!kept(&[1100], Some(200)), "nobody knows their times");
 }
+
+#[test]
+fn a_client_that_waits_at_the_door_waits_for_its_answer() {
+    let slo = Slo {
+        ttft_ms: Some(200.0),
+        ..Slo::default()
+    };
+    let mut sample = success(1000, 2000, &[2100, 2200], Some(2));
+    assert!(meets(&sample, &slo));
+    sample.connect = Some(ms(1000));
+    assert!(!meets(&sample, &slo), "a second of it was connecting");
+    // ours counts from what was sent, and connecting apart; other tools count both as one
+    let tally = in_window(&[sample]);
+    assert_eq!(
+        tally.observed.by_event.ttft.mean_ms().round().to_bits(),
+        1100f64.to_bits()
+    );
+}

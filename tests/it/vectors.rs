@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     bench::{number, results},
-    lab::{Ended, Lab},
+    lab::{Ended, Lab, assert_near},
 };
 
 /// What the double holds and has seen.
@@ -242,6 +242,29 @@ fn recall_is_against_the_true_neighbours_and_nothing_is_left() {
             .iter()
             .any(|(method, path, _)| method == "PUT" && path.contains("/collections/aif-"))
     );
+}
+
+#[test]
+fn queries_of_an_open_loop_come_at_their_rate() {
+    let lab = Lab::new();
+    let double = Double::start(Faults::default());
+    let closed = "concurrent_users: 2, total_requests: 120";
+    let open = "pattern: open-loop, requests_per_second: 100, total_requests: 120";
+    let text = recipe("").replace(closed, open);
+    assert!(text.contains(open), "{text}");
+    double
+        .bench(&lab, &text, &["--allow-invalid"])
+        .assert_exit(0);
+    let results = results(&lab);
+    assert_eq!(results["successes"], 120, "{results:#}");
+    assert_eq!(results["metrics"]["recall"]["min"], 1.0);
+    assert_near(
+        "rate",
+        number(&results, "/generator/achieved_rate"),
+        100.0,
+        2.0,
+    );
+    assert_eq!(double.collections(), ["precious"]);
 }
 
 #[test]

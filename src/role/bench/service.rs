@@ -21,7 +21,7 @@ use crate::{
     stats::{
         engine_counters,
         results::{Collection, Counted, TargetFacts, Tokens},
-        tally::Whole,
+        whole::Whole,
     },
     tls::{self, Tls},
 };

@@ -12,6 +12,7 @@
 
 mod drain;
 mod engine;
+mod last_words;
 mod launch;
 mod metrics;
 mod pulse;

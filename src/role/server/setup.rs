@@ -40,12 +40,10 @@ use crate::{
 use super::{
     Config,
     engine::Engine,
+    last_words,
     launch::Blanks,
     metrics::{self, Shared},
 };
-
-/// Lines of its log that an engine's death is told with.
-const LAST_LINES: usize = 20;
 
 /// What the kernel's killer does says nothing in any log.
 const OUT_OF_MEMORY: &str = "the job's cgroup counted an out-of-memory kill meanwhile: ask for more memory (--mem, or orchestration.resources.memory_gb)";
@@ -403,7 +401,10 @@ impl Parts<'_> {
             self.profile.cause(&said).unzip()
         };
         let log = self.log.display().to_string();
-        Failure::new(Exit::Unavailable, told(what, mend, line, &log, &said))
+        Failure::new(
+            Exit::Unavailable,
+            last_words::told(what, mend, line, &log, &said),
+        )
     }
 
     /// Takes away what the engine's processes leave to us, as long as the role lives.
@@ -446,32 +447,4 @@ impl Parts<'_> {
             tracing::warn!(%error, folder = %self.caches.display(), "Cannot remove the engine's caches");
         }
     }
-}
-
-/// A failure as it is told: what happened, the mend, and the end of the log, above it the line that tells why.
-fn told(what: &str, mend: Option<&str>, line: Option<&str>, log: &str, said: &[String]) -> String {
-    let mut message = what.to_owned();
-    if let Some(mend) = mend {
-        message.push_str("; ");
-        message.push_str(mend);
-    }
-    if said.is_empty() {
-        message.push_str("; it wrote nothing");
-        return message;
-    }
-    let last = &said[said.len().saturating_sub(LAST_LINES)..];
-    let above = line.filter(|line| !last.iter().any(|last| last == line));
-    let after = above.map_or("", |_| ", after the line that tells why");
-    for part in ["; the end of its log (", log, ")", after, ":"] {
-        message.push_str(part);
-    }
-    for line in above
-        .into_iter()
-        .chain(above.map(|_| "…"))
-        .chain(last.iter().map(String::as_str))
-    {
-        message.push_str("\n  | ");
-        message.push_str(line);
-    }
-    message
 }
