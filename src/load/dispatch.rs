@@ -20,6 +20,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use super::observer::{Nobody, Observer};
 use super::{
     beginning::Beginning,
     connection::Connect,
@@ -27,7 +28,6 @@ use super::{
     exchange::{Call, Target},
     pace::Pace as _,
     phase::Phases,
-    sample::Sample,
     spent::{self, Meter},
     worker::Worker,
     workload::Content,
@@ -36,40 +36,6 @@ use crate::{
     recipe::{ClientPlan, LoadModel},
     stats::{summary::Window, tally::Tally},
 };
-
-/// Told of each request as it goes, for exporters and progress. Must be quick: it runs in the load path.
-pub trait Observer: Send + Sync + 'static {
-    /// A request was handed to a connection.
-    fn begun(&self) {}
-    /// A request has ended.
-    fn ended(&self, _sample: &Sample) {}
-    /// It is known now which requests are measured: before any of them ends.
-    fn window_known(&self, _window: Window) {}
-}
-
-/// Both watch.
-impl<A: Observer, B: Observer> Observer for (A, B) {
-    fn begun(&self) {
-        self.0.begun();
-        self.1.begun();
-    }
-
-    fn ended(&self, sample: &Sample) {
-        self.0.ended(sample);
-        self.1.ended(sample);
-    }
-
-    fn window_known(&self, window: Window) {
-        self.0.window_known(window);
-        self.1.window_known(window);
-    }
-}
-
-/// Nobody watches.
-#[derive(Debug, Clone, Copy)]
-pub struct Nobody;
-
-impl Observer for Nobody {}
 
 /// When the load ends before its plan does.
 #[derive(Debug, Clone, Default)]

@@ -55,6 +55,7 @@ pub mod deal;
 pub mod dispatch;
 pub mod echo;
 pub mod exchange;
+mod observer;
 pub mod pace;
 pub mod phase;
 pub mod receive;

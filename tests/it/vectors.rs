@@ -252,9 +252,7 @@ fn queries_of_an_open_loop_come_at_their_rate() {
     let open = "pattern: open-loop, requests_per_second: 100, total_requests: 120";
     let text = recipe("").replace(closed, open);
     assert!(text.contains(open), "{text}");
-    double
-        .bench(&lab, &text, &["--allow-invalid"])
-        .assert_exit(0);
+    double.bench(&lab, &text, &[]).assert_exit(0);
     let results = results(&lab);
     assert_eq!(results["successes"], 120, "{results:#}");
     assert_eq!(results["metrics"]["recall"]["min"], 1.0);
