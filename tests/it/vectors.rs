@@ -249,7 +249,7 @@ fn queries_of_an_open_loop_come_at_their_rate() {
     let lab = Lab::new();
     let double = Double::start(Faults::default());
     let closed = "concurrent_users: 2, total_requests: 120";
-    let open = "pattern: open-loop, requests_per_second: 100, total_requests: 120";
+    let open = "pattern: open-loop, requests_per_second: 100, arrival: {process: constant}, total_requests: 120";
     let text = recipe("").replace(closed, open);
     assert!(text.contains(open), "{text}");
     double.bench(&lab, &text, &[]).assert_exit(0);
