@@ -302,11 +302,13 @@ const fn waited_for(facts: &Facts) -> &'static str {
     }
 }
 
-/// Did requests leave too late?
+/// Did requests leave too late? In a closed loop that makes the load lighter, and its times, which count from when they
+/// were sent, are what they are: so it is never invalid for that.
 fn lateness(facts: &Facts) -> Option<(Verdict, String)> {
     let ttft = facts.ttft_p50_ms?;
     let late = facts.lateness_p99_ms;
-    let (verdict, share) = if late > LATENESS_INVALID * ttft {
+    let is_open = facts.requested_rate.is_some() || facts.expected_in_window.is_some();
+    let (verdict, share) = if is_open && late > LATENESS_INVALID * ttft {
         (Verdict::Invalid, LATENESS_INVALID)
     } else if late > LATENESS_DEGRADED * ttft {
         (Verdict::Degraded, LATENESS_DEGRADED)
@@ -499,6 +501,14 @@ mod tests {
                     (f.requested_rate, f.achieved_rate) = (None, 3.0);
                 },
                 Verdict::Valid,
+            ),
+            (
+                "users of a closed loop are late",
+                |f| {
+                    (f.requested_rate, f.expected_in_window) = (None, None);
+                    f.lateness_p99_ms = 1e3;
+                },
+                Verdict::Degraded,
             ),
             (
                 "poisson varies",

@@ -137,7 +137,7 @@ mod with {
         let plain = format!("https://{}", engine.url().replace("http://", ""));
         let cases: [(&str, &str, i32, &str); 3] = [
             (&url, &wrong, 64, "holds no certificate"),
-            (&other, &ca, 69, "connect"),
+            (&other, &ca, 69, "refused"),
             (&plain, &ca, 69, "connect"),
         ];
         for (url, ca, exit, words) in cases {

@@ -111,7 +111,7 @@ case_runs() {
   assert_eq "exit code of the bench" 0 "$(wait_job "$bench" 150)"
   results=$(find "$T/results" -path "*-bench-$bench*/bench/$BENCH/results.json")
   assert_file "$results"
-  assert_eq "runs" 3 "$(find "${results%/*}/repeats" -name results.json | wc -l)"
+  assert_eq "runs" 3 "$(find "${results%/*}/levels" -name results.json | wc -l)"
   run=$(find "$T/results" -mindepth 1 -maxdepth 1 -type d -name "*-monitor-$monitor.*")
   as_user_on node3 bin/aif stop --job "$monitor"
   assert_eq "exit code of the monitor" 0 "$(wait_job "$monitor" 60)"
