@@ -354,7 +354,7 @@ impl<C: Connect, O: Observer> Load<C, O> {
                         measured: false,
                     });
                 }
-                None => self.begin_window(turn.after(now)),
+                None => self.begin_window(|| turn.after(start.elapsed() + Duration::from_nanos(1))),
             },
         };
         let measured = !self.beginning.is_warmup(intended);
@@ -363,13 +363,19 @@ impl<C: Connect, O: Observer> Load<C, O> {
         (!measured || self.total.is_none_or(allowed)).then_some(Claim { intended, measured })
     }
 
-    /// The window begins: every worker is told.
-    fn begin_window(&self, at: Duration) -> Duration {
+    /// The window begins: every worker is told. The clock is read while no tally takes anything, so that what a tally took
+    /// without a window ended before it, as whoever counts the samples again will find.
+    fn begin_window(&self, clock: impl FnOnce() -> Duration) -> Duration {
+        let tallies = lock(&self.tallies);
+        let held: Vec<_> = tallies.iter().map(|tally| lock(tally)).collect();
+        let at = clock();
         self.beginning.set(at);
-        self.observer.window_known(self.beginning.window());
-        for tally in lock(&self.tallies).iter() {
-            lock(tally).begin(self.beginning.window());
+        let window = self.beginning.window();
+        for mut tally in held {
+            tally.begin(window);
         }
+        drop(tallies);
+        self.observer.window_known(window);
         at
     }
 

@@ -46,6 +46,31 @@ async fn the_window_of_a_closed_loop_begins_with_the_request_after_the_warm_up()
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_window_does_not_begin_in_the_past() {
+    // what ended meanwhile was counted without a window: whoever counts the samples again would find it in this one
+    let plan = warmed(users(2), 1, seconds(1));
+    let load = Load::new(
+        &plan,
+        vec![target(&Arc::new(Engine::new(100)))],
+        content(&plan),
+        Control::default(),
+        Keep::default(),
+    );
+    let start = Instant::now();
+    let first = load.claim(start, None).expect("the warm-up");
+    assert!(!first.measured);
+    tokio::time::advance(milliseconds(20)).await;
+    // its user was ready 10 ms ago
+    let second = load.claim(start, Some(milliseconds(10))).expect("the next");
+    assert!(second.measured && second.intended > milliseconds(20));
+    assert_eq!(load.tally().window().start, second.intended);
+    // from then on a user who is called late is late
+    tokio::time::advance(milliseconds(20)).await;
+    let third = load.claim(start, Some(milliseconds(30))).expect("another");
+    assert_eq!(third.intended, milliseconds(30));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_window_of_an_open_loop_begins_with_the_arrival_after_the_warm_up() {
     let plan = warmed(rate(10.0), 15, seconds(10));
     let (tally, samples) = tallied(&plan, Engine::new(50), Control::default()).await;
