@@ -38,6 +38,8 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(10);
 /// Between two words about how it goes.
 const WORD: Duration = Duration::from_secs(30);
+/// Time to count what has come.
+const COUNTING: Duration = Duration::from_millis(100);
 /// Lines that are told where none says what was fatal.
 const LAST_LINES: usize = 3;
 
@@ -313,11 +315,16 @@ fn so_far(time: Duration, bytes: u64, whole: Option<u64>) -> String {
     )
 }
 
-/// The bytes of all files below this path, or of the one that it is.
+/// The bytes of all files below this path, or of the one that it is; of those that are seen in [`COUNTING`], for an image's
+/// files may be a hundred thousand on a network's file system, and nothing else goes on meanwhile.
 fn bytes_in(path: &Path) -> u64 {
     let mut bytes = 0;
+    let begun = Instant::now();
     let mut open = vec![path.to_owned()];
     while let Some(path) = open.pop() {
+        if begun.elapsed() > COUNTING {
+            break;
+        }
         match fs::symlink_metadata(&path) {
             Ok(facts) if facts.is_dir() => {
                 let entries = fs::read_dir(&path).into_iter().flatten().flatten();

@@ -69,7 +69,7 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
         sharing: Sharing::of(args.allow_shared_tsdb),
     };
     let started = tokio::select! {
-        started = Served::of_run(&run, local, &shell.env, port) => started,
+        started = Served::of_run(&run, local, (&shell.env, &site), port) => started,
         () = shutdown.drain.cancelled() => return Ok(Exit::Done),
     };
     let mut served = started

@@ -30,7 +30,7 @@ pub struct Args {
 /// Where the registry cannot be read, or Slurm is there and does not answer.
 pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
     let jobs = if shell.env.find_program("squeue").is_some() {
-        client::squeue(shell.env.get("USER"), args.job.as_deref()).await?
+        client::squeue(Some(nix::unistd::getuid().as_raw()), args.job.as_deref()).await?
     } else {
         Vec::new()
     };

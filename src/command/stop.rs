@@ -103,21 +103,25 @@ async fn waiting(shell: &Shell, ended: &BTreeMap<String, BTreeSet<String>>) -> u
     if shell.env.find_program("squeue").is_none() {
         return 0;
     }
-    let jobs = client::squeue(shell.env.get("USER"), None).await;
+    let jobs = client::squeue(Some(nix::unistd::getuid().as_raw()), None).await;
     let jobs = jobs.unwrap_or_else(|error| {
         terminal::note(format_args!("which jobs still wait is not known: {error}"));
         Vec::new()
     });
-    let waiting = jobs
+    // a heterogeneous job waits once for each of its components
+    let id = |id: &str| id.split('+').next().unwrap_or_default().to_owned();
+    let waiting: BTreeMap<String, &str> = jobs
         .iter()
-        .filter(|job| job.state == "PENDING" && !ended.contains_key(&job.id));
-    let named = waiting.map(|job| {
+        .filter(|job| job.state == "PENDING")
+        .map(|job| (id(&job.id), job.name.as_str()))
+        .filter(|(id, _)| !ended.contains_key(id))
+        .collect();
+    for (id, name) in &waiting {
         terminal::note(format_args!(
-            "job {} ({}) still waits and is left alone: aif stop --job {}",
-            job.id, job.name, job.id
+            "job {id} ({name}) still waits and is left alone: aif stop --job {id}"
         ));
-    });
-    named.count()
+    }
+    waiting.len()
 }
 
 /// Ends a job of this cluster. Clusters that share a home may both have a job of this number: where its nodes are none

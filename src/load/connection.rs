@@ -131,9 +131,16 @@ impl Connect for Tcp {
     }
 }
 
-/// A stream to the first of these addresses that takes it.
+/// A stream to the first of these addresses that takes it. Where none does, a refusal is what tells most: it comes from the
+/// service's machine, while an address of a family that this machine does not use fails for reasons of its own.
 async fn first_of(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut told: Option<io::Error> = None;
+    let mut tell = |error: io::Error| {
+        let is_refused = |told: &io::Error| told.kind() == io::ErrorKind::ConnectionRefused;
+        if !told.as_ref().is_some_and(is_refused) {
+            told = Some(error);
+        }
+    };
     for address in addresses {
         let socket = if address.is_ipv4() {
             TcpSocket::new_v4()
@@ -145,16 +152,17 @@ async fn first_of(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
             Ok(socket) => socket,
             // a machine without IPv6 may have the other
             Err(error) => {
-                last = error;
+                tell(error);
                 continue;
             }
         };
         match socket.connect(*address).await {
             Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+            Err(error) => tell(error),
         }
     }
-    Err(last)
+    let nowhere = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    Err(told.unwrap_or_else(nowhere))
 }
 
 /// One connection, with what an exchange on it needs: kept from one to the next, so that nothing is made anew.
@@ -268,6 +276,23 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_refusal_is_told_whatever_fails_after_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let closed = listener.local_addr().expect("an address");
+        drop(listener);
+        // nothing can be connected to that: this machine itself says so
+        let broadcast = "255.255.255.255:9".parse().expect("an address");
+        let alone = first_of(&[broadcast]).await.expect_err("no stream");
+        assert_ne!(alone.kind(), io::ErrorKind::ConnectionRefused);
+        for addresses in [[closed, broadcast], [broadcast, closed]] {
+            let error = first_of(&addresses).await.expect_err("no stream");
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
+        }
+        let none = first_of(&[]).await.expect_err("no stream");
+        assert_eq!(none.kind(), io::ErrorKind::NotFound);
+    }
 
     #[tokio::test]
     async fn the_look_up_of_a_name_is_told_apart_and_once() {

@@ -167,6 +167,13 @@ impl Sample {
         Some(sent.saturating_sub(self.connect.unwrap_or_default()))
     }
 
+    /// Was there nobody who took its connection, though this machine had one to give?
+    pub fn was_refused(&self) -> bool {
+        self.sent.is_none()
+            && self.outcome.is_unconnected()
+            && self.outcome.class() != Some(Outcome::LOCAL_LIMIT)
+    }
+
     /// When the first token came.
     pub fn first_token(&self) -> Option<Duration> {
         self.chunks.first().map(|chunk| chunk.at)

@@ -28,6 +28,7 @@ use crate::{
     files::{self, Durability},
     process::guard,
     run::{Manifest, RunDir, StepFile},
+    site::Site,
 };
 
 /// Long enough for any archive; Prometheus's own limit is 292 years.
@@ -118,7 +119,7 @@ impl Served {
     pub async fn of_run(
         run: &RunDir,
         local: Local<'_>,
-        env: &Env,
+        (env, site): (&Env, &Site),
         port: Port,
     ) -> Result<Self, Error> {
         let path = run.metrics().join(snapshot::ARCHIVE);
@@ -133,7 +134,7 @@ impl Served {
         let image = steps
             .get("monitor")
             .and_then(|step| step.facts.get("image")?["path"].as_str());
-        let binary = Binary::find(env, image.map(Path::new))?;
+        let binary = Binary::find(env, site, image.map(Path::new))?;
         Self::start(&path, local, &binary, port).await
     }
 

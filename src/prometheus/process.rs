@@ -22,7 +22,10 @@ use rand::Rng as _;
 use tokio::process::{Child, Command};
 
 use super::query::Client;
-use crate::{api::client::Access, env::Env, files, process::tree, recipe::PortChoice};
+use crate::{
+    api::client::Access, apptainer::command, env::Env, files, process::tree, recipe::PortChoice,
+    site::Site,
+};
 
 /// Between two questions whether it is ready.
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
@@ -95,8 +98,8 @@ pub enum Binary {
     Program(PathBuf),
     /// An image, run by Apptainer.
     Image {
-        /// Apptainer.
-        apptainer: PathBuf,
+        /// The words that start Apptainer, with the modules that bring it.
+        apptainer: Vec<String>,
         /// The image.
         image: PathBuf,
     },
@@ -112,12 +115,11 @@ impl fmt::Display for Binary {
 }
 
 impl Binary {
-    /// The image of the recipe where it is a file and Apptainer is there, else the program on the `PATH`.
-    pub fn find(env: &Env, image: Option<&Path>) -> Result<Self, Error> {
+    /// The image of the recipe where it is a file and Apptainer is there, or comes by the site's modules; else the program on
+    /// the `PATH`.
+    pub fn find(env: &Env, site: &Site, image: Option<&Path>) -> Result<Self, Error> {
         let image = image.filter(|path| path.is_file());
-        if let (Some(image), Some(apptainer)) =
-            (image, crate::apptainer::command::find_program(env))
-        {
+        if let (Some(image), Some(apptainer)) = (image, command::argv(env, site, &[])) {
             return Ok(Self::Image {
                 apptainer,
                 image: image.to_owned(),
@@ -141,8 +143,10 @@ impl Binary {
                 Some(Command::new(program))
             }
             Self::Image { apptainer, image } => {
-                let mut command = Command::new(apptainer);
+                let (first, words) = apptainer.split_first()?;
+                let mut command = Command::new(first);
                 command
+                    .args(words)
                     .args(["exec", "--pid", "--bind"])
                     .arg(file.parent()?)
                     .arg(image)
@@ -157,8 +161,8 @@ impl Binary {
         match self {
             Self::Program(path) => vec![path.into()],
             Self::Image { apptainer, image } => {
-                let mut command: Vec<OsString> =
-                    vec![apptainer.into(), "exec".into(), "--pid".into()];
+                let mut command: Vec<OsString> = apptainer.iter().map(Into::into).collect();
+                command.extend(["exec".into(), "--pid".into()]);
                 for path in visible {
                     command.extend(["--bind".into(), path.into()]);
                 }
@@ -396,7 +400,7 @@ mod tests {
     #[test]
     fn an_image_sees_what_it_must_read() {
         let binary = Binary::Image {
-            apptainer: "/bin/apptainer".into(),
+            apptainer: vec!["/bin/apptainer".to_owned()],
             image: "/images/p.sif".into(),
         };
         assert_eq!(
@@ -428,8 +432,9 @@ mod tests {
             path
         };
         let env = Env::default().with("PATH", &folder.path().display().to_string());
-        let missing =
-            Binary::find(&env, Some(Path::new("/nowhere/prometheus_latest.sif"))).unwrap_err();
+        let plain = Site::default();
+        let nowhere = Some(Path::new("/nowhere/prometheus_latest.sif"));
+        let missing = Binary::find(&env, &plain, nowhere).unwrap_err();
         assert!(
             missing
                 .to_string()
@@ -439,15 +444,41 @@ mod tests {
         let image = program("p.sif");
         let named = Some(image.as_path());
         assert_eq!(
-            Binary::find(&env, named).unwrap(),
+            Binary::find(&env, &plain, named).unwrap(),
             Binary::Program(prometheus),
             "an image without Apptainer"
         );
+        // where a module brings it, a shell loads that first
+        let modules = Site {
+            modules: vec!["Apptainer/1.3.6".to_owned()],
+            ..Site::default()
+        };
+        let by_module = Binary::find(&env, &modules, named).unwrap();
+        let words = by_module.command(&["/data".into()]);
+        assert_eq!(words[0], "bash");
+        let last: Vec<_> = words.iter().skip(words.len() - 7).collect();
+        let sif = image.display().to_string();
+        assert_eq!(
+            last,
+            [
+                "apptainer",
+                "exec",
+                "--pid",
+                "--bind",
+                "/data",
+                &sif,
+                "prometheus"
+            ]
+        );
+        let promtool = by_module
+            .promtool(&env, Path::new("/data/rules.yml"))
+            .unwrap();
+        assert_eq!(promtool.as_std().get_program(), "bash");
         let apptainer = program("apptainer");
         assert_eq!(
-            Binary::find(&env, named).unwrap(),
+            Binary::find(&env, &plain, named).unwrap(),
             Binary::Image {
-                apptainer,
+                apptainer: vec![apptainer.display().to_string()],
                 image: image.clone()
             }
         );

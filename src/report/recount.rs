@@ -45,7 +45,10 @@ impl Recount {
         let mut tally = frame.tally();
         let mut told = Samples::default();
         for (reader, path) in readers.iter().zip(&files) {
-            told.rows += reader.each(|request| tally.take(&request.sample))?;
+            // each task learns at its own moment that the load is cut short
+            let mut own = reader.frame.tally();
+            told.rows += reader.each(|request| own.take(&request.sample))?;
+            tally.merge(&own);
             told.missing += reader.missing;
             let name = path.file_name().unwrap_or_default();
             told.files.push(name.to_string_lossy().into_owned());
@@ -59,7 +62,7 @@ impl Recount {
                 reader.each(|request| {
                     // tasks have numbers of their own, and the window each by its time
                     let in_window = if readers.len() > 1 {
-                        frame.planned.owns(request.sample.intended)
+                        reader.frame.planned.owns(request.sample.intended)
                     } else {
                         request.sample.index >= first
                     };
@@ -91,7 +94,7 @@ impl Recount {
     pub fn each(&self, mut take: impl FnMut(&samples::reader::Request)) -> Result<(), Error> {
         for reader in &self.readers {
             reader.each(|request| {
-                if self.frame.planned.owns(request.sample.intended) {
+                if reader.frame.planned.owns(request.sample.intended) {
                     take(request);
                 }
             })?;

@@ -152,11 +152,15 @@ fn list(object: &mut Value, tally: &Tally) {
         );
         return;
     }
-    let mut times = values(&tally.observed().by_event.latency);
-    let failed = requests.saturating_sub(times.len() as u64);
-    times.extend((0..failed).map(|_| 0.0));
-    object["latencies"] = json!(times);
-    object["queue_times"] = json!(values(tally.all_lateness()));
+    // a request that has no such time has 0 in its place, as there
+    let padded = |all: &Distribution| {
+        let mut times = values(all);
+        let others = requests.saturating_sub(times.len() as u64);
+        times.extend((0..others).map(|_| 0.0));
+        json!(times)
+    };
+    object["latencies"] = padded(&tally.observed().by_event.latency);
+    object["queue_times"] = padded(tally.all_lateness());
 }
 
 /// What was observed, in seconds, in the order of size: in which order requests had these times is not kept.

@@ -131,7 +131,7 @@ pub async fn sbatch(
 }
 
 /// Jobs of this user, or this one job. A job that Slurm has forgotten gives an empty list.
-pub async fn squeue(user: Option<&str>, job: Option<&str>) -> Result<Vec<Job>, Error> {
+pub async fn squeue(user: Option<u32>, job: Option<&str>) -> Result<Vec<Job>, Error> {
     let mut arguments: Vec<String> = ["--noheader", "--all", "--format=%i|%j|%T|%r|%M|%l|%N"]
         .map(str::to_owned)
         .to_vec();

@@ -138,9 +138,10 @@ pub(super) fn is_single_second(one: Duration, other: Duration) -> bool {
     one.as_secs() == other.as_secs()
 }
 
-/// Does a success keep every limit? One token has no time per token to exceed; of several that came in one chunk nobody
-/// knows it, so they have not kept it; an answer without any has missed its first. Times count from when connecting began:
-/// a service that lets clients wait at its door keeps no limit by it.
+/// Does a success keep every limit? One token has no time per token to exceed; of several that came in one chunk it is
+/// known only where each may have had an event of its own, as that of the end ([`span`]), so others have not kept it; an
+/// answer without any has missed its first. Times count from when connecting began: a service that lets clients wait at its
+/// door keeps no limit by it.
 pub fn meets(sample: &Sample, slo: &Slo) -> bool {
     let Some(sent) = sample.began() else {
         return false;
@@ -150,8 +151,28 @@ pub fn meets(sample: &Sample, slo: &Slo) -> bool {
     };
     let first = sample.first_token().map(|at| at.saturating_sub(sent));
     keeps(slo.ttft_ms, first, false)
-        && keeps(slo.tpot_ms, tpot(sample), sample.tokens() <= 1)
+        && keeps(
+            slo.tpot_ms,
+            tpot(sample).or_else(|| span(sample)),
+            sample.tokens() <= 1,
+        )
         && keeps(slo.e2e_ms, Some(last(sample).saturating_sub(sent)), false)
+}
+
+/// Time per token after the first of an answer with a single chunk of text, where there are events enough for its tokens:
+/// an engine sends one for a token that is no text, as the one that ends the answer.
+fn span(sample: &Sample) -> Option<Duration> {
+    let [chunk] = sample.chunks[..] else {
+        return None;
+    };
+    let tokens = sample.tokens();
+    let last = sample.silent.last().copied().unwrap_or_default();
+    match u32::try_from(tokens.saturating_sub(1)) {
+        Ok(gaps @ 1..) if tokens <= 1 + sample.silent.len() as u64 => {
+            Some(last.saturating_sub(chunk.at) / gaps)
+        }
+        _ => None,
+    }
 }
 
 pub(super) fn milliseconds(time: Duration) -> f64 {

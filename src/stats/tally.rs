@@ -64,11 +64,11 @@ pub struct Tally {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Within {
     sent: u64,
-    /// Of these, those with nothing before them in a conversation.
+    /// Those with nothing before them in a conversation that were sent, or met a service that let nobody in.
     begun: u64,
-    /// When the last of the latter was sent.
+    /// When the last two of the latter were sent, the last first.
     #[serde(default)]
-    last_begun: Option<Duration>,
+    last_begun: [Option<Duration>; 2],
     answered: u64,
     output_tokens: u64,
     prompt_tokens: u64,
@@ -199,7 +199,9 @@ impl Tally {
         self.lateness.merge(&other.lateness);
         self.within.sent += other.within.sent;
         self.within.begun += other.within.begun;
-        self.within.last_begun = self.within.last_begun.max(other.within.last_begun);
+        for at in other.within.last_begun {
+            self.within.begun_at(at);
+        }
         self.within.answered += other.within.answered;
         self.within.output_tokens += other.within.output_tokens;
         self.within.prompt_tokens += other.within.prompt_tokens;
@@ -311,9 +313,10 @@ impl Tally {
         per_second(self.within.sent, window)
     }
 
-    /// When the last request of a schedule was sent within the window.
-    pub fn last_arrival(&self) -> Option<Duration> {
-        self.within.last_begun
+    /// When the last but one request of a schedule was sent within the window: of the very last alone nothing follows, as
+    /// of any other that was late by itself.
+    pub fn last_arrival_but_one(&self) -> Option<Duration> {
+        self.within.last_begun[1]
     }
 
     /// The same of those that a schedule made: all but the later turns of conversations.
@@ -392,13 +395,25 @@ fn per_second(count: u64, window: Window) -> f64 {
 }
 
 impl Within {
+    fn begun_at(&mut self, at: Option<Duration>) {
+        let [last, before] = &mut self.last_begun;
+        if at > *last {
+            (*last, *before) = (at, *last);
+        } else {
+            *before = at.max(*before);
+        }
+    }
+
     fn take(&mut self, sample: &Sample, window: Window) {
-        if let Some(at) = sample.sent.filter(|at| window.owns(*at)) {
-            self.sent += 1;
-            if sample.is_first() {
-                self.begun += 1;
-                self.last_begun = self.last_begun.max(Some(at));
-            }
+        self.sent += u64::from(sample.sent.is_some_and(|at| window.owns(at)));
+        // whom the service does not let in has come all the same
+        let refused = || (sample.is_first() && sample.was_refused()).then_some(sample.intended);
+        if let Some(at) = sample.sent.or_else(refused)
+            && sample.is_first()
+            && window.owns(at)
+        {
+            self.begun += 1;
+            self.begun_at(Some(at));
         }
         self.answered += u64::from(sample.is_success() && window.saw(sample.end));
         let alike = |one, other| window.saw(one) == window.saw(other);

@@ -363,6 +363,57 @@ fn several_tokens_in_one_chunk_have_not_kept_a_limit_of_the_time_per_token() {
 }
 
 #[test]
+fn a_token_without_text_has_a_time_by_its_event() {
+    let slo = Slo {
+        tpot_ms: Some(100.0),
+        ..Slo::default()
+    };
+    // "yes", and the token that ends it
+    let ended = |at, tokens| Sample {
+        silent: vec![ms(at)],
+        ..success(1000, 1000, &[1050], Some(tokens))
+    };
+    assert!(meets(&ended(1100, 2), &slo));
+    assert!(!meets(&ended(1300, 2), &slo), "250 ms of 100");
+    assert!(
+        !meets(&ended(1051, 3), &slo),
+        "two events tell of no three tokens"
+    );
+}
+
+#[test]
+fn whom_a_service_does_not_let_in_has_come_all_the_same() {
+    let refused = |class: &str| Sample {
+        sent: None,
+        ..failure(1000, Outcome::Error(class.to_owned(), String::new()))
+    };
+    let rate = |class| in_window(&[refused(class)]).arrival_rate(WINDOW);
+    assert!((rate(Outcome::REFUSED) - 0.5).abs() < 1e-9);
+    assert!((rate("connect") - 0.5).abs() < 1e-9);
+    assert!(
+        rate(Outcome::LOCAL_LIMIT).abs() < 1e-9,
+        "that is the generator's fault"
+    );
+    assert!(
+        in_window(&[refused(Outcome::REFUSED)])
+            .sent_rate(WINDOW)
+            .abs()
+            < 1e-9
+    );
+}
+
+#[test]
+fn the_last_arrival_but_one_is_found_in_any_order_and_over_workers() {
+    let sent = |at| success(1000, at, &[2900], Some(1));
+    let one = in_window(&[sent(1300), sent(1100), sent(1200)]);
+    assert_eq!(one.last_arrival_but_one(), Some(ms(1200)));
+    let mut both = in_window(&[sent(1250)]);
+    assert_eq!(both.last_arrival_but_one(), None);
+    both.merge(&one);
+    assert_eq!(both.last_arrival_but_one(), Some(ms(1250)));
+}
+
+#[test]
 fn a_client_that_waits_at_the_door_waits_for_its_answer() {
     let slo = Slo {
         ttft_ms: Some(200.0),

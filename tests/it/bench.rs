@@ -723,7 +723,11 @@ fn with_files(files: u32, lab: &Lab, engine: &Engine, arguments: &[&str]) -> cra
     let inner = lab.aif(&[]);
     let mut shell = std::process::Command::new("sh");
     shell
-        .args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")])
+        // each worker has files of its own, and there are as many as cores
+        .args([
+            "-c",
+            &format!("ulimit -n {files}; exec taskset -c \"$(taskset -cp $$ | sed 's/.*: //; s/[,-].*//')\" \"$0\" \"$@\""),
+        ])
         .arg(inner.get_program())
         .args(["bench", "--url", &url, "--out", "out", "--model", "m"])
         .args(arguments)

@@ -260,7 +260,7 @@ fn queries_of_an_open_loop_come_at_their_rate() {
         "rate",
         number(&results, "/generator/achieved_rate"),
         100.0,
-        2.0,
+        10.0,
     );
     assert_eq!(double.collections(), ["precious"]);
 }

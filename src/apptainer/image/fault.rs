@@ -7,14 +7,21 @@ use crate::{
     apptainer::{lease::Holder, why::Why},
     exit::{Exit, Failure},
     files,
+    site::Site,
 };
 
 /// There is nothing that runs containers.
-pub fn no_program() -> Failure {
-    Failure::new(
-        Exit::Unavailable,
-        "neither apptainer nor singularity is on the PATH; load its module (site file: modules)",
-    )
+pub fn no_program(site: &Site) -> Failure {
+    let message = if site.modules.is_empty() {
+        "neither apptainer nor singularity is on the PATH; load its module (site file: modules)"
+            .to_owned()
+    } else {
+        let modules = site.modules.join(" ");
+        format!(
+            "the site's modules ({modules}) bring neither apptainer nor singularity: correct \"modules\" in the site file"
+        )
+    };
+    Failure::new(Exit::Unavailable, message)
 }
 
 impl Image {

@@ -383,7 +383,7 @@ impl Wanted<'_> {
     fn failed(&self, failed: Failed) -> Failure {
         match failed {
             Failed::Source { why, said } => self.not_pulled(why, &said),
-            Failed::NoProgram => no_program(),
+            Failed::NoProgram => no_program(self.site),
             Failed::Files(error) => self.cannot_write(error),
             Failed::Stopped => self.stopped(),
         }

@@ -10,10 +10,7 @@ use super::{
     check::{Check, version},
     scene::{Scene, listed},
 };
-use crate::{
-    apptainer::command,
-    process::ask::{self, Answer},
-};
+use crate::process::ask::{self, Answer};
 
 const NAME: &str = "Prometheus";
 const OLDEST: (u32, u32) = (2, 42);
@@ -29,7 +26,7 @@ pub(super) async fn probe(scene: Arc<Scene>) -> Vec<Check> {
             let answer = ask::ask(&argv, LIMIT).await;
             version_check(&scene.shown(path), &answer)
         }
-        None => without_program(&scene, command::find_program(env).is_some()),
+        None => without_program(&scene, scene.has_apptainer()),
     };
     let promtool = match env.find_program("promtool") {
         Some(path) => Check::ok("promtool", scene.shown(&path)),

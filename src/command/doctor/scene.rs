@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    apptainer::image::Image,
+    apptainer::{command, image::Image},
     command::Shell,
     library,
     recipe::{Kind, Plan, expand::Variables},
@@ -90,6 +90,11 @@ impl Scene {
     /// The site; one of which nothing is known where its file is faulty.
     pub(super) fn site(&self) -> &Site {
         &self.site
+    }
+
+    /// Does something run containers, here or with the site's modules?
+    pub(super) fn has_apptainer(&self) -> bool {
+        command::program(&self.shell.env, &self.site).is_some()
     }
 
     pub(super) fn site_is_faulty(&self) -> bool {

@@ -340,7 +340,7 @@ async fn of_run(run: &RunDir, sharing: Sharing, shell: &Shell) -> anyhow::Result
         parent: &folder,
         sharing,
     };
-    let served = Served::of_run(run, local, &shell.env, port)
+    let served = Served::of_run(run, local, (&shell.env, &site), port)
         .await
         .map_err(|error| Failure::caused(error.exit(), "the archive cannot be served", error))?;
     let span = served

@@ -24,7 +24,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// By the schedule, over the time in which it is sent; and that time, stretched to when the last was sent.
+    /// By the schedule, over the time in which it is sent; and that time, stretched to when the last but one was sent.
     pub(super) fn and_time(
         plan: &ClientPlan,
         content: &Content,
@@ -33,8 +33,8 @@ impl Asked {
     ) -> (Self, Window) {
         let sending = sending(plan, content, window);
         let asked = Self::of(plan, content, sending, parts);
-        // a generator that fell behind at the end took longer than its schedule
-        let last = tally.last_arrival().unwrap_or_default();
+        // a generator that fell behind at the end took longer than its schedule; one request that was late does not show that
+        let last = tally.last_arrival_but_one().unwrap_or_default();
         let end = sending.end.max(last);
         (asked, Window { end, ..sending })
     }
@@ -304,11 +304,17 @@ mod tests {
             end: Duration::from_secs(40),
         };
         let mut tally = Tally::new(window, &plan.slo);
-        let mut sample = Sample::planned(99, Duration::from_millis(9900));
-        sample.sent = Some(Duration::from_secs(20));
-        tally.take(&sample);
-        let (asked, sending) = Asked::and_time(&plan, &content, (window, &tally), &[]);
+        let mut late = |seconds| {
+            let mut sample = Sample::planned(99, Duration::from_millis(9900));
+            sample.sent = Some(Duration::from_secs(seconds));
+            tally.take(&sample);
+            Asked::and_time(&plan, &content, (window, &tally), &[])
+        };
+        // one that was late by itself is no worse at the end than anywhere else
+        let (asked, sending) = late(21);
         assert_eq!(asked.of_those_left, Some(100));
+        assert_eq!(sending.end, Duration::from_secs(10));
+        let (_, sending) = late(20);
         assert_eq!(sending.end, Duration::from_secs(20));
     }
 }

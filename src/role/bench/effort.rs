@@ -25,7 +25,7 @@ impl Cores {
         let shared = beside().any(|record| record.cpus.iter().any(|cpu| own.contains(cpu)));
         let told = beside().all(|record| !record.cpus.is_empty());
         // a service that is given by its address may be anywhere, also here
-        let near = service.records.is_empty() && service.is_here();
+        let near = service.records.is_empty() && service.is_here;
         Self {
             shared,
             known: told && !near,

@@ -86,7 +86,7 @@ pub(super) struct Exporter {
     /// When the first token came that any request got, by the monotonic clock in nanoseconds.
     first_token: AtomicU64,
     /// Requests refused the connection since the last that was not: how [`super::sight`] sees a lost service.
-    pub(super) refused_in_a_row: AtomicU64,
+    pub(super) unconnected_in_a_row: AtomicU64,
 }
 
 impl Exporter {
@@ -117,7 +117,7 @@ impl Exporter {
             first_tokens: AtomicU64::new(0),
             waited_us: AtomicU64::new(0),
             first_token: AtomicU64::new(u64::MAX),
-            refused_in_a_row: AtomicU64::new(0),
+            unconnected_in_a_row: AtomicU64::new(0),
         }
     }
 
@@ -273,10 +273,13 @@ impl Observer for std::sync::Arc<Exporter> {
             Some(_) => "error",
         };
         self.requests.get_or_create(&OutcomeLabel { outcome }).inc();
-        if sample.outcome.class() == Some(Outcome::REFUSED) {
-            self.refused_in_a_row.fetch_add(1, Relaxed);
-        } else {
-            self.refused_in_a_row.store(0, Relaxed);
+        // what this machine refuses itself says nothing of the service
+        if sample.outcome.class() != Some(Outcome::LOCAL_LIMIT) {
+            if sample.outcome.is_unconnected() {
+                self.unconnected_in_a_row.fetch_add(1, Relaxed);
+            } else {
+                self.unconnected_in_a_row.store(0, Relaxed);
+            }
         }
         self.prompt_tokens.inc_by(sample.prompt_tokens.unwrap_or(0));
         self.output_tokens.inc_by(sample.tokens());

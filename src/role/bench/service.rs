@@ -56,6 +56,8 @@ pub(super) struct Service {
     pub(super) facts: TargetFacts,
     /// The records, where it came from the registry.
     pub(super) records: Vec<Record>,
+    /// Is one of its addresses this machine's own: the loopback's, or that of another interface?
+    pub(super) is_here: bool,
 }
 
 /// The engine's counters: prompt and output tokens.
@@ -89,14 +91,15 @@ impl Service {
     }
 
     /// Can its names be resolved here?
-    fn resolve(&self) -> anyhow::Result<()> {
+    fn resolve(&mut self) -> anyhow::Result<()> {
         for instance in &self.instances {
             let (authority, _) = place(instance)?;
             let (_, authority) = tls::split(authority, default_port(instance));
             let addresses = authority.to_socket_addrs();
-            addresses.or_exit(Exit::Unavailable, || {
+            let addresses = addresses.or_exit(Exit::Unavailable, || {
                 format!("{authority} cannot be resolved on this node")
             })?;
+            self.is_here |= effort::is_own(addresses.map(|address| address.ip()));
         }
         Ok(())
     }
@@ -130,6 +133,7 @@ impl Service {
             collection: None,
             model: String::new(),
             records: Vec::new(),
+            is_here: false,
         })
     }
 
@@ -189,6 +193,7 @@ impl Service {
             collection: None,
             model: String::new(),
             records,
+            is_here: false,
         })
     }
 
@@ -247,18 +252,6 @@ impl Service {
             }
         };
         self.instances.iter().map(target).collect()
-    }
-
-    /// Is one of its addresses this machine's own: the loopback's, or that of another interface?
-    pub(super) fn is_here(&self) -> bool {
-        self.instances.iter().any(|instance| {
-            let Ok((authority, _)) = place(instance) else {
-                return false;
-            };
-            let (_, authority) = tls::split(authority, default_port(instance));
-            let addresses = authority.to_socket_addrs().into_iter().flatten();
-            effort::is_own(addresses.map(|address| address.ip()))
-        })
     }
 
     /// Time until the first job of the service ends, less a slack; `None` where no end is known.

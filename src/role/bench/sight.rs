@@ -12,8 +12,8 @@ use crate::{
     registry::{Kind, Liveness, Seen, State, Store, Watch},
 };
 
-/// So many connections refused in a row are worth a look into the registry.
-const REFUSED: u64 = 5;
+/// So many connections in a row that nobody took are worth a look into the registry.
+const UNCONNECTED: u64 = 5;
 /// Leases are looked at every so many ticks.
 const LOOK: u32 = 10;
 
@@ -40,13 +40,13 @@ impl<'a> Sight<'a> {
 
     /// Is the service gone? Asked at every tick; `count` is its number.
     pub(super) async fn lost(&mut self, count: u32) -> Option<Ending> {
-        let refused = self.exporter.refused_in_a_row.load(Ordering::Relaxed) >= REFUSED;
-        if refused && self.is_gone().await {
+        let unconnected = self.exporter.unconnected_in_a_row.load(Ordering::Relaxed);
+        if unconnected >= UNCONNECTED && self.is_gone().await {
             return Some(Ending::Lost {
                 what: if self.service.records.is_empty() {
-                    "connections are refused"
+                    "nobody takes its connections"
                 } else {
-                    "connections are refused and its record is gone"
+                    "nobody takes its connections and its record is gone"
                 }
                 .to_owned(),
                 exit: Exit::Unavailable,
@@ -58,7 +58,7 @@ impl<'a> Sight<'a> {
         None
     }
 
-    /// Is nobody there any more? Asked only when connections are refused: one refusal is an error of a request.
+    /// Is nobody there any more? Asked only when nobody takes connections: one that failed is an error of a request.
     async fn is_gone(&self) -> bool {
         if self.service.records.is_empty() {
             return true;

@@ -184,10 +184,10 @@ async fn find(config: &Config, context: &Context, step: &StepNote) -> Result<Bin
     // what is missing says so itself
     let missing = |error: process::Error| Failure::new(Exit::Unavailable, error.to_string());
     let Some(named) = named else {
-        return Binary::find(env, None).map_err(missing);
+        return Binary::find(env, &context.site, None).map_err(missing);
     };
     if named.state()? == State::Missing {
-        match Binary::find(env, None) {
+        match Binary::find(env, &context.site, None) {
             Ok(program) => {
                 tracing::info!(image = %named.path.display(), "The image of Prometheus is not there; taking the program on the PATH");
                 return Ok(program);
@@ -200,7 +200,7 @@ async fn find(config: &Config, context: &Context, step: &StepNote) -> Result<Bin
     }
     let facts = image::fetch(&named, &config.entry, context, step).await?;
     image::sum(&named, &facts, context, step, &context.shutdown.drain);
-    Binary::find(env, Some(&named.path)).map_err(missing)
+    Binary::find(env, &context.site, Some(&named.path)).map_err(missing)
 }
 
 fn put(folder: &LocalFolder, name: &str, text: &str) -> anyhow::Result<std::path::PathBuf> {

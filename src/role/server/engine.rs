@@ -199,7 +199,7 @@ impl Engine {
                 if let Some(holder) = &holder {
                     what = format!("{what}, and port {port} is held by {holder}");
                 }
-                let taken = holder.is_some() || said_in_use(parts);
+                let taken = holder.is_some() || parts.said_in_use(port);
                 (parts.death(&what, how), drawn && taken)
             }
             Err(NotReady::TimedOut(last)) => {
@@ -310,13 +310,6 @@ fn choose_ports(parts: &Parts<'_>, lost: &[u16]) -> Result<Vec<u16>, Failure> {
     Ok(ports)
 }
 
-fn said_in_use(parts: &Parts<'_>) -> bool {
-    parts.said().iter().any(|line| {
-        let line = line.to_ascii_lowercase();
-        line.contains("address already in use") || line.contains("couldn't bind")
-    })
-}
-
 /// One look at an engine that is expected to become ready.
 struct Probe<'a> {
     parts: &'a Parts<'a>,
@@ -405,9 +398,14 @@ impl<'a> Probe<'a> {
         Err(missing)
     }
 
-    /// Without a path of the recipe, a program that nothing is known of is ready when it serves anything.
+    /// Without a path of the recipe, a program that nothing is known of is ready when it serves anything; so is a `ChromaDB`
+    /// whose version has another heartbeat.
     fn is_ready(&self, status: StatusCode) -> bool {
-        if self.parts.profile.kind == EngineKind::Http && self.parts.plan.readiness.path.is_none() {
+        let is_lenient = matches!(
+            self.parts.profile.kind,
+            EngineKind::Http | EngineKind::Chroma
+        );
+        if is_lenient && self.parts.plan.readiness.path.is_none() {
             status.as_u16() < 500
         } else {
             status.is_success()

@@ -4,6 +4,12 @@
 /// Lines of its log that an engine's death is told with.
 const LAST_LINES: usize = 20;
 
+/// The lines among which the cause of an end is looked for: all, or those that came `lately`.
+pub(super) fn looked_at(said: &[String], lately: bool) -> &[String] {
+    let first = said.len().saturating_sub(LAST_LINES);
+    &said[if lately { first } else { 0 }..]
+}
+
 /// A failure as it is told: what happened, the mend, and the end of the log, above it the line that tells why.
 pub(super) fn told(
     what: &str,
@@ -57,6 +63,15 @@ mod tests {
         assert_eq!(lines[2], "  | …");
         assert_eq!(lines.len(), 3 + LAST_LINES);
         assert!(lines.ends_with(&["  |   File \"core.py\", line 29"]));
+    }
+
+    #[test]
+    fn what_was_survived_is_no_cause_of_a_signal() {
+        let mut said = vec!["nvidia-smi: command not found".to_owned()];
+        said.extend((0..LAST_LINES).map(|line| line.to_string()));
+        assert_eq!(looked_at(&said, false), said);
+        assert_eq!(looked_at(&said, true), &said[1..]);
+        assert_eq!(looked_at(&said[..2], true), &said[..2]);
     }
 
     #[test]

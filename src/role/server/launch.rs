@@ -98,8 +98,8 @@ pub(super) fn spec(parts: &Parts<'_>, port: u16) -> Result<(Spec, Option<Script>
         }
         Launch::Container(container) => {
             let context = parts.context;
-            let program =
-                command::program(&context.env, &context.site).ok_or_else(image::no_program)?;
+            let program = command::program(&context.env, &context.site)
+                .ok_or_else(|| image::no_program(&context.site))?;
             let mut container = container.clone();
             if let Some(image) = &parts.image {
                 container.image.clone_from(&image.path);
@@ -202,7 +202,10 @@ fn variables(parts: &Parts<'_>, port: u16) -> BTreeMap<String, String> {
         let switches = OFFLINE.map(|name| (name.to_owned(), "1".to_owned()));
         variables.extend(switches);
     }
-    let file = parts.key.as_ref().map(|key| key.file.display().to_string());
+    let file = parts
+        .key_file
+        .as_ref()
+        .map(|file| file.display().to_string());
     variables.extend(parts.plan.env.iter().map(|(name, value)| {
         let value = match &file {
             Some(file) => value.replace("{api_key_file}", file),
@@ -214,9 +217,11 @@ fn variables(parts: &Parts<'_>, port: u16) -> BTreeMap<String, String> {
     set(proof::MARK, parts.instance.clone());
     set("PORT", port.to_string());
     set("ACTUAL_PORT", port.to_string());
-    if let Some(key) = &parts.key {
+    if let Some(file) = file {
         // for a script, and for a program that nothing is known of
-        set(KEY_VARIABLE, key.file.display().to_string());
+        set(KEY_VARIABLE, file);
+    }
+    if let Some(key) = &parts.key {
         match parts.profile.key {
             KeyBy::Variable(name) => {
                 set(name, key.secret.clone());

@@ -10,6 +10,7 @@
 //! The role is its engine's subreaper: whatever the engine starts and loses stays below it, so that the end leaves
 //! nothing, and nothing is ever killed that it did not start.
 
+mod death;
 mod drain;
 mod engine;
 mod last_words;

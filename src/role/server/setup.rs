@@ -19,10 +19,8 @@ use crate::{
     clock,
     engine::{self, Profile},
     exit::{Exit, Failure, OrExit as _},
-    files,
     process::{
         address::{listening_address, numeric_address},
-        child::Ended,
         port, tree,
     },
     recipe::{Plan, ServerPlan},
@@ -40,13 +38,9 @@ use crate::{
 use super::{
     Config,
     engine::Engine,
-    last_words,
     launch::Blanks,
     metrics::{self, Shared},
 };
-
-/// What the kernel's killer does says nothing in any log.
-const OUT_OF_MEMORY: &str = "the job's cgroup counted an out-of-memory kill meanwhile: ask for more memory (--mem, or orchestration.resources.memory_gb)";
 
 /// Ended children that the engine lost are taken away this often.
 const REAPING: std::time::Duration = std::time::Duration::from_secs(10);
@@ -71,6 +65,8 @@ pub(super) struct Parts<'a> {
     /// Address and port at which its ranks meet.
     meeting: (String, u16),
     pub(super) key: Option<Key>,
+    /// Where the key of the instance is: rank 0's, which the others may want, too.
+    pub(super) key_file: Option<PathBuf>,
     /// The engine's log.
     pub(super) log: PathBuf,
     /// Its caches on the node's own disk, which are there for as long as the instance is.
@@ -79,9 +75,9 @@ pub(super) struct Parts<'a> {
     samplers: Samplers,
     pub(super) publication: Publication,
     /// Kills for want of memory that were counted when the engine was started.
-    kills_before: AtomicU64,
+    pub(super) kills_before: AtomicU64,
     /// Size of its log then: an earlier start's complaint is no cause of a later one's end.
-    log_before: AtomicU64,
+    pub(super) log_before: AtomicU64,
     step: StepNote,
     agent: Serving,
     over: CancellationToken,
@@ -159,8 +155,10 @@ pub(super) async fn start<'a>(
     .serve(listener, &context.shutdown);
 
     let whole = Plan::Server(plan.clone());
+    let leaders = leader.and_then(|leader| leader.auth.key_file.as_ref());
     let parts = Parts {
         plan,
+        key_file: (key.as_ref().map(|key| key.file.clone())).or_else(|| leaders.map(PathBuf::from)),
         image: Image::of(&whole, &context.env, &context.site, &context.home),
         entry: &config.entry,
         context,
@@ -220,7 +218,7 @@ impl Parts<'_> {
             nodes: record.nodes,
             head: self.meeting.0.clone(),
             head_port: self.meeting.1,
-            api_key_file: self.key.as_ref().map(|key| key.file.clone()),
+            api_key_file: self.key_file.clone(),
         }
     }
 
@@ -376,35 +374,9 @@ impl Parts<'_> {
         self.shared.started(child);
     }
 
-    fn kills(&self) -> u64 {
+    pub(super) fn kills(&self) -> u64 {
         let job = self.context.job.as_ref();
         cgroup::oom_kills(job.map(|job| job.job_id.as_str())).unwrap_or_default()
-    }
-
-    /// The failure that an engine's end is.
-    pub(super) fn death(&self, what: &str, how: Ended) -> Failure {
-        self.failure(&format!("{what}: {how}"))
-    }
-
-    /// What this start of the engine wrote to its log, as far back as is kept.
-    pub(super) fn said(&self) -> Vec<String> {
-        files::tail_after(&self.log, self.log_before.load(Ordering::Relaxed))
-    }
-
-    /// A failure of the engine, with the mend where it is known, the line that tells why, and the last lines of its log.
-    pub(super) fn failure(&self, what: &str) -> Failure {
-        let killed = self.kills() > self.kills_before.load(Ordering::Relaxed);
-        let said = self.said();
-        let (line, mend) = if killed {
-            (None, Some(OUT_OF_MEMORY))
-        } else {
-            self.profile.cause(&said).unzip()
-        };
-        let log = self.log.display().to_string();
-        Failure::new(
-            Exit::Unavailable,
-            last_words::told(what, mend, line, &log, &said),
-        )
     }
 
     /// Takes away what the engine's processes leave to us, as long as the role lives.

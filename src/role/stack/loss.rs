@@ -117,7 +117,9 @@ fn last_words(tail: &[String]) -> String {
     if let Some(own) = tail
         .iter()
         .rev()
-        .find_map(|line| line.strip_prefix("aif: "))
+        .filter_map(|line| line.strip_prefix("aif: "))
+        // it is no word of an end
+        .find(|line| !line.starts_with("warning: "))
     {
         return own.to_owned();
     }

@@ -131,6 +131,8 @@ impl Member<'_> {
             offset.error = offset.error_until(after);
         }
         let keep = std::mem::take(&mut begun.prepared.keep);
+        // where it was cut short, each task has the moment at which it learned of it
+        begun.prepared.frame.planned = load.tally().window();
         let samples = keep.finish(&begun.prepared.frame, &context.shutdown).await;
         self.tell(&begun, true, samples);
         Ok(Ended::Well)
