@@ -79,9 +79,12 @@ struct Named {
 struct Row {
     image: String,
     recipes: Vec<String>,
-    /// `pulled`, `present`, `missing`, `broken`, `failed`.
+    /// `pulled`, `present`, `other` (from elsewhere than the digest that its recipe names), `missing`, `broken`, `failed`.
     state: &'static str,
+    /// Where the recipe says that it can be had.
     source: Option<String>,
+    /// Where the file came from, if from elsewhere.
+    came_from: Option<String>,
     #[serde(flatten)]
     facts: Option<Facts>,
     error: Option<String>,
@@ -89,6 +92,8 @@ struct Row {
 
 impl Row {
     fn new(named: &Named, state: &'static str, facts: Option<Facts>) -> Self {
+        let other = |facts: &Facts| named.image.other_source(facts).map(str::to_owned);
+        let came_from = facts.as_ref().and_then(other);
         let facts = facts.map(|facts| Facts {
             source: None,
             ..facts
@@ -98,6 +103,7 @@ impl Row {
             recipes: named.recipes.clone(),
             state,
             source: named.image.source.clone(),
+            came_from,
             facts,
             error: None,
         }
@@ -264,7 +270,11 @@ fn list(shell: &Shell, names: &[String], json: bool) -> anyhow::Result<Exit> {
     for named in &named {
         let known = digest::known(&named.image.path).ok();
         rows.push(match named.image.state() {
-            Ok(State::Whole) => Row::new(named, "present", known),
+            Ok(State::Whole) => {
+                let refused = |facts: &Facts| named.image.is_refused(facts, &shell.home);
+                let is_other = known.as_ref().is_some_and(refused);
+                Row::new(named, if is_other { "other" } else { "present" }, known)
+            }
             Ok(State::Missing) => Row::new(named, "missing", None),
             Ok(State::Flawed(flaw)) => {
                 let mut row = Row::new(named, "broken", known);
@@ -299,9 +309,14 @@ fn told(row: &Row) -> String {
         parts.extend(facts.digest.clone());
     }
     parts.extend(row.error.clone());
-    parts.push(match &row.source {
-        Some(source) => format!("from {source}"),
-        None => "no source".to_owned(),
+    parts.push(match (&row.came_from, &row.source) {
+        (Some(had), Some(source)) if row.state == "other" => format!(
+            "from {had}, which is not the {source} of the recipe: aif images pull --force {}",
+            row.recipes.join(" ")
+        ),
+        (Some(had), Some(source)) => format!("from {had}, where the recipe says {source}"),
+        (_, Some(source)) => format!("from {source}"),
+        (_, None) => "no source".to_owned(),
     });
     parts.push(format!("for {}", row.recipes.join(", ")));
     format!("{}: {}", row.image, parts.join(", "))

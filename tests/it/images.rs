@@ -189,6 +189,33 @@ fn recipes_that_name_one_image_pull_it_once_and_list_it() {
 }
 
 #[test]
+fn an_image_from_elsewhere_is_listed_as_what_it_is() {
+    let place = Place::new(SLOW);
+    place
+        .run(&["images", "pull", &place.recipe("a-server", SOURCE)])
+        .assert_exit(0);
+    let listed = |source: &str| {
+        let recipe = place.recipe("a-server", &format!("source: \"{source}\","));
+        let ended = place.run(&["images", "list", &recipe]);
+        ended.assert_exit(0);
+        ended.stdout
+    };
+    assert!(
+        listed("docker://a/b:v2")
+            .contains("from docker://a/b, where the recipe says docker://a/b:v2")
+    );
+    let pinned = format!("docker://a/b@sha256:{}", "1".repeat(64));
+    let other = listed(&pinned);
+    for said in [
+        ": other, ",
+        "which is not the docker://a/b@sha256:11",
+        "aif images pull --force ",
+    ] {
+        assert!(other.contains(said), "{other}");
+    }
+}
+
+#[test]
 fn without_a_source_it_says_what_to_do() {
     let place = Place::new(SLOW);
     let recipe = place.recipe("a-server", "");

@@ -66,6 +66,28 @@ pub enum State {
 }
 
 impl Image {
+    /// Where the file that is there came from, if not from where the recipe says. Of one that we did not pull nothing is
+    /// known.
+    pub fn other_source<'a>(&self, facts: &'a Facts) -> Option<&'a str> {
+        let (wanted, had) = (self.source.as_ref()?, facts.source.as_ref()?);
+        (wanted != had).then_some(had)
+    }
+
+    /// Does the recipe name a digest that the file from elsewhere does not have?
+    pub fn is_refused(&self, facts: &Facts, home: &Path) -> bool {
+        let (Some(wanted), Some(had)) = (&self.source, self.other_source(facts)) else {
+            return false;
+        };
+        let Pin::Digest(digest) = Source::new(wanted, home).pin() else {
+            return false;
+        };
+        let pinned = match Source::new(had, home).pin() {
+            Pin::Digest(digest) => Some(digest),
+            _ => facts.source_digest.clone(),
+        };
+        pinned.is_none_or(|pinned| pinned != digest)
+    }
+
     /// The image of a recipe; `None` where it names none, or, in a script, none that can be read from it.
     pub fn of(plan: &Plan, env: &Env, site: &Site, home: &Path) -> Option<Self> {
         let mut variables = library::variables(env, site, home);
@@ -343,21 +365,11 @@ impl Wanted<'_> {
     /// The image that is there may have come from elsewhere than the recipe says now: that is told, and where the recipe
     /// names a digest, it is another image than the one that was asked for. Of an image that we did not pull nothing is known.
     fn check_source(&self, facts: &Facts) -> Result<(), Failure> {
-        let (Some(wanted), Some(had)) = (&self.image.source, &facts.source) else {
+        let (Some(wanted), Some(had)) = (&self.image.source, self.image.other_source(facts)) else {
             return Ok(());
         };
-        if wanted == had {
-            return Ok(());
-        }
-        if let Pin::Digest(digest) = Source::new(wanted, self.home).pin() {
-            let pinned = match Source::new(had, self.home).pin() {
-                Pin::Digest(digest) => Some(digest),
-                _ => facts.source_digest.clone(),
-            };
-            return match pinned {
-                Some(pinned) if pinned == digest => Ok(()),
-                _ => Err(self.another(had)),
-            };
+        if self.image.is_refused(facts, self.home) {
+            return Err(self.another(had));
         }
         (self.tell)(&format!(
             "warning: image {} came from {had}, and the recipe says {wanted}: it is used as it is; to get the recipe's: {}",
