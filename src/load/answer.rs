@@ -6,6 +6,7 @@
 use std::{io, time::Duration};
 
 use super::{
+    observer::Live,
     sample::{Chunk, Outcome, Sample, Times},
     wire::{Fault, Head, Reader},
 };
@@ -55,6 +56,9 @@ pub(super) struct Answer<'a> {
     /// Who says what a whole answer is worth, where its API is none that is known.
     judge: Option<&'a dyn Judge>,
     sample: &'a mut Sample,
+    /// Where tokens are counted as they come, and how many it was told of.
+    live: Option<&'a Live>,
+    told: u64,
     /// Is the text kept? Only where a further turn carries it.
     keeps: bool,
     finished: bool,
@@ -73,6 +77,8 @@ impl<'a> Answer<'a> {
             judge: None,
             keeps: sample.turn.is_some_and(|turn| !turn.last),
             sample,
+            live: None,
+            told: 0,
             finished: false,
             done: false,
             failed: None,
@@ -84,6 +90,12 @@ impl<'a> Answer<'a> {
     /// The same, judged by somebody else.
     pub(super) fn judged_by(self, judge: Option<&'a dyn Judge>) -> Self {
         Self { judge, ..self }
+    }
+
+    /// The same, with its tokens counted as they come.
+    pub(super) fn counted_by(self, live: &'a Live) -> Self {
+        let live = Some(live);
+        Self { live, ..self }
     }
 
     /// Takes when the last byte of the request left.
@@ -127,8 +139,18 @@ impl<'a> Answer<'a> {
             }
         });
         self.fault = read.err();
+        self.tell();
         if self.sample.status.is_none() {
             self.sample.status = reader.head().map(|head| head.status);
+        }
+    }
+
+    /// Tells of the tokens that came since it was last told.
+    fn tell(&mut self) {
+        let more = self.sample.live - self.told;
+        if let Some(live) = self.live.filter(|_| more > 0) {
+            live.add(more);
+            self.told = self.sample.live;
         }
     }
 
@@ -171,6 +193,7 @@ impl<'a> Answer<'a> {
     /// Text came.
     fn came(&mut self, event: &openai::Event, at: Duration) {
         self.sample.chunks.push(Chunk { at });
+        self.sample.live += 1;
         self.sample.reasons |= event.reasoning;
         if event.content {
             self.sample.first_output.get_or_insert(at);
@@ -262,6 +285,7 @@ impl<'a> Answer<'a> {
         let came = self.came_at.filter(|_| self.api.generates());
         if let Some(at) = came.filter(|_| answer.has_text()) {
             self.came(&answer, at);
+            self.tell();
         }
         if self.keeps {
             openai::said(body, &mut self.sample.said);

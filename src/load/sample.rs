@@ -83,6 +83,8 @@ pub struct Sample {
     pub status: Option<u16>,
     /// Chunks that carried content or reasoning, in order. Without streaming: one, at the end.
     pub chunks: Vec<Chunk>,
+    /// How many tokens were counted as they came ([`Live`](super::dispatch::Live)), for whoever counts them better now.
+    pub live: u64,
     /// When events of a stream came that are part of the answer and carry no text: the role of a chat, a token that makes
     /// no character yet.
     pub silent: Vec<Duration>,
@@ -129,6 +131,7 @@ impl Sample {
             first_byte: None,
             status: None,
             chunks: Vec::new(),
+            live: 0,
             silent: Vec::new(),
             lay: Vec::new(),
             first_output: None,

@@ -59,6 +59,7 @@ fn success(intended: u64, sent: u64, chunks: &[u64], tokens: Option<u64>) -> Sam
         dropped: false,
         said: String::new(),
         silent: Vec::new(),
+        live: 0,
         lay: Vec::new(),
     }
 }

@@ -28,6 +28,7 @@ mod series;
 mod service;
 mod sight;
 mod tasks;
+mod tokens;
 mod vectors;
 mod watch;
 

@@ -244,6 +244,7 @@ impl Service {
                     Some(key) => format!("{headers}\r\napi-key: {key}").into(),
                     None => Arc::clone(&headers),
                 },
+                live: Arc::default(),
             }
         };
         self.instances.iter().map(target).collect()
