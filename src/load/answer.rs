@@ -6,6 +6,7 @@
 use std::{io, time::Duration};
 
 use super::{
+    counted::Counted,
     observer::Live,
     sample::{Chunk, Outcome, Sample, Times},
     wire::{Fault, Head, Reader},
@@ -59,6 +60,7 @@ pub(super) struct Answer<'a> {
     /// Where tokens are counted as they come, and how many it was told of.
     live: Option<&'a Live>,
     told: u64,
+    counted: Counted,
     /// Is the text kept? Only where a further turn carries it.
     keeps: bool,
     finished: bool,
@@ -79,6 +81,7 @@ impl<'a> Answer<'a> {
             sample,
             live: None,
             told: 0,
+            counted: Counted::default(),
             finished: false,
             done: false,
             failed: None,
@@ -178,6 +181,7 @@ impl<'a> Answer<'a> {
                 } else if event.part {
                     self.sample.silent.push(at);
                 }
+                self.sample.live += self.counted.take(&event, self.sample);
                 self.count(event.usage);
                 self.timed(event.times);
                 self.finished |= event.finish.is_some();
@@ -193,7 +197,6 @@ impl<'a> Answer<'a> {
     /// Text came.
     fn came(&mut self, event: &openai::Event, at: Duration) {
         self.sample.chunks.push(Chunk { at });
-        self.sample.live += 1;
         self.sample.reasons |= event.reasoning;
         if event.content {
             self.sample.first_output.get_or_insert(at);
@@ -285,6 +288,7 @@ impl<'a> Answer<'a> {
         let came = self.came_at.filter(|_| self.api.generates());
         if let Some(at) = came.filter(|_| answer.has_text()) {
             self.came(&answer, at);
+            self.sample.live += 1;
             self.tell();
         }
         if self.keeps {
