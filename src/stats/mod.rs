@@ -7,6 +7,7 @@
 //! counted itself, [`certificate`] holds what the generator measured against what was true,
 //! [`compare`] says whether two loads differ.
 
+pub mod beside;
 pub mod certificate;
 pub mod compare;
 pub mod engine_counters;

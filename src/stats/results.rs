@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::recipe::Api;
 
-use super::{certificate::Certificate, series::Series, tasks::TaskAccount};
+use super::{beside::Beside, certificate::Certificate, series::Series, tasks::TaskAccount};
 
 /// The version of the format that this program writes.
 pub const SCHEMA: u32 = 1;
@@ -364,6 +364,9 @@ pub struct Results {
     /// Token counts.
     #[serde(default)]
     pub tokens: Tokens,
+    /// Mean times beside those of the engine's own clock, where it tells them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_times: Option<Beside>,
     /// The collection of vectors that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collection: Option<Collection>,

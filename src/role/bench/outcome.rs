@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     RealLoad, asked,
-    calibrate::Calibration,
+    calibrate::{Calibration, CountedBy},
     effort::{Cores, memory_mb},
     service::Service,
     tasks::{Joint, Part},
@@ -21,6 +21,7 @@ use crate::{
     registry::{Kind, Liveness, Record, Watch},
     role::Context,
     stats::{
+        beside::Beside,
         frame::Frame,
         results::{
             Collection, Completeness, Generator, Results, SCHEMA, TargetFacts, Tokens, Validity,
@@ -48,7 +49,7 @@ pub(super) struct Facts {
     /// Instances that are loaded, and since when they were ready.
     engines: Vec<(String, Option<Timestamp>)>,
     engine_restarted: bool,
-    probes: Vec<(usize, u64)>,
+    calibration: Calibration,
     /// What requests hold.
     content: Content,
     /// The collection of vectors that is asked.
@@ -71,6 +72,8 @@ pub(super) struct Facts {
     pub(super) worker_shares: Vec<f64>,
     /// Token counts.
     pub(super) counted: Tokens,
+    /// What the engine measured of the load.
+    pub(super) engine_times: Option<Beside>,
 }
 
 impl Facts {
@@ -94,7 +97,7 @@ impl Facts {
             monitor_lost: false,
             engines: engines(&service.records),
             engine_restarted: false,
-            probes: calibration.probes.clone(),
+            calibration: calibration.clone(),
             stimulus: workload::stimulus(plan, &content),
             content,
             joint: None,
@@ -105,6 +108,7 @@ impl Facts {
             cpu_share: 0.0,
             worker_shares: Vec::new(),
             counted: Tokens::default(),
+            engine_times: None,
         }
     }
 
@@ -264,7 +268,15 @@ pub(super) fn frame(
     let bug = |error| Failure::caused(Exit::Bug, "the plan cannot be written", error);
     let mut workload = serde_json::to_value(&plan.workload).map_err(bug)?;
     workload["api"] = serde_json::to_value(plan.api).map_err(bug)?;
-    workload["calibration"] = serde_json::json!(facts.probes);
+    let Calibration {
+        probes, counted_by, ..
+    } = &facts.calibration;
+    workload["calibration"] = serde_json::json!(probes);
+    if let Some(by) = counted_by {
+        workload["calibrated_by"] = serde_json::json!(by);
+    }
+    let lengths_unknown =
+        *counted_by == Some(CountedBy::Words) && facts.content.asked(0).prompt_tokens.is_some();
     if let Some(file) = facts.content.material().facts() {
         workload["file"] = serde_json::to_value(file).map_err(bug)?;
         workload["file"]["sent"] = whole.begun.into();
@@ -302,6 +314,7 @@ pub(super) fn frame(
         },
         stimulus_sha256: facts.stimulus.clone(),
         tokens: facts.counted.clone(),
+        engine_times: facts.engine_times,
         collection: facts.collection.clone(),
         conversations: None,
         turns: Vec::new(),
@@ -340,6 +353,7 @@ pub(super) fn frame(
             read_delay_p99_ms: read_delay.map(|delay| delay.p99_ms),
             cpu_share: busiest,
             cores_shared,
+            lengths_unknown,
             cores_known: facts.cores.known,
             monitor_lost: facts.monitor_lost,
             engine_restarted: facts.engine_restarted,
