@@ -99,6 +99,17 @@ fn users_and_requests_are_dealt_out_and_come_together_as_one_result() {
         assert!(task["cpu_seconds"].as_f64().expect("a number") > 0.0);
         assert!(task.get("lost").is_none(), "{task}");
     }
+    // every worker of every task is told, in its task and in the whole
+    let shares = |of: &Value| of["worker_cpu_shares"].as_array().cloned();
+    let all: Vec<Value> = (accounts(&results).iter())
+        .flat_map(|task| {
+            let own = shares(task).expect("shares");
+            assert_eq!(Some(own.len() as u64), task["workers"].as_u64(), "{task}");
+            assert!(own.iter().all(|share| share.as_f64() > Some(0.0)), "{task}");
+            own
+        })
+        .collect();
+    assert_eq!(shares(&results["generator"]), Some(all));
     // no prompt was sent twice, and their lengths are those of the numbers 0 to 202
     let mut prompts: Vec<String> = (engine.asked().iter())
         .map(|asked| asked["body"]["prompt"].to_string())

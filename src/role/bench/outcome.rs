@@ -262,7 +262,12 @@ pub(super) fn frame(
     let tasks: Vec<TaskAccount> = parts.into_iter().map(|part| part.account).collect();
     let (cpu_seconds, workers, cpu_share) = facts.effort(&tasks);
     let cores_shared = facts.cores.shared || tasks.iter().any(|task| task.cores_shared);
-    let worker_cpu_shares = facts.worker_shares.clone();
+    let worker_cpu_shares = if tasks.is_empty() {
+        facts.worker_shares.clone()
+    } else {
+        let each = tasks.iter().map(|task| &task.worker_cpu_shares);
+        each.flatten().copied().collect()
+    };
     // one worker without a rest is late, however idle the others are
     let busiest = worker_cpu_shares.iter().copied().fold(cpu_share, f64::max);
     let bug = |error| Failure::caused(Exit::Bug, "the plan cannot be written", error);
