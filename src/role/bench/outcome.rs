@@ -257,8 +257,6 @@ pub(super) fn frame(
     let parts = facts.parts();
     let (asked, sending) = asked::Asked::and_time(plan, &facts.content, (window, tally), &parts);
     let whole = tally.whole();
-    let delay = tally.loop_delay();
-    let read_delay = tally.read_delay();
     let tasks: Vec<TaskAccount> = parts.into_iter().map(|part| part.account).collect();
     let (cpu_seconds, workers, cpu_share) = facts.effort(&tasks);
     let cores_shared = facts.cores.shared || tasks.iter().any(|task| task.cores_shared);
@@ -325,13 +323,6 @@ pub(super) fn frame(
         turns: Vec::new(),
         generator: Generator {
             requested_rate: asked.rate,
-            loop_delay_p50_ms: delay.map(|delay| delay.p50_ms),
-            loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),
-            loop_delay_max_ms: delay.map(|delay| delay.max_ms),
-            kernel_stamped_share: tally.stamped_share(),
-            read_delay_p50_ms: read_delay.map(|delay| delay.p50_ms),
-            read_delay_p99_ms: read_delay.map(|delay| delay.p99_ms),
-            read_delay_max_ms: read_delay.map(|delay| delay.max_ms),
             workers: Some(workers),
             cpu_seconds,
             cpu_share: Some(cpu_share),
@@ -341,7 +332,7 @@ pub(super) fn frame(
             cores_shared,
             start_spread_ms: tasks::start_spread_ms(&tasks),
             tasks,
-            ..Generator::default()
+            ..generator(tally)
         },
         samples: None,
         certificate: None,
@@ -353,9 +344,6 @@ pub(super) fn frame(
         facts: validity::Facts {
             requested_rate: asked.rate_of_those_left,
             expected_in_window: asked.of_those_left,
-            stamp_delay_p99_ms: tally.stamp_delay().map(|delay| delay.p99_ms),
-            loop_delay_max_ms: delay.map(|delay| delay.max_ms),
-            read_delay_p99_ms: read_delay.map(|delay| delay.p99_ms),
             cpu_share: busiest,
             cores_shared,
             lengths_unknown,
@@ -365,7 +353,7 @@ pub(super) fn frame(
             interrupted: facts.completeness == Completeness::Interrupted,
             even: asked::is_even(&plan.load),
             whole_answers: !plan.api.generates(),
-            ..validity::Facts::default()
+            ..delays(tally, validity::Facts::default())
         },
         window,
         sending: Some(sending),
@@ -375,4 +363,30 @@ pub(super) fn frame(
         lengths_vary: asked::lengths_vary(&facts.content),
         is_open: matches!(plan.load, LoadModel::OpenLoop { .. }),
     })
+}
+
+/// What a tally knows of the generator's delays, and no sample does.
+pub(super) fn generator(tally: &Tally) -> Generator {
+    let delay = tally.loop_delay();
+    let read_delay = tally.read_delay();
+    Generator {
+        loop_delay_p50_ms: delay.map(|delay| delay.p50_ms),
+        loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),
+        loop_delay_max_ms: delay.map(|delay| delay.max_ms),
+        kernel_stamped_share: tally.stamped_share(),
+        read_delay_p50_ms: read_delay.map(|delay| delay.p50_ms),
+        read_delay_p99_ms: read_delay.map(|delay| delay.p99_ms),
+        read_delay_max_ms: read_delay.map(|delay| delay.max_ms),
+        ..Generator::default()
+    }
+}
+
+/// The same, as a verdict is made of it.
+pub(super) fn delays(tally: &Tally, facts: validity::Facts) -> validity::Facts {
+    validity::Facts {
+        stamp_delay_p99_ms: tally.stamp_delay().map(|delay| delay.p99_ms),
+        loop_delay_max_ms: tally.loop_delay().map(|delay| delay.max_ms),
+        read_delay_p99_ms: tally.read_delay().map(|delay| delay.p99_ms),
+        ..facts
+    }
 }
