@@ -1,8 +1,8 @@
 //! An engine that speaks as `DOUBLE` says: paths, key rules, metrics and streams of one that cannot be run here.
 //!
 //! What it does is what the profile of that engine says, with the source there (`src/engine/*.rs`; `src/api/ollama.rs` for
-//! Ollama's own API). It counts words for tokens, and answers a token each 5 ms. `BREAKS=1` ends every third stream with
-//! an error, in the form of its API.
+//! Ollama's own API). It counts words for tokens, or `PER_WORD` times as many in prompts, and answers a token each 5 ms.
+//! `BREAKS=1` ends every third stream with an error, in the form of its API; with `NO_USAGE=1` answers tell no counts.
 #![expect(clippy::print_stdout, reason = "an engine talks to its log")]
 
 use std::{
@@ -13,9 +13,11 @@ use std::{
     time::Duration,
 };
 
-use aif::env::Env;
+use aif::{clock, env::Env};
 use serde_json::{Value, json};
 
+/// Tokens that chats have beside their text.
+const TEMPLATE: usize = 5;
 const TOKEN: Duration = Duration::from_millis(5);
 /// Until it is loaded.
 const LOADS: Duration = Duration::from_millis(300);
@@ -25,11 +27,18 @@ static REQUESTS: AtomicU64 = AtomicU64::new(0);
 static RUNNING: AtomicU64 = AtomicU64::new(0);
 static PROMPT: AtomicU64 = AtomicU64::new(0);
 static OUTPUT: AtomicU64 = AtomicU64::new(0);
+/// Times to first tokens, and between tokens: µs and how many.
+static FIRST: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+static FURTHER: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 struct Double {
     kind: String,
     key: Option<String>,
     breaks: bool,
+    /// Do its answers tell their tokens?
+    tells_usage: bool,
+    /// Tokens of a word of a prompt.
+    per_word: u64,
 }
 
 fn main() {
@@ -47,6 +56,8 @@ fn main() {
     let double = Double {
         key: key.map(|key| key.trim().to_owned()),
         breaks: env.get("BREAKS").is_some(),
+        tells_usage: env.get("NO_USAGE").is_none(),
+        per_word: env.number("PER_WORD").unwrap_or(1),
         kind,
     };
     let address = ("127.0.0.1", env.number("PORT").expect("PORT is set"));
@@ -220,9 +231,39 @@ impl Double {
             (kind, "POST", "/v1/completions" | "/v1/chat/completions") if kind != "triton" => {
                 self.generate(out, path, body)
             }
+            ("vllm", "POST", "/tokenize") => {
+                let count = self.tokens(body);
+                let told = json!({"count": count, "max_model_len": 2048, "tokens": vec![7; usize::try_from(count).unwrap_or(0)]});
+                whole(out, "200 OK", &told.to_string())
+            }
+            ("llamacpp", "POST", "/apply-template") => {
+                // words of a template make as many tokens as its words
+                let text = body["messages"][0]["content"].as_str().unwrap_or_default();
+                whole(
+                    out,
+                    "200 OK",
+                    &json!({"prompt": format!("{text}{}", " <t>".repeat(TEMPLATE))}).to_string(),
+                )
+            }
+            ("llamacpp", "POST", "/tokenize") => {
+                let content = body["content"].as_str().unwrap_or_default();
+                let template = content.matches("<t>").count() as u64;
+                let count = (words(&body["content"]) - template) * self.per_word + template;
+                let tokens = vec![7; usize::try_from(count).unwrap_or(0)];
+                whole(out, "200 OK", &json!({"tokens": tokens}).to_string())
+            }
             // a route that is there and takes another method
             ("tgi", _, "/generate") => whole(out, "405 Method Not Allowed", ""),
             _ => whole(out, "404 Not Found", r#"{"error":"not found"}"#),
+        }
+    }
+
+    /// Tokens of a prompt, or of messages with their template.
+    fn tokens(&self, body: &Value) -> u64 {
+        if body["messages"].is_null() {
+            words(&body["prompt"]) * self.per_word
+        } else {
+            words(&body["messages"]) * self.per_word + TEMPLATE as u64
         }
     }
 
@@ -275,6 +316,17 @@ impl Double {
             .collect::<Vec<_>>();
         if self.kind == "vllm" {
             // the newer name: the older is ours to add
+            for (name, [time, count]) in [
+                ("time_to_first_token", &FIRST),
+                ("inter_token_latency", &FURTHER),
+            ] {
+                let seconds = told(time) as f64 / 1e6;
+                lines.push(format!("vllm:{name}_seconds_sum{labels} {seconds}\n"));
+                lines.push(format!(
+                    "vllm:{name}_seconds_count{labels} {}\n",
+                    told(count)
+                ));
+            }
             lines.push("vllm:kv_cache_usage_perc{model_name=\"double:1b\"} 0.25\n".to_owned());
         }
         lines.concat()
@@ -284,8 +336,7 @@ impl Double {
         let native = path.starts_with("/api/");
         let chat = path.ends_with("/chat") || path.ends_with("/chat/completions");
         let number = REQUESTS.fetch_add(1, SeqCst) + 1;
-        let prompt =
-            words(&body[if chat { "messages" } else { "prompt" }]) + if chat { 5 } else { 0 };
+        let prompt = self.tokens(body);
         let wanted = if native {
             &body["options"]["num_predict"]
         } else {
@@ -304,7 +355,11 @@ impl Double {
         )?;
         let breaks = self.breaks && number.is_multiple_of(3);
         for at in 0..wanted {
+            let began = clock::monotonic_nanoseconds();
             sleep(TOKEN);
+            let [time, count] = if at == 0 { &FIRST } else { &FURTHER };
+            time.fetch_add((clock::monotonic_nanoseconds() - began) / 1000, SeqCst);
+            count.fetch_add(1, SeqCst);
             if breaks && at == 2 {
                 RUNNING.fetch_sub(1, SeqCst);
                 let error = json!({"error": "an error was encountered while running the model"});
@@ -332,6 +387,10 @@ impl Double {
                 &json!({"choices": [{"index": 0, key: silent, "finish_reason": "length"}]})
                     .to_string(),
             )?;
+            if !self.tells_usage {
+                send(out, native, "[DONE]")?;
+                return out.write_all(b"0\r\n\r\n");
+            }
             let usage = json!({"prompt_tokens": prompt, "completion_tokens": wanted, "total_tokens": prompt + wanted});
             send(
                 out,

@@ -68,6 +68,9 @@ struct Flags {
     /// Tokens in a chunk.
     #[arg(long, default_value_t = 1)]
     tokens_per_chunk: u64,
+    /// Every second chunk has one token.
+    #[arg(long)]
+    uneven: bool,
     /// Between two chunks of a stream, so many events without text.
     #[arg(long, default_value_t = 0)]
     silent: u32,
@@ -239,6 +242,8 @@ impl Drop for Slot {
 struct Asked {
     chat: bool,
     usage: bool,
+    /// With each event.
+    usage_of_each: bool,
     prompt: u64,
     /// Of these, in the cache.
     cached: u64,
@@ -249,9 +254,18 @@ struct Asked {
 
 impl Asked {
     fn usage(self) -> Value {
+        self.usage_after(self.output)
+    }
+
+    /// With an event, where that was asked for.
+    fn usage_of_event(self, output: u64) -> Option<Value> {
+        self.usage_of_each.then(|| self.usage_after(output))
+    }
+
+    fn usage_after(self, output: u64) -> Value {
         json!({
-            "completion_tokens": self.output, "prompt_tokens": self.prompt,
-            "total_tokens": self.prompt + self.output, "prompt_tokens_details": {"cached_tokens": self.cached},
+            "completion_tokens": output, "prompt_tokens": self.prompt,
+            "total_tokens": self.prompt + output, "prompt_tokens_details": {"cached_tokens": self.cached},
             "completion_tokens_details": {"reasoning_tokens": self.reasoning},
         })
     }
@@ -466,6 +480,8 @@ impl Engine {
         let asked = Asked {
             chat,
             usage: body.pointer("/stream_options/include_usage") == Some(&Value::Bool(true)),
+            usage_of_each: body.pointer("/stream_options/continuous_usage_stats")
+                == Some(&Value::Bool(true)),
             prompt: words(body.get(if chat { "messages" } else { "prompt" }))
                 + if chat { 8 } else { 0 },
             cached: messages.map_or(0, |messages| self.cached(messages)),
@@ -549,8 +565,11 @@ impl Engine {
             .flags
             .drop_after
             .filter(|_| number.is_multiple_of(self.flags.drop_every.max(1)));
-        let chunks = asked.output.div_ceil(per_chunk);
-        for chunk in 0..chunks {
+        let mut said = 0;
+        for chunk in 0.. {
+            if said == asked.output {
+                break;
+            }
             at += patiently(Box::pin(self.wait_until(at))).await;
             if dropped == Some(chunk) {
                 let _ = sender
@@ -558,7 +577,13 @@ impl Engine {
                     .await;
                 return;
             }
-            let tokens = per_chunk.min(asked.output - chunk * per_chunk);
+            let tokens = if self.flags.uneven && chunk % 2 == 1 {
+                1
+            } else {
+                per_chunk.min(asked.output - said)
+            };
+            let is_reasoning = said < asked.reasoning;
+            said += tokens;
             let text = " word".repeat(usize::try_from(tokens).unwrap_or(0));
             let mut events = String::new();
             if chunk == 0 && asked.chat {
@@ -566,17 +591,17 @@ impl Engine {
                     asked,
                     &json!({"role": "assistant", "content": null}),
                     None,
-                    None,
+                    asked.usage_of_event(0),
                 );
             }
-            let content = if chunk * per_chunk < asked.reasoning {
+            let content = if is_reasoning {
                 json!({"reasoning_content": text})
             } else if asked.chat {
                 json!({"content": text})
             } else {
                 json!(text)
             };
-            events.push_str(&self.event(asked, &content, None, None));
+            events.push_str(&self.event(asked, &content, None, asked.usage_of_event(said)));
             send(events).await;
             let gap = milliseconds(self.flags.gap_ms) / (self.flags.silent + 1);
             for _ in 0..self.flags.silent {
@@ -587,7 +612,7 @@ impl Engine {
                 } else {
                     json!("")
                 };
-                send(self.event(asked, &nothing, None, None)).await;
+                send(self.event(asked, &nothing, None, asked.usage_of_event(said))).await;
             }
             at += gap;
         }
@@ -596,7 +621,7 @@ impl Engine {
         drop(slot);
         let finish = Some("length");
         if asked.chat {
-            let mut events = self.event(asked, &json!({}), finish, None);
+            let mut events = self.event(asked, &json!({}), finish, asked.usage_of_event(said));
             if asked.usage {
                 let usage =
                     json!({"choices": [], "model": self.flags.model, "usage": asked.usage()});

@@ -137,6 +137,18 @@ pub async fn post_form(
     .await
 }
 
+/// Sends JSON by POST, also to an address of `https://`, where there is something to do it with.
+pub async fn post_json(
+    url: &str,
+    access: &Access,
+    body: &serde_json::Value,
+    timeout: Duration,
+    tls: Option<&Tls>,
+) -> Result<Answer, Error> {
+    let body = ("application/json", Bytes::from(body.to_string()));
+    send(Method::POST, url, access, Some(body), (timeout, tls)).await
+}
+
 async fn send(
     method: Method,
     url: &str,

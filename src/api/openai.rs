@@ -108,9 +108,12 @@ pub fn body(spec: &RequestSpec<'_>) -> Vec<u8> {
         top_p: spec.top_p,
         ignore_eos: spec.ignore_eos,
         stream: spec.stream,
-        stream_options: spec.stream.then_some(StreamOptions {
-            include_usage: true,
-        }),
+        // what a recipe says of streams asks for the counts, too
+        stream_options: (spec.stream && !spec.extra.contains_key("stream_options")).then_some(
+            StreamOptions {
+                include_usage: true,
+            },
+        ),
         extra: spec.extra,
     })
     .expect("text and numbers always serialize")

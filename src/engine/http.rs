@@ -24,6 +24,8 @@ pub(super) const PROFILE: Profile = Profile {
     waiting: &[],
     kv_cache: &[],
     time_to_first_token: None,
+    inter_token_latency: &[],
+    tokenizing: None,
     failures: &[],
     recorded: &[],
     aliases: &[],

@@ -7,7 +7,7 @@
 //!   is exit 1.
 //! - The key goes by file, so that it is in no environment either.
 
-use super::{Drain, KeyBy, LARGE_MODELS, Profile};
+use super::{Drain, KeyBy, LARGE_MODELS, Profile, Tokenizing};
 use crate::recipe::{Api, EngineKind};
 
 pub(super) const PROFILE: Profile = Profile {
@@ -35,6 +35,8 @@ pub(super) const PROFILE: Profile = Profile {
     // older releases told it
     kv_cache: &["llamacpp:kv_cache_usage_ratio"],
     time_to_first_token: None,
+    inter_token_latency: &[],
+    tokenizing: Some(Tokenizing::Content),
     failures: &[],
     recorded: &[],
     aliases: &[],

@@ -50,6 +50,15 @@ pub struct Ranks {
     pub variables: &'static [(&'static str, &'static str)],
 }
 
+/// How an engine is asked for the tokens of a prompt, by POST to `/tokenize`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tokenizing {
+    /// By `prompt`, or the `messages` of a chat; it answers their `count`.
+    Prompt,
+    /// By `content`; it answers its `tokens`. Messages of a chat become a text by POST to `/apply-template`.
+    Content,
+}
+
 /// What an engine does when it is told to end while it has requests.
 #[derive(Debug, Clone, Copy)]
 pub struct Drain {
@@ -104,6 +113,10 @@ pub struct Profile {
     pub kv_cache: &'static [&'static str],
     /// Histogram of the time to first token, in seconds.
     pub time_to_first_token: Option<&'static str>,
+    /// Histograms of the time between tokens, in seconds, by the names of all generations: the first that is there counts.
+    pub inter_token_latency: &'static [&'static str],
+    /// How it is asked for the tokens of a prompt.
+    pub tokenizing: Option<Tokenizing>,
     /// Counters of failed and of all requests, as selectors.
     pub failures: &'static [(&'static str, &'static str)],
     /// What Prometheus records under further names.

@@ -33,6 +33,11 @@ pub(super) const PROFILE: Profile = Profile {
     waiting: &["sglang:num_queue_reqs"],
     kv_cache: &["sglang:token_usage"],
     time_to_first_token: Some("sglang:time_to_first_token_seconds"),
+    inter_token_latency: &[
+        "sglang:inter_token_latency_seconds",
+        "sglang:time_per_output_token_seconds",
+    ],
+    tokenizing: None,
     failures: &[(
         "sglang:num_aborted_requests_total",
         "sglang:num_requests_total",

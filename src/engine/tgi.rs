@@ -35,6 +35,8 @@ pub(super) const PROFILE: Profile = Profile {
     waiting: &["tgi_queue_size"],
     kv_cache: &[],
     time_to_first_token: None,
+    inter_token_latency: &[],
+    tokenizing: None,
     failures: &[("tgi_request_failure", "tgi_request_count")],
     recorded: &[],
     aliases: &[],

@@ -31,6 +31,8 @@ pub(super) const PROFILE: Profile = Profile {
     waiting: &["trtllm_num_requests_waiting"],
     kv_cache: &["trtllm_kv_cache_utilization"],
     time_to_first_token: Some("trtllm_time_to_first_token_seconds"),
+    inter_token_latency: &["trtllm_time_per_output_token_seconds"],
+    tokenizing: None,
     // it counts failed and good ones, never all
     failures: &[],
     recorded: &[],

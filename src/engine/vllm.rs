@@ -11,7 +11,7 @@
 //!   own address by a route to the internet, which nodes need not have. When rank 0 ends, the others stay.
 //! - Metrics were renamed between generations; both names are served (`aliases`).
 
-use super::{Drain, KeyBy, LARGE_MODELS, Profile, Ranks};
+use super::{Drain, KeyBy, LARGE_MODELS, Profile, Ranks, Tokenizing};
 use crate::{
     prometheus::rules::Recorded,
     recipe::{Api, EngineKind},
@@ -49,6 +49,11 @@ pub(super) const PROFILE: Profile = Profile {
     waiting: &["vllm:num_requests_waiting"],
     kv_cache: &["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"],
     time_to_first_token: Some("vllm:time_to_first_token_seconds"),
+    inter_token_latency: &[
+        "vllm:inter_token_latency_seconds",
+        "vllm:time_per_output_token_seconds",
+    ],
+    tokenizing: Some(Tokenizing::Prompt),
     failures: &[
         (
             "vllm:request_success_total{finished_reason=\"error\"}",

@@ -6,6 +6,8 @@
 use std::{io, time::Duration};
 
 use super::{
+    counted::Counted,
+    observer::Live,
     sample::{Chunk, Outcome, Sample, Times},
     wire::{Fault, Head, Reader},
 };
@@ -55,6 +57,10 @@ pub(super) struct Answer<'a> {
     /// Who says what a whole answer is worth, where its API is none that is known.
     judge: Option<&'a dyn Judge>,
     sample: &'a mut Sample,
+    /// Where tokens are counted as they come, and how many it was told of.
+    live: Option<&'a Live>,
+    told: u64,
+    counted: Counted,
     /// Is the text kept? Only where a further turn carries it.
     keeps: bool,
     finished: bool,
@@ -73,6 +79,9 @@ impl<'a> Answer<'a> {
             judge: None,
             keeps: sample.turn.is_some_and(|turn| !turn.last),
             sample,
+            live: None,
+            told: 0,
+            counted: Counted::default(),
             finished: false,
             done: false,
             failed: None,
@@ -84,6 +93,12 @@ impl<'a> Answer<'a> {
     /// The same, judged by somebody else.
     pub(super) fn judged_by(self, judge: Option<&'a dyn Judge>) -> Self {
         Self { judge, ..self }
+    }
+
+    /// The same, with its tokens counted as they come.
+    pub(super) fn counted_by(self, live: &'a Live) -> Self {
+        let live = Some(live);
+        Self { live, ..self }
     }
 
     /// Takes when the last byte of the request left.
@@ -127,8 +142,18 @@ impl<'a> Answer<'a> {
             }
         });
         self.fault = read.err();
+        self.tell();
         if self.sample.status.is_none() {
             self.sample.status = reader.head().map(|head| head.status);
+        }
+    }
+
+    /// Tells of the tokens that came since it was last told.
+    fn tell(&mut self) {
+        let more = self.sample.live - self.told;
+        if let Some(live) = self.live.filter(|_| more > 0) {
+            live.add(more);
+            self.told = self.sample.live;
         }
     }
 
@@ -156,6 +181,7 @@ impl<'a> Answer<'a> {
                 } else if event.part {
                     self.sample.silent.push(at);
                 }
+                self.sample.live += self.counted.take(&event, self.sample);
                 self.count(event.usage);
                 self.timed(event.times);
                 self.finished |= event.finish.is_some();
@@ -262,6 +288,8 @@ impl<'a> Answer<'a> {
         let came = self.came_at.filter(|_| self.api.generates());
         if let Some(at) = came.filter(|_| answer.has_text()) {
             self.came(&answer, at);
+            self.sample.live += 1;
+            self.tell();
         }
         if self.keeps {
             openai::said(body, &mut self.sample.said);

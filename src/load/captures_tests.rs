@@ -129,14 +129,15 @@ async fn what_engines_refuse_is_told_in_their_words() {
 async fn unusual_streams_of_engines() {
     let broken = |sample: &Sample| sample.outcome.class() == Some("broken_stream");
     // two answers in one stream; usage in each event; an engine that was told to end, and a client that waited
-    let table: [(&str, usize, bool, Option<u64>); 5] = [
-        ("llama.n2_stream", 4, false, None),
-        ("vllm.n2_stream", 3, false, None),
-        ("llama.chat_stream_contusage", 4, false, Some(4)),
-        ("vllm.chat_stream_contusage", 3, false, Some(4)),
-        ("vllm.stream_at_sigterm_3", 39, true, None),
+    let table: [(&str, usize, bool, Option<u64>, &[u32]); 5] = [
+        ("llama.n2_stream", 4, false, None, &[]),
+        ("vllm.n2_stream", 3, false, None, &[]),
+        ("llama.chat_stream_contusage", 4, false, Some(4), &[]),
+        // the first token made no text, and is told by an event of its own
+        ("vllm.chat_stream_contusage", 3, false, Some(4), &[2, 1, 1]),
+        ("vllm.stream_at_sigterm_3", 39, true, None, &[]),
     ];
-    for (name, chunks, is_broken, output) in table {
+    for (name, chunks, is_broken, output, counts) in table {
         let stride = if is_broken { 61 } else { 3 };
         for sample in each_way(&recorded(name), stride, is_broken).await {
             assert_eq!(broken(&sample), is_broken, "{name}: {:?}", sample.outcome);
@@ -148,6 +149,9 @@ async fn unusual_streams_of_engines() {
             );
             assert_eq!(sample.chunks.len(), chunks, "{name}");
             assert_eq!(sample.output_tokens, output, "{name}");
+            assert_eq!(sample.counts(), counts, "{name}");
+            let wanted = output.filter(|_| !counts.is_empty());
+            assert_eq!(sample.live, wanted.unwrap_or(chunks as u64), "{name}");
             assert_eq!(sample.status, Some(200), "{name}");
         }
     }

@@ -20,7 +20,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use super::observer::{Nobody, Observer};
+pub use super::observer::{Live, Nobody, Observer};
 use super::{
     beginning::Beginning,
     connection::Connect,

@@ -143,3 +143,50 @@ fn no_two_workers_take_the_last_place_in_flight() {
         "without a limit there is always one"
     );
 }
+
+/// Counts tokens as they come, and those that are told at the end.
+#[derive(Default)]
+struct Counted {
+    live: Arc<Live>,
+    ended: AtomicU64,
+}
+
+impl Observer for Counted {
+    fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
+    }
+
+    fn ended(&self, sample: &Sample) {
+        self.ended.fetch_add(sample.live, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_are_counted_while_their_stream_goes_on() {
+    let engine = Engine {
+        gap: milliseconds(1000),
+        ..Engine::doing(500, |_, _| Reply::Stream(10))
+    };
+    let mut plan = users(2);
+    plan.total_requests = Some(2);
+    let load = Arc::new(Load::new(
+        &plan,
+        vec![target(&Arc::new(engine))],
+        content(&plan),
+        Control::default(),
+        Counted::default(),
+    ));
+    let start = Instant::now();
+    let running = TaskTracker::new().spawn({
+        let load = Arc::clone(&load);
+        async move { load.run(start).await }
+    });
+    let told = || {
+        let seen = load.observer();
+        (seen.live.tokens(), seen.ended.load(Ordering::SeqCst))
+    };
+    sleep(seconds(4)).await;
+    assert_eq!(told(), (8, 0), "four of each, and none has ended");
+    running.await.expect("a task").expect("a worker");
+    assert_eq!(told(), (20, 20), "each is told once");
+}

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::Answer,
     connection::{Connect, Connection, Pool},
+    observer::Live,
     receive::{self, Receive},
     room,
     sample::{Outcome, Sample, Turn},
@@ -45,6 +46,8 @@ pub struct Target<C: Connect> {
     pub key: Option<String>,
     /// Further headers, each after the end of a line.
     pub headers: Arc<str>,
+    /// Where tokens are counted as they come.
+    pub live: Arc<Live>,
 }
 
 impl<C: Connect> Target<C> {
@@ -56,6 +59,7 @@ impl<C: Connect> Target<C> {
             path: self.path.clone(),
             key: self.key.clone(),
             headers: Arc::clone(&self.headers),
+            live: Arc::clone(&self.live),
         }
     }
 
@@ -195,7 +199,8 @@ async fn carry<C: Connect>(
             },
         };
         (sample.sent, sample.written) = (Some(limits.start.elapsed()), None);
-        let mut talk = Talk::new(&mut connection, request, call, limits.start, sample);
+        let mut talk = Talk::new(&mut connection, request, call, limits.start, sample)
+            .counted_by(&target.live);
         let outcome = talk.run(limits).await;
         let (unheard, reusable) = (talk.is_unheard(), talk.is_reusable());
         if reusable {
@@ -270,6 +275,12 @@ impl<'a, S: Receive> Talk<'a, S> {
             read_at: None,
             unwritten: None,
         }
+    }
+
+    /// The same, with its tokens counted as they come.
+    fn counted_by(mut self, live: &'a Live) -> Self {
+        self.answer = self.answer.counted_by(live);
+        self
     }
 
     /// Did the connection end without a byte of an answer?

@@ -126,6 +126,7 @@ impl Server {
             path: "/v1/chat/completions".to_owned(),
             key: key.map(ToOwned::to_owned),
             headers: "\r\nx-tenant: a b".into(),
+            live: Arc::default(),
         }
     }
 

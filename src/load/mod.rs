@@ -51,6 +51,7 @@ mod answer;
 pub mod arrival;
 mod beginning;
 pub mod connection;
+mod counted;
 pub mod deal;
 pub mod dispatch;
 pub mod echo;

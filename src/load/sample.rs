@@ -83,6 +83,10 @@ pub struct Sample {
     pub status: Option<u16>,
     /// Chunks that carried content or reasoning, in order. Without streaming: one, at the end.
     pub chunks: Vec<Chunk>,
+    /// Tokens that each chunk brings, where the server told its count with each; see [`Self::counts`].
+    pub counts: Vec<u32>,
+    /// How many tokens were counted as they came ([`Live`](super::dispatch::Live)), for whoever counts them better now.
+    pub live: u64,
     /// When events of a stream came that are part of the answer and carry no text: the role of a chat, a token that makes
     /// no character yet.
     pub silent: Vec<Duration>,
@@ -129,6 +133,8 @@ impl Sample {
             first_byte: None,
             status: None,
             chunks: Vec::new(),
+            counts: Vec::new(),
+            live: 0,
             silent: Vec::new(),
             lay: Vec::new(),
             first_output: None,
@@ -159,6 +165,15 @@ impl Sample {
     /// Output tokens: by `usage`, else one for each chunk.
     pub fn tokens(&self) -> u64 {
         self.output_tokens.unwrap_or(self.chunks.len() as u64)
+    }
+
+    /// Tokens that each chunk brings; nothing where that is not known of all.
+    pub fn counts(&self) -> &[u32] {
+        if self.counts.len() == self.chunks.len() {
+            &self.counts
+        } else {
+            &[]
+        }
     }
 
     /// When work on it began, connecting included: from there other tools count, and whoever waits for an answer.

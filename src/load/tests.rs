@@ -24,7 +24,7 @@ use engine::{Engine, Pipes, Reply};
 
 use super::{
     connection::Pool,
-    dispatch::{Control, Load, Observer},
+    dispatch::{Control, Live, Load, Observer},
     exchange::{Target, exchange},
     sample::{Outcome, Sample},
     worker::REFUSED,
@@ -114,6 +114,7 @@ fn target(engine: &Arc<Engine>) -> Target<Pipes> {
         path: "/v1/completions".to_owned(),
         key: None,
         headers: "".into(),
+        live: Arc::default(),
     }
 }
 

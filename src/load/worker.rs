@@ -64,9 +64,14 @@ impl<C: Connect, O: Observer> Worker<C, O> {
         meter: Arc<Meter>,
         start: Instant,
     ) -> Self {
+        let live = load.observer.live();
+        let own = |target: &Target<C>| Target {
+            live: Arc::clone(&live),
+            ..target.fork()
+        };
         Self {
             load: Arc::clone(load),
-            targets: load.targets.iter().map(Target::fork).collect(),
+            targets: load.targets.iter().map(own).collect(),
             tally,
             trace: Trace::default(),
             meter,

@@ -191,11 +191,11 @@ fn delays(all: [Option<f64>; 3]) -> String {
     format!("p50 {p50} ms, p99 {p99} ms, largest {max} ms")
 }
 
-fn shares(generator: &Generator) -> String {
-    if generator.worker_cpu_shares.is_empty() {
+fn shares(workers: &[f64]) -> String {
+    if workers.is_empty() {
         return text::NONE.to_owned();
     }
-    let all = generator.worker_cpu_shares.iter();
+    let all = workers.iter();
     all.map(|share| percent(Some(*share)))
         .collect::<Vec<_>>()
         .join(", ")
@@ -253,7 +253,10 @@ pub(super) fn generator_facts(generator: &Generator) -> Vec<Fact> {
         ),
         fact("CPU time", text::quantity(Some(generator.cpu_seconds), "s")),
         fact("share of its CPUs", percent(generator.cpu_share)),
-        fact("share of a core, each worker", shares(generator)),
+        fact(
+            "share of a core, each worker",
+            shares(&generator.worker_cpu_shares),
+        ),
         fact("memory", text::quantity(generator.memory_mb, "MB")),
         fact(
             "CPUs",
@@ -283,12 +286,13 @@ fn task_fact(task: &TaskAccount) -> Fact {
     fact(
         &task.name(),
         format!(
-            "{} requests, p99 lateness {} ms, clock known to {} ms, began {} ms late, {} of its CPUs{lost}",
+            "{} requests, p99 lateness {} ms, clock known to {} ms, began {} ms late, {} of its CPUs (of a core, each worker: {}){lost}",
             task.requests,
             text::number(task.lateness_p99_ms),
             text::number(task.clock_error_ms),
             text::number(task.start_skew_ms),
             percent(Some(task.cpu_share)),
+            shares(&task.worker_cpu_shares),
         ),
     )
 }

@@ -1,6 +1,7 @@
 //! A result computed again from the samples beside it.
 //!
-//! Nothing but the files of samples is read, in their order; the first of them holds what no sample tells. The same code
+//! Nothing but the files of samples is read, in their order; the first of them holds what no sample tells, or of tasks
+//! that lost their leader all of them. The same code
 //! counts as in the bench, so what differs from `results.json` was changed there, or is missing here. What can fail: files
 //! that cannot be read.
 
@@ -41,7 +42,11 @@ impl Recount {
         let Some(first) = readers.first() else {
             return Ok(None);
         };
-        let frame = first.frame.clone();
+        let frames: Vec<&Frame> = readers.iter().map(|reader| &reader.frame).collect();
+        let leaderless = Frame::without_leader(&frames);
+        // tasks have numbers of their own
+        let is_of_tasks = readers.len() > 1 || leaderless.is_some();
+        let frame = leaderless.unwrap_or_else(|| first.frame.clone());
         let mut tally = frame.tally();
         let mut told = Samples::default();
         for (reader, path) in readers.iter().zip(&files) {
@@ -60,8 +65,8 @@ impl Recount {
             let first = offered.saturating_sub(tally.counts().total);
             for reader in &readers {
                 reader.each(|request| {
-                    // tasks have numbers of their own, and the window each by its time
-                    let in_window = if readers.len() > 1 {
+                    // of tasks, each is in the window by its time
+                    let in_window = if is_of_tasks {
                         reader.frame.planned.owns(request.sample.intended)
                     } else {
                         request.sample.index >= first

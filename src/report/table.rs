@@ -11,7 +11,10 @@ use super::{
     summary::{FROM_INTENDED, Headline},
     text,
 };
-use crate::stats::results::{Metric, Results};
+use crate::stats::{
+    beside::Beside,
+    results::{Metric, Results},
+};
 
 /// Width of a row's name: that of the longest.
 const NAME: usize = 43;
@@ -250,6 +253,16 @@ impl fmt::Display for Table<'_> {
         if let Some(certified) = &self.headline.certified {
             write!(f, "\n    {certified}")?;
         }
+        for (name, pair) in self.results.engine_times.iter().flat_map(Beside::named) {
+            write!(
+                f,
+                "\n    {name} of the whole load, mean: {} ms, by the engine's own clock {} ms ({}{} ms)",
+                text::number(pair.client_ms),
+                text::number(pair.engine_ms),
+                if pair.difference_ms < 0.0 { "-" } else { "+" },
+                text::number(pair.difference_ms.abs())
+            )?;
+        }
         self.turns(f)
     }
 }
@@ -348,6 +361,25 @@ mod tests {
             request latency (ms)                             275      250      375  1234567     1000
             ± p99 (or largest) error, by 1200 requests to an engine of known times on the generator's CPUs
         "#);
+    }
+
+    #[test]
+    fn what_the_engine_measured_stands_below() {
+        let mut results = results("closed-loop");
+        results.engine_times = serde_json::from_value(json!({
+            "time_to_first_token": {"client_ms": 31.24, "engine_ms": 30.11, "difference_ms": 1.13},
+            "inter_token_latency": {"client_ms": 1_234_567.0, "engine_ms": 2_345_678.0, "difference_ms": -1_111_111.0}}))
+        .expect("times");
+        let text = Table::of("r", "smoke", &results, &[]).to_string();
+        let lines: Vec<&str> = text
+            .lines()
+            .filter(|line| line.contains("engine's"))
+            .collect();
+        assert!(lines.iter().all(|line| line.chars().count() <= 100));
+        insta::assert_snapshot!(lines.join("\n"), @"
+            TTFT of the whole load, mean: 31.24 ms, by the engine's own clock 30.11 ms (+1.13 ms)
+            ITL of the whole load, mean: 1234567 ms, by the engine's own clock 2345678 ms (-1111111 ms)
+        ");
     }
 
     #[test]

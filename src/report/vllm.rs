@@ -230,6 +230,8 @@ mod tests {
             dropped: false,
             said: String::new(),
             silent: Vec::new(),
+            counts: Vec::new(),
+            live: 0,
             lay: Vec::new(),
         }
     }

@@ -20,6 +20,8 @@ pub(super) struct Row {
     pub(super) gaps: u32,
     /// Gaps between its events without text, in [`Batch::silent`].
     pub(super) silent: u32,
+    /// Chunks whose tokens are known, in [`Batch::counts`].
+    pub(super) counts: u32,
     /// Its place in [`Batch::errors`], and one more; 0 without an error.
     pub(super) error: u32,
     /// Tokens asked of its prompt; told by the writer.
@@ -39,6 +41,8 @@ pub(super) struct Batch {
     pub(super) gaps: Vec<i64>,
     /// Nanoseconds between events without text, row after row.
     pub(super) silent: Vec<i64>,
+    /// Tokens of each chunk, row after row.
+    pub(super) counts: Vec<i64>,
     /// Class and message of errors.
     pub(super) errors: Vec<(String, String)>,
 }
@@ -52,6 +56,8 @@ impl Batch {
         let pairs = sample.silent.windows(2);
         let silent = pairs.map(|pair| nanoseconds(pair[1]) - nanoseconds(pair[0]));
         let silent = added(&mut self.silent, silent);
+        let counts = sample.counts().iter().copied().map(i64::from);
+        let counts = added(&mut self.counts, counts);
         let mut values = [NONE; WIDTH];
         for (value, column) in values.iter_mut().zip(COLUMNS) {
             *value = column.get(sample);
@@ -68,6 +74,7 @@ impl Batch {
             },
             gaps,
             silent,
+            counts,
             error: self.error(&sample.outcome),
             asked_prompt: NONE,
             asked_output: NONE,
@@ -91,7 +98,7 @@ impl Batch {
     /// Memory that it takes, about.
     pub(super) fn bytes(&self) -> usize {
         self.rows.len() * size_of::<Row>()
-            + (self.gaps.len() + self.silent.len()) * size_of::<i64>()
+            + (self.gaps.len() + self.silent.len() + self.counts.len()) * size_of::<i64>()
             + self.errors.len() * (MESSAGE + 2 * size_of::<String>())
     }
 
@@ -100,6 +107,7 @@ impl Batch {
         self.rows.clear();
         self.gaps.clear();
         self.silent.clear();
+        self.counts.clear();
         self.errors.clear();
     }
 }

@@ -238,6 +238,8 @@ mod tests {
             chunks: vec![Chunk {
                 at: Duration::new(5, 6),
             }],
+            counts: Vec::new(),
+            live: 0,
             silent: vec![ns(13), ns(14)],
             lay: Vec::new(),
             first_output: Some(ns(7)),

@@ -20,7 +20,7 @@ use super::{
     Error, FACTS, MISSING,
     batch::OUTCOMES,
     column::{COLUMNS, NONE},
-    sink::{ADDED, GAPS, SILENT, WORDS},
+    sink::{ADDED, GAPS, SILENT, TOKENS, WORDS},
 };
 use crate::{
     load::sample::{Chunk, Outcome, Sample},
@@ -96,8 +96,13 @@ impl Reader {
                 let group = Group::read(&*group)?;
                 let mut chunks = group.gaps.iter().copied();
                 let mut silent = group.silent.iter().flat_map(|list| list.1.iter().copied());
+                let mut counts = group.counts.1.iter().copied();
                 for row in 0..group.rows {
-                    take(&group.request(row, &mut chunks, &mut silent));
+                    let mut request = group.request(row, &mut chunks, &mut silent);
+                    let own = counts.by_ref().take(group.counts.0[row]);
+                    let own = own.map(|count| u32::try_from(count).unwrap_or(0));
+                    request.sample.counts.extend(own);
+                    take(&request);
                 }
                 Ok(group.rows)
             });
@@ -127,6 +132,8 @@ struct Group {
     gaps: Vec<i64>,
     /// The same of events without text; `None` of an earlier file, which has the first and the last of them.
     silent: Option<Lists>,
+    /// Tokens of each chunk; earlier files have none.
+    counts: Lists,
 }
 
 impl Group {
@@ -142,9 +149,8 @@ impl Group {
         });
         let [prompt, output, _] = ADDED;
         let [outcome, class, message, ..] = WORDS;
-        let (further, gaps) = columns
-            .gaps(GAPS)?
-            .unwrap_or_else(|| (vec![0; rows], Vec::new()));
+        let none = || (vec![0; rows], Vec::new());
+        let (further, gaps) = columns.gaps(GAPS)?.unwrap_or_else(none);
         Ok(Self {
             rows,
             numbers: numbers.collect::<Result<_, _>>()?,
@@ -155,6 +161,7 @@ impl Group {
             further,
             gaps,
             silent: columns.gaps(SILENT)?,
+            counts: columns.gaps(TOKENS)?.unwrap_or_else(none),
         })
     }
 

@@ -46,6 +46,10 @@ pub(super) const ADDED: [&str; 3] = ["asked_prompt_tokens", "asked_output_tokens
 pub(super) const GAPS: &str = "chunk_gaps_ns";
 /// The column of gaps between events without text: with the first of them it tells them all.
 pub(super) const SILENT: &str = "silent_gaps_ns";
+/// The column of the tokens of each chunk: nothing where the server did not tell them with each.
+pub(super) const TOKENS: &str = "chunk_tokens";
+/// All lists.
+const LISTS: [&str; 3] = [GAPS, SILENT, TOKENS];
 
 /// A file that is being written.
 pub(super) struct Sink {
@@ -200,6 +204,7 @@ impl Sink {
         })?;
         column(&mut |column| gaps(column, group, |batch| &batch.gaps, |row| row.gaps))?;
         column(&mut |column| gaps(column, group, |batch| &batch.silent, |row| row.silent))?;
+        column(&mut |column| gaps(column, group, |batch| &batch.counts, |row| row.counts))?;
         writer.close()?;
         Ok(())
     }
@@ -271,7 +276,7 @@ fn schema() -> Result<TypePtr, ParquetError> {
     ] {
         add(&format!("{need} binary {name} (UTF8)"));
     }
-    for list in [GAPS, SILENT] {
+    for list in LISTS {
         add(&format!(
             "required group {list} (LIST) {{ repeated group list {{ required int64 element; }} }}"
         ));
@@ -300,7 +305,7 @@ fn properties() -> WriterProperties {
     for name in WORDS {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
     }
-    for list in [GAPS, SILENT] {
+    for list in LISTS {
         let element = [list, "list", "element"].map(str::to_owned).to_vec();
         properties =
             properties.set_column_encoding(ColumnPath::new(element), Encoding::DELTA_BINARY_PACKED);
@@ -361,7 +366,7 @@ fn words(
     Ok(())
 }
 
-/// A list a row: empty where there is no second event.
+/// A list a row: empty where there is no second event, or nothing is known of them.
 fn gaps(
     column: &mut SerializedColumnWriter<'_>,
     group: &[Batch],

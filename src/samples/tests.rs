@@ -39,6 +39,14 @@ fn sample(index: u64) -> Sample {
         silent: (0..index % 5)
             .map(|at| intended + ms(7 * at + 3) + Duration::from_nanos(at))
             .collect(),
+        // of some answers the server told the tokens of each chunk
+        counts: (0..if index.is_multiple_of(4) {
+            index % 9
+        } else {
+            0
+        })
+            .map(|at| u32::try_from(at * index % 5).expect("small"))
+            .collect(),
         end: intended + ms(100),
         prompt_tokens: Some(index % 100),
         output_tokens: (!index.is_multiple_of(3)).then_some(index % 9),
@@ -56,6 +64,7 @@ fn sample(index: u64) -> Sample {
         sample.outcome = Outcome::NeverSent;
         sample.chunks.clear();
         sample.silent.clear();
+        sample.counts.clear();
     }
     sample
 }

@@ -1,4 +1,4 @@
-//! What an engine counted itself: sums over one exposition of its metrics, Prometheus or `OpenMetrics` text.
+//! What an engine counted and measured itself: sums over one exposition of its metrics, Prometheus or `OpenMetrics` text.
 //!
 //! Only names and values are read: the counters of an engine are compared as a whole, whatever their labels. A line that
 //! is no sample is passed over, so nothing can fail; a counter that is not there is told from one that is 0.
@@ -9,6 +9,46 @@ pub fn sum(text: &str, names: &[&str]) -> Option<f64> {
         .filter_map(sample)
         .filter(|(name, value)| names.contains(name) && !value.is_nan())
         .fold(None, |sum, (_, value)| Some(sum.unwrap_or(0.0) + value))
+}
+
+/// What a histogram of times holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Times {
+    /// All together, in seconds.
+    pub seconds: f64,
+    /// How many.
+    pub count: f64,
+}
+
+impl Times {
+    /// Both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            seconds: self.seconds + other.seconds,
+            count: self.count + other.count,
+        }
+    }
+
+    /// What came since an earlier look.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            seconds: self.seconds - before.seconds,
+            count: self.count - before.count,
+        }
+    }
+}
+
+/// The histogram of the first of these names that is there, over all its labels: they are names of one, of several
+/// generations, and a server may tell both.
+pub fn histogram(text: &str, names: &[&str]) -> Option<Times> {
+    names.iter().find_map(|name| {
+        Some(Times {
+            seconds: sum(text, &[&format!("{name}_sum")])?,
+            count: sum(text, &[&format!("{name}_count")])?,
+        })
+    })
 }
 
 /// Name and value of a line.
@@ -72,6 +112,25 @@ mod tests {
         assert_eq!(sum(VLLM, &["vllm:generation_tokens_total"]), Some(506.0));
         assert_eq!(sum(VLLM, &["vllm:prompt_tokens_total"]), Some(202.0));
         assert_eq!(sum(VLLM, &["vllm:prompt_tokens"]), None);
+    }
+
+    #[test]
+    fn a_histogram_has_one_name_of_several() {
+        let names = [
+            "vllm:inter_token_latency_seconds",
+            "vllm:time_per_output_token_seconds",
+        ];
+        let newer = include_str!("../../tests/data/engines/vllm.metrics.txt");
+        let times = histogram(newer, &names).expect("it is there");
+        assert_eq!(times.count, 1472.0);
+        assert!((times.seconds - 32.019).abs() < 0.001, "{times:?}");
+        // an earlier release, and a server that tells both
+        let older = newer.replace(names[0], names[1]);
+        assert_eq!(histogram(&older, &names), Some(times));
+        assert_eq!(histogram(&format!("{older}{newer}"), &names), Some(times));
+        assert_eq!(histogram(LLAMA, &names), None);
+        assert_eq!(times.since(times), Times::default());
+        assert_eq!(times.and(times).count, 2944.0);
     }
 
     #[test]

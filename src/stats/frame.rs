@@ -108,6 +108,7 @@ impl Frame {
         results.responses_by_status = counts.by_status;
         results.tokens.prompt.client = whole.prompt_tokens;
         results.tokens.output.client = whole.output_tokens;
+        results.engine_times = (results.engine_times).and_then(|told| told.with(&whole));
         let generator = &mut results.generator;
         generator.achieved_rate = facts.achieved_rate;
         generator.dropped = whole.dropped;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::recipe::Api;
 
-use super::{certificate::Certificate, series::Series, tasks::TaskAccount};
+use super::{beside::Beside, certificate::Certificate, series::Series, tasks::TaskAccount};
 
 /// The version of the format that this program writes.
 pub const SCHEMA: u32 = 1;
@@ -197,7 +197,7 @@ pub struct Generator {
     /// CPU time as a share of what its workers could have had, from the beginning of the measured window until all was sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_share: Option<f64>,
-    /// CPU time of each worker as a share of a core, over the same time.
+    /// CPU time of each worker as a share of a core, over the same time; of several tasks, those of all, task after task.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub worker_cpu_shares: Vec<f64>,
     /// Most memory that this process has had, in MB.
@@ -207,7 +207,8 @@ pub struct Generator {
     pub cpus: Vec<usize>,
     /// Were they shared with the engine?
     pub cores_shared: bool,
-    /// Of a load of several tasks, each one's account: then CPU time and workers above are those of all.
+    /// Of a load of several tasks, each one's account: then CPU time and workers above are those of all, and the share is
+    /// that of the task that had least to spare.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskAccount>,
     /// Time between the first and the last task's beginning, at the most, in ms.
@@ -364,6 +365,9 @@ pub struct Results {
     /// Token counts.
     #[serde(default)]
     pub tokens: Tokens,
+    /// Mean times beside those of the engine's own clock, where it tells them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_times: Option<Beside>,
     /// The collection of vectors that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collection: Option<Collection>,

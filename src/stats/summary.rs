@@ -105,14 +105,24 @@ pub(super) fn tpot(sample: &Sample) -> Option<Duration> {
     time.checked_div(gaps)
 }
 
-/// Chunks with their tokens. The server tells the sum alone: it is spread evenly, what does not divide goes to the last,
-/// for an engine's first chunk is the one that is known to be short.
+/// Chunks with their tokens. Where the server tells the sum alone it is spread evenly, and what does not divide goes to the
+/// last, for an engine's first chunk is the one that is known to be short. Where it told its count with each chunk, that is
+/// taken, and what it counted behind the last one goes to that.
 pub(super) fn with_tokens(sample: &Sample) -> impl Iterator<Item = (Chunk, u64)> {
     let chunks = sample.chunks.len() as u64;
     let each = sample.tokens().checked_div(chunks).unwrap_or(0);
     let more = sample.tokens() - each * chunks;
-    (sample.chunks.iter().zip(0_u64..))
-        .map(move |(chunk, at)| (*chunk, each + u64::from(at + more >= chunks)))
+    let counts = sample.counts();
+    let behind = || {
+        let told: u64 = counts.iter().copied().map(u64::from).sum();
+        sample.tokens().saturating_sub(told)
+    };
+    let behind = if counts.is_empty() { 0 } else { behind() };
+    let tokens = move |at: u64| match counts.get(usize::try_from(at).unwrap_or(usize::MAX)) {
+        Some(told) => u64::from(*told) + if at + 1 == chunks { behind } else { 0 },
+        None => each + u64::from(at + more >= chunks),
+    };
+    (sample.chunks.iter().zip(0_u64..)).map(move |(chunk, at)| (*chunk, tokens(at)))
 }
 
 /// Tokens and chunks of a sample, summed over neighbours that are `alike`; with the time of the first of these. Most

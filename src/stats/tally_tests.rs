@@ -59,6 +59,8 @@ fn success(intended: u64, sent: u64, chunks: &[u64], tokens: Option<u64>) -> Sam
         dropped: false,
         said: String::new(),
         silent: Vec::new(),
+        counts: Vec::new(),
+        live: 0,
         lay: Vec::new(),
     }
 }
@@ -111,6 +113,24 @@ fn latencies_by_hand() {
     assert_eq!(metrics["inter_token_latency"].count, Some(5));
     assert_eq!(metrics["inter_chunk_latency"].count, Some(2));
     assert_eq!(metrics.len(), cases.len(), "{:?}", metrics.keys());
+}
+
+#[test]
+fn tokens_that_are_told_with_each_chunk_weigh_its_gap() {
+    // 2 tokens, 4 after 40 ms, 1 after 60 ms, and one more that came without a text
+    let mut sample = success(1000, 1010, &[1110, 1150, 1210], Some(8));
+    sample.counts = vec![2, 4, 1];
+    let metrics = metrics(&[sample.clone()], WINDOW, &Slo::default());
+    // 4 x 10 ms, 2 x 30 ms
+    assert_eq!(avg(&metrics, "inter_token_latency"), 16.666_667);
+    assert_eq!(avg(&metrics, "inter_chunk_latency"), 50.0);
+    assert_eq!(avg(&metrics, "output_token_throughput"), 4.0);
+    // not of every chunk: spread evenly, as ever
+    sample.counts.pop();
+    let metrics = self::metrics(&[sample], WINDOW, &Slo::default());
+    // 2 + 3 + 3 tokens: 3 x 13.3 ms, 3 x 20 ms
+    assert_eq!(avg(&metrics, "inter_token_latency"), 16.666_667);
+    assert_eq!(metrics["inter_token_latency"].max, Some(20.0));
 }
 
 #[test]

@@ -38,6 +38,9 @@ pub struct TaskAccount {
     pub cpu_seconds: f64,
     /// CPU time as a share of what its workers could have had, from the beginning of the measured window until all was sent.
     pub cpu_share: f64,
+    /// CPU time of each of its workers as a share of a core, over the same time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub worker_cpu_shares: Vec<f64>,
     /// Were its CPUs shared with the engine?
     pub cores_shared: bool,
     /// 99th percentile of its lateness (sent − intended), in ms.

@@ -78,6 +78,8 @@ pub struct Facts {
     pub whole_answers: bool,
     /// Were chunks counted in place of tokens?
     pub counted_by_chunks: bool,
+    /// Were prompts to have lengths, and did nobody count their tokens?
+    pub lengths_unknown: bool,
     /// Did the generator share CPUs with the engine?
     pub cores_shared: bool,
     /// Is it known which CPUs both had?
@@ -178,6 +180,13 @@ pub fn judge(facts: &Facts) -> Validity {
         add(
             Verdict::Degraded,
             "The service gave no token counts (usage): chunks were counted as tokens.".to_owned(),
+        );
+    }
+    if facts.lengths_unknown {
+        add(
+            Verdict::Degraded,
+            "Nobody counted the tokens of prompts (no usage, no tokenizer that could be asked): their lengths are words."
+                .to_owned(),
         );
     }
     if facts.cores_shared {
@@ -399,6 +408,7 @@ mod tests {
             cpu_share: 0.2,
             whole_answers: false,
             counted_by_chunks: false,
+            lengths_unknown: false,
             cores_shared: false,
             cores_known: true,
             monitor_lost: false,
@@ -449,6 +459,7 @@ mod tests {
             ),
             format!("over {} of the generator's CPUs", percent(CPU_DEGRADED)),
             format!("fewer than {MIN_SAMPLES} successes"),
+            "words taken for the tokens of prompts".to_owned(),
             format!(
                 "begun over {} of the window apart",
                 percent(crate::stats::tasks::START_DEGRADED)
@@ -591,6 +602,7 @@ mod tests {
             ("too busy", |f| f.cpu_share = 0.91, Verdict::Degraded),
             ("99 successes", |f| f.successes = 99, Verdict::Degraded),
             ("chunks", |f| f.counted_by_chunks = true, Verdict::Degraded),
+            ("words", |f| f.lengths_unknown = true, Verdict::Degraded),
             ("shared", |f| f.cores_shared = true, Verdict::Degraded),
             ("unknown", |f| f.cores_known = false, Verdict::Degraded),
             ("monitor", |f| f.monitor_lost = true, Verdict::Degraded),

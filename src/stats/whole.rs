@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::summary::with_tokens;
 use crate::load::sample::Sample;
 
 /// The whole load, warm-up and drain included.
@@ -31,6 +32,18 @@ pub struct Whole {
     pub chunks: u64,
     /// Of these, those that were read together with the one before and share its stamp.
     pub bundled: u64,
+    /// First tokens.
+    #[serde(default)]
+    pub first_tokens: u64,
+    /// Time from sending to them, together.
+    #[serde(default)]
+    pub waited: Duration,
+    /// Tokens behind the first chunk of their answers.
+    #[serde(default)]
+    pub further_tokens: u64,
+    /// Time from the first chunk to the last, together.
+    #[serde(default)]
+    pub between: Duration,
 }
 
 impl Whole {
@@ -50,6 +63,13 @@ impl Whole {
         self.chunks += sample.chunks.len() as u64;
         let pairs = sample.chunks.windows(2);
         self.bundled += pairs.filter(|pair| pair[0].at == pair[1].at).count() as u64;
+        if let (Some(sent), Some((first, tokens))) = (sample.sent, with_tokens(sample).next()) {
+            self.first_tokens += 1;
+            self.waited += first.at.saturating_sub(sent);
+            self.further_tokens += sample.tokens().saturating_sub(tokens);
+            let last = sample.last_token().unwrap_or(first.at);
+            self.between += last.saturating_sub(first.at);
+        }
     }
 
     /// Adds what another worker saw.
@@ -65,5 +85,9 @@ impl Whole {
         self.stamped += other.stamped;
         self.chunks += other.chunks;
         self.bundled += other.bundled;
+        self.first_tokens += other.first_tokens;
+        self.waited += other.waited;
+        self.further_tokens += other.further_tokens;
+        self.between += other.between;
     }
 }

@@ -256,6 +256,35 @@ fn every_profile_is_right_of_a_double_of_its_engine() {
                 let engine = number(&results, &format!("/tokens/{what}/engine"));
                 assert_near(&format!("{kind}: {what}"), engine, client, 0.0);
             }
+            // vLLM's histograms stand beside the bench's means, under whichever name, and once
+            let times = &results["engine_times"];
+            assert_eq!(times.is_object(), kind == "vllm", "{kind}: {times}");
+            for (what, count) in [
+                ("time_to_first_token", 30.0),
+                ("inter_token_latency", 210.0),
+            ]
+            .into_iter()
+            .filter(|_| kind == "vllm")
+            {
+                let of = |which: &str| number(times, &format!("/{what}/{which}"));
+                assert_near(what, of("engine_count"), count, 0.0);
+                assert_near(what, of("client_count"), count, 0.0);
+                assert!(of("engine_ms") >= 5.0, "{times}");
+                assert_near(
+                    what,
+                    of("engine_ms") + of("difference_ms"),
+                    of("client_ms"),
+                    0.1,
+                );
+                assert!(of("difference_ms").abs() < of("engine_ms"), "{times}");
+            }
+            let shown = ended.stdout.matches("by the engine's own clock").count();
+            assert_eq!(
+                shown,
+                if kind == "vllm" { 2 } else { 0 },
+                "{}",
+                ended.stdout
+            );
             let scrape_key = lab.path().join(".ubenchai/discover/scrape.key");
             let scrape_key = std::fs::read_to_string(scrape_key).expect("a key");
             let (status, told) = get(url, Some(scrape_key.trim()));
@@ -290,6 +319,43 @@ fn every_profile_is_right_of_a_double_of_its_engine() {
             ended.stderr
         );
         lab.assert_nothing_left();
+    }
+}
+
+#[test]
+fn prompts_have_their_length_where_answers_tell_none() {
+    for (kind, api, is_known) in [
+        ("vllm", "completions", true),
+        ("vllm", "chat", true),
+        ("llamacpp", "completions", true),
+        ("llamacpp", "chat", true),
+        ("tgi", "chat", false),
+    ] {
+        let double = DOUBLES.iter().find(|double| double.kind == kind);
+        let lab = Lab::new();
+        let env = ", NO_USAGE: '1', PER_WORD: '3'";
+        let (server, _) = served(&lab, double.expect("it is there"), env);
+        let (ended, results) = load(&lab, &format!("api: {api}"));
+        ended.assert_exit(0);
+        assert_eq!(results["errors"], 0, "{kind} {api}");
+        let by = if is_known { "tokenize" } else { "words" };
+        assert_eq!(results["workload"]["calibrated_by"], by, "{kind} {api}");
+        let reasons = results["validity"]["reasons"].to_string();
+        assert_eq!(
+            reasons.contains("their lengths are words"),
+            !is_known,
+            "{kind} {api}: {reasons}"
+        );
+        // 12 were asked, or what comes nearest: 4 words, or 2 and a template
+        let wanted = match (is_known, api) {
+            (false, _) => 12.0 * 3.0 + 5.0,
+            (true, "chat") => 11.0,
+            (true, _) => 12.0,
+        };
+        let counted = number(&results, "/tokens/prompt/engine") / 30.0;
+        assert_near(&format!("{kind} {api}"), counted, wanted, 0.0);
+        server.signal(Signal::SIGTERM);
+        server.end().assert_exit(0);
     }
 }
 

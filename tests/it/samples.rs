@@ -117,6 +117,71 @@ fn samples_give_the_same_result_again() {
 }
 
 #[test]
+fn tokens_told_with_each_chunk_weigh_its_gap_and_are_kept() {
+    let lab = Lab::new();
+    // chunks of three tokens and of one in turn, 40 ms apart
+    let engine = Engine::start(&["--gap-ms", "40", "--tokens-per-chunk", "3", "--uneven"]);
+    let recipe = |extra: &str| {
+        let text = format!(
+            "name: load\nservice_name: s\nworkload: {{api: chat, concurrent_users: 2, total_requests: 12}}\ndataset: {{params: {{max_tokens: 8{extra}}}}}\n"
+        );
+        lab.file("load.yaml", &text).display().to_string()
+    };
+    let itl = || results(&lab)["metrics"]["inter_token_latency"].clone();
+    bench(&lab, &engine, &recipe(""));
+    let near = |name: &str, wanted: f64| {
+        let found = itl()[name].as_f64().expect("a number");
+        assert_near(name, found, wanted, 15.0);
+    };
+    near("p50", 20.0);
+
+    let options = ", extra_body: {stream_options: {continuous_usage_stats: true}}";
+    bench(&lab, &engine, &recipe(options));
+    let asked = engine.asked().pop().expect("a request");
+    let wanted = serde_json::json!({"continuous_usage_stats": true, "include_usage": true});
+    assert_eq!(asked["body"]["stream_options"], wanted);
+    // of five gaps three are of a third
+    near("p50", 40.0 / 3.0);
+    near("avg", 120.0 / 5.0);
+
+    let path = lab.path().join("out/results.json");
+    let text = std::fs::read_to_string(&path).expect("a result");
+    std::fs::remove_file(&path).expect("removed");
+    lab.run(&["report", "out", "--recompute"]).assert_exit(0);
+    assert_eq!(std::fs::read_to_string(&path).expect("a result"), text);
+}
+
+#[test]
+fn what_would_take_token_counts_away_is_refused() {
+    let lab = Lab::new();
+    for (workload, options, said) in [
+        (
+            "stream: false, total_requests: 1",
+            "{continuous_usage_stats: true}",
+            "\"stream_options\" is of streams of chats and completions: take it out",
+        ),
+        (
+            "total_requests: 1",
+            "{include_usage: false}",
+            "aif wants the service's token counts: take \"include_usage\" out",
+        ),
+        (
+            "total_requests: 1",
+            "yes",
+            "\"stream_options\" wants fields, such as {continuous_usage_stats: true}",
+        ),
+    ] {
+        let text = format!(
+            "name: load\nservice_name: s\nworkload: {{{workload}}}\ndataset: {{params: {{extra_body: {{stream_options: {options}}}}}}}\n"
+        );
+        lab.file("load.yaml", &text);
+        let refused = lab.run(&["bench", "load.yaml", "--url", "http://127.0.0.1:1"]);
+        refused.assert_exit(65);
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn conversations_and_every_load_of_a_series_are_counted_again() {
     let lab = Lab::new();
     let engine = Engine::start(&["--latency-ms", "5", "--gap-ms", "1"]);

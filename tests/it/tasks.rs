@@ -99,6 +99,17 @@ fn users_and_requests_are_dealt_out_and_come_together_as_one_result() {
         assert!(task["cpu_seconds"].as_f64().expect("a number") > 0.0);
         assert!(task.get("lost").is_none(), "{task}");
     }
+    // every worker of every task is told, in its task and in the whole
+    let shares = |of: &Value| of["worker_cpu_shares"].as_array().cloned();
+    let all: Vec<Value> = (accounts(&results).iter())
+        .flat_map(|task| {
+            let own = shares(task).expect("shares");
+            assert_eq!(Some(own.len() as u64), task["workers"].as_u64(), "{task}");
+            assert!(own.iter().all(|share| share.as_f64() > Some(0.0)), "{task}");
+            own
+        })
+        .collect();
+    assert_eq!(shares(&results["generator"]), Some(all));
     // no prompt was sent twice, and their lengths are those of the numbers 0 to 202
     let mut prompts: Vec<String> = (engine.asked().iter())
         .map(|asked| asked["body"]["prompt"].to_string())
@@ -243,9 +254,10 @@ fn without_their_leader_tasks_end_and_keep_what_they_have() {
     let lab = Lab::new();
     let engine = Engine::start(&["--latency-ms", "50", "--gap-ms", "0"]);
     let recipe = recipe(&lab, "concurrent_users: 4, duration_seconds: 60", SHORT);
-    let mut all = tasks(&lab, &engine, 2, &[&recipe]);
+    let mut all = tasks(&lab, &engine, 3, &[&recipe]);
     wait_for_load(&engine);
     all[0].signal(Signal::SIGKILL);
+    all.remove(2).end().assert_exit(75);
     let member = all.remove(1).end();
     member.assert_exit(75);
     assert!(
@@ -263,6 +275,51 @@ fn without_their_leader_tasks_end_and_keep_what_they_have() {
     );
     assert_eq!(kept["account"]["task"], 1);
     assert_eq!(kept["stimulus_sha256"].as_str().map(str::len), Some(64));
+
+    // and what all have kept is one result
+    let folder = lab.run_folder().join("bench/load").display().to_string();
+    let told = format!("`aif report {folder} --recompute` makes a result of what all");
+    assert!(member.stderr.contains(&told), "{}", member.stderr);
+    lab.run(&["report", &folder, "--recompute"]).assert_exit(0);
+    let results = results(&lab);
+    let of = |task: u32| {
+        let kept = lab.json(&format!("bench/load/tasks/0{task}.json"));
+        number(&kept, "/account/requests")
+    };
+    assert_eq!(
+        results["samples"]["files"],
+        serde_json::json!(["samples-1.parquet", "samples-2.parquet"])
+    );
+    assert_near(
+        "rows",
+        number(&results, "/samples/rows"),
+        of(1) + of(2),
+        0.0,
+    );
+    // what was sent in the moment between the two ends is in no window
+    assert_near(
+        "total",
+        number(&results, "/total_requests"),
+        of(1) + of(2),
+        10.0,
+    );
+    assert_near(
+        "latency",
+        number(&results, "/metrics/request_latency/p50"),
+        50.0,
+        30.0,
+    );
+    assert_eq!(results["completeness"], "interrupted");
+    assert_eq!(results["stimulus_sha256"], kept["stimulus_sha256"]);
+    let reasons = reasons(&results);
+    assert!(reasons.contains("lost task 0 on "), "{reasons}");
+    let numbers: Vec<_> = accounts(&results)
+        .iter()
+        .map(|task| &task["task"])
+        .collect();
+    assert_eq!(numbers, [0, 1, 2]);
+    // computed once more it is the same
+    lab.run(&["report", &folder, "--recompute"]).assert_exit(0);
 }
 
 #[test]

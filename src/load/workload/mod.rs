@@ -370,6 +370,12 @@ impl Content {
         self.of_prompt(index, &self.prompts.prompt(index, words), 1)
     }
 
+    /// The prompt of that request, where it holds nothing else.
+    pub fn tried(&self, index: u64, words: usize) -> Option<String> {
+        let is_plain = self.workload.request.is_none() && self.workload.documents.is_none();
+        is_plain.then(|| self.prompts.prompt(index, words))
+    }
+
     fn write(&self, input: Input<'_>, max_tokens: u32) -> Vec<u8> {
         openai::body(&RequestSpec {
             api: self.api,

@@ -46,6 +46,7 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
         || workload.get("total_requests").is_some()
         || (per_user && !is_open(workload))
         || ends_itself(workload);
+    let streams = flag("workload.stream").unwrap_or(api.generates());
     if !ends {
         findings.fault(
             workload.at,
@@ -83,8 +84,8 @@ pub(super) fn plan(root: &Node, folder: &Path, findings: &mut Findings) -> Optio
             temperature: number("dataset.params.temperature"),
             top_p: number("dataset.params.top_p"),
             ignore_eos: flag("dataset.params.ignore_eos").unwrap_or(false),
-            stream: flag("workload.stream").unwrap_or(api.generates()),
-            extra_body: extras::extra_body(root, findings),
+            stream: streams,
+            extra_body: extras::extra_body(root, api, streams, findings),
             seed: whole(root, "workload.seed").unwrap_or(0),
         },
         slo: Slo {

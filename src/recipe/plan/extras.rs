@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Number, Value as Json};
 
 use crate::recipe::{
+    Api,
     client::Hidden,
     fault::Findings,
     load::{Node, Value},
 };
 
 /// Fields of a body that have keys of their own, and those keys.
-const OWN_FIELDS: [(&str, &str); 12] = [
+const OWN_FIELDS: [(&str, &str); 11] = [
     ("model", "dataset.params.model_name"),
     ("prompt", "dataset"),
     ("messages", "dataset"),
@@ -27,8 +28,10 @@ const OWN_FIELDS: [(&str, &str); 12] = [
     ("top_p", "dataset.params.top_p"),
     ("ignore_eos", "dataset.params.ignore_eos"),
     ("stream", "workload.stream"),
-    ("stream_options", "workload.stream"),
 ];
+/// The field to which aif adds that token counts are wanted.
+const STREAM_OPTIONS: &str = "stream_options";
+const INCLUDE_USAGE: &str = "include_usage";
 
 /// Headers that aif sets itself, besides those that recipes of older forms have.
 const OWN_HEADERS: [&str; 6] = [
@@ -45,8 +48,13 @@ const SECRETS: [&str; 7] = [
     "key", "token", "secret", "password", "auth", "cookie", "session",
 ];
 
-/// `dataset.params.extra_body`.
-pub(super) fn extra_body(root: &Node, findings: &mut Findings) -> Map<String, Json> {
+/// `dataset.params.extra_body`. What it says of streams joins what aif asks of them.
+pub(super) fn extra_body(
+    root: &Node,
+    api: Api,
+    streams: bool,
+    findings: &mut Findings,
+) -> Map<String, Json> {
     let Some(node) = root.find("dataset.params.extra_body") else {
         return Map::new();
     };
@@ -58,10 +66,25 @@ pub(super) fn extra_body(root: &Node, findings: &mut Findings) -> Map<String, Js
             );
         }
     }
-    match json(node) {
-        Json::Object(fields) => fields,
-        _ => Map::new(),
+    let Json::Object(mut fields) = json(node) else {
+        return Map::new();
+    };
+    if let Some(options) = node.get(STREAM_OPTIONS) {
+        let mut fault = |what: &str| findings.fault(options.at, what.to_owned());
+        match fields.get_mut(STREAM_OPTIONS) {
+            _ if !matches!(api, Api::Completions | Api::Chat) || !streams => {
+                fault("\"stream_options\" is of streams of chats and completions: take it out");
+            }
+            Some(Json::Object(wanted)) => {
+                let usage = wanted.insert(INCLUDE_USAGE.to_owned(), Json::Bool(true));
+                if usage.is_some_and(|usage| usage != Json::Bool(true)) {
+                    fault("aif wants the service's token counts: take \"include_usage\" out");
+                }
+            }
+            _ => fault("\"stream_options\" wants fields, such as {continuous_usage_stats: true}"),
+        }
     }
+    fields
 }
 
 /// A value of YAML as JSON has it.

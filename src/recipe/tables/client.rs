@@ -374,7 +374,7 @@ static PARAMS: &[Field] = &[
     Field::new(
         "extra_body",
         Type::AnyMap,
-        "further fields of a request's body, such as {min_tokens: 5}",
+        "further fields of a request's body, such as {min_tokens: 5}; stream_options join aif's own: {continuous_usage_stats: true} has vLLM count the tokens of each chunk",
     )
     .expanded(),
 ];

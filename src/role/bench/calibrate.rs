@@ -2,14 +2,15 @@
 //!
 //! `prompt_length` means `usage.prompt_tokens`, chat template included, and only the engine knows its tokenizer. So a
 //! few requests for one token are sent before the window, of a short and a long prompt where lengths differ, and the
-//! number of words follows what they report. An engine that reports no usage is left with a word a token, and the result
-//! says what was really counted.
+//! number of words follows what they report. An engine that reports no usage is asked by its `/tokenize`, where its profile
+//! knows one. Else a word is taken for a token: nobody knows then how long prompts are, and the result says so.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::{service::Service, tokenize::Tokenizer};
 use crate::{
     exit::{Exit, Failure},
     load::{
@@ -35,11 +36,25 @@ pub(super) struct Calibration {
     pub(super) scale: Scale,
     /// Words and tokens of each probe.
     pub(super) probes: Vec<Observation>,
+    /// Who counted the tokens; `None` where nothing was tried.
+    pub(super) counted_by: Option<CountedBy>,
 }
 
-/// Calibrates on one target.
+/// Who counted the tokens of prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum CountedBy {
+    /// The engine, with its answers.
+    Usage,
+    /// The engine, asked for it.
+    Tokenize,
+    /// Nobody: they are words.
+    Words,
+}
+
+/// Calibrates on one instance.
 pub(super) async fn run(
-    target: &Target<Tcp>,
+    service: &Service,
     content: &Content,
     plan: &ClientPlan,
     shutdown: &Shutdown,
@@ -47,7 +62,9 @@ pub(super) async fn run(
     if !content.can_be_tried() {
         return Ok(Calibration::default());
     }
+    let target = &service.targets(plan)[0];
     let start = Instant::now();
+    let mut tokenizer = None;
     let wanted = content.typical_lengths();
     let mut probes: Vec<Observation> = Vec::new();
     for length in &wanted {
@@ -65,20 +82,43 @@ pub(super) async fn run(
                 timeout: plan.timeout.max(Duration::from_mins(1)),
                 way: content.way_of_probe(index, words),
             };
-            let tokens = probe(target, &call, start, &shutdown.drain).await?;
-            let Some(tokens) = tokens else {
-                tracing::warn!(
-                    "The engine reports no usage: a word is taken for a token of the prompt"
-                );
-                return Ok(Calibration::default());
+            let tokens = match (&tokenizer, content.tried(index, words)) {
+                (None, _) => probe(target, &call, start, &shutdown.drain).await?,
+                (Some(tokenizer), Some(prompt)) => Tokenizer::count(tokenizer, &prompt).await,
+                (Some(_), None) => None,
             };
-            seen.push((words, tokens));
+            if let Some(tokens) = tokens {
+                seen.push((words, tokens));
+                continue;
+            }
+            if tokenizer.is_none() {
+                tokenizer = Tokenizer::of(service, plan.api);
+                if tokenizer.is_some() {
+                    tracing::info!("The engine reports no usage: its tokenizer is asked");
+                    continue;
+                }
+            }
+            tracing::warn!(
+                "The engine reports no usage: a word is taken for a token of the prompt"
+            );
+            return Ok(Calibration {
+                counted_by: Some(CountedBy::Words),
+                ..Calibration::default()
+            });
         }
         probes.extend(seen);
     }
     let scale = Scale::of(&wanted, &probes);
     tracing::info!(tokens = ?wanted, probes = ?probes, "Calibrated the prompts");
-    Ok(Calibration { scale, probes })
+    let counted_by = match tokenizer {
+        None => CountedBy::Usage,
+        Some(_) => CountedBy::Tokenize,
+    };
+    Ok(Calibration {
+        scale,
+        probes,
+        counted_by: Some(counted_by),
+    })
 }
 
 /// One probe; tells the prompt's tokens where the engine does.

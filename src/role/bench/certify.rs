@@ -175,6 +175,7 @@ impl Bench<'_> {
             path: crate::api::openai::path(plan.api).to_owned(),
             key: Some(key),
             headers: Arc::default(),
+            live: Arc::default(),
         };
         let witness = Arc::new(Witness {
             warmup: plan.warmup,

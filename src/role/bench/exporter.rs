@@ -3,7 +3,10 @@
 //! Told of every request in the load path, so it only counts and observes; whatever is derived is derived elsewhere.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -14,10 +17,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::tokens::Tokens;
 use crate::{
     clock,
     load::{
-        dispatch::Observer,
+        dispatch::{Live, Observer},
         sample::{Outcome, Sample},
     },
     recipe::Api,
@@ -48,7 +52,7 @@ pub(super) struct Seen {
     pub(super) answered: u64,
     /// Those that did not.
     pub(super) failed: u64,
-    /// Output tokens of those that ended.
+    /// Output tokens, counted as they come.
     pub(super) tokens: u64,
     /// Those that had a first token, or an answer without any.
     pub(super) first_tokens: u64,
@@ -65,7 +69,7 @@ pub(super) struct Exporter {
     requests: Family<OutcomeLabel, Counter>,
     in_flight: Gauge,
     prompt_tokens: Counter,
-    output_tokens: Counter,
+    output_tokens: Tokens,
     time_to_first_token: Histogram,
     request_latency: Histogram,
     inter_token_latency: Histogram,
@@ -103,7 +107,7 @@ impl Exporter {
             requests,
             in_flight: Gauge::default(),
             prompt_tokens: Counter::default(),
-            output_tokens: Counter::default(),
+            output_tokens: Tokens::default(),
             time_to_first_token: histogram(),
             request_latency: histogram(),
             inter_token_latency: histogram(),
@@ -151,7 +155,7 @@ impl Exporter {
         Seen {
             answered: self.answered(),
             failed: OUTCOMES[1..].iter().map(|outcome| count(outcome)).sum(),
-            tokens: self.output_tokens.get(),
+            tokens: self.output_tokens.count(),
             first_tokens: self.first_tokens.load(Relaxed),
             waited_us: self.waited_us.load(Relaxed),
             in_flight: self.in_flight.get(),
@@ -197,11 +201,7 @@ impl Exporter {
             "Prompt tokens, as the engine reports them",
             self.prompt_tokens.clone(),
         );
-        registry.register(
-            "output_tokens",
-            "Output tokens of requests that have ended",
-            self.output_tokens.clone(),
-        );
+        registry.register_collector(Box::new(self.output_tokens.clone()));
         registry.register("loads", "Loads that have begun", self.loads.clone());
         registry.register_with_unit(
             "load",
@@ -256,9 +256,13 @@ impl Exporter {
     }
 }
 
-impl Observer for std::sync::Arc<Exporter> {
+impl Observer for Arc<Exporter> {
     fn begun(&self) {
         self.in_flight.inc();
+    }
+
+    fn live(&self) -> Arc<Live> {
+        self.output_tokens.live()
     }
 
     fn ended(&self, sample: &Sample) {
@@ -282,7 +286,7 @@ impl Observer for std::sync::Arc<Exporter> {
             }
         }
         self.prompt_tokens.inc_by(sample.prompt_tokens.unwrap_or(0));
-        self.output_tokens.inc_by(sample.tokens());
+        self.output_tokens.ended(sample);
         let Some(sent) = sample.sent else { return };
         let late = sent.saturating_sub(sample.intended);
         let late = late.saturating_sub(sample.connect.unwrap_or_default());
@@ -314,5 +318,21 @@ impl Observer for std::sync::Arc<Exporter> {
                     .observe(last.saturating_sub(first).as_secs_f64() / gaps);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn tokens_are_told_under_their_old_name() {
+        let exporter = Exporter::new(Api::Chat);
+        let mut text = String::new();
+        encode(&mut text, &exporter.registry()).unwrap();
+        let wanted = "# HELP aif_bench_output_tokens Output tokens, counted as they come.\n# TYPE aif_bench_output_tokens counter\naif_bench_output_tokens_total 0\n";
+        assert!(text.contains(wanted), "{text}");
     }
 }

@@ -128,7 +128,8 @@ impl Bench<'_> {
         facts.worker_shares = load.worker_shares();
         let tally = facts.tally(&load);
         facts.tell_what_came_again(tally.whole().begun);
-        facts.counted = service.counted(context, counters, tally.whole()).await;
+        (facts.counted, facts.engine_times) =
+            service.counted(context, counters, tally.whole()).await;
         if !plan.api.generates() && tally.whole().uncounted > 0 {
             // nobody counted, and nothing was taken for a count
             facts.counted.counted_by = String::new();

@@ -6,7 +6,7 @@
 //!
 //! Several tasks of one step are one bench ([`tasks`]): task 0 is the bench of the run, the others send for it.
 //!
-//! [`service`] is what is loaded, [`calibrate`] finds the prompt length, [`measure`] is one load, [`series`] several,
+//! [`service`] is what is loaded, [`counters`] is what it counts itself, [`calibrate`] finds the prompt length, where need be by [`tokenize`], [`measure`] is one load, [`series`] several,
 //! [`exporter`] is what Prometheus sees, [`watch`] is what goes on beside the load, [`progress`] what is shown of it,
 //! [`vectors`] makes the collection that queries go to, [`sight`] whether the service is still there, [`keep`] writes the samples, [`certify`] tells how far the measured times
 //! are from true ones, [`outcome`] turns samples into results, [`place`] is where these are written.
@@ -17,6 +17,7 @@
 mod asked;
 mod calibrate;
 mod certify;
+mod counters;
 mod effort;
 mod exporter;
 mod keep;
@@ -28,6 +29,8 @@ mod series;
 mod service;
 mod sight;
 mod tasks;
+mod tokenize;
+mod tokens;
 mod vectors;
 mod watch;
 
@@ -304,8 +307,7 @@ impl Bench<'_> {
         let plan = &config.plan;
         tracing::info!(service = plan.service_name, instances = ?service.facts.instances, model = service.model, "Found the service");
         let content = Content::new(plan, config.material.clone(), &service.model);
-        let calibration =
-            calibrate::run(&service.targets(plan)[0], &content, plan, &context.shutdown).await?;
+        let calibration = calibrate::run(service, &content, plan, &context.shutdown).await?;
         self.announce()?;
         let (results, ending, written) = match &plan.series {
             None => {

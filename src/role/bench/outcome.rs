@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     RealLoad, asked,
-    calibrate::Calibration,
+    calibrate::{Calibration, CountedBy},
     effort::{Cores, memory_mb},
     service::Service,
     tasks::{Joint, Part},
@@ -21,6 +21,7 @@ use crate::{
     registry::{Kind, Liveness, Record, Watch},
     role::Context,
     stats::{
+        beside::Beside,
         frame::Frame,
         results::{
             Collection, Completeness, Generator, Results, SCHEMA, TargetFacts, Tokens, Validity,
@@ -48,7 +49,7 @@ pub(super) struct Facts {
     /// Instances that are loaded, and since when they were ready.
     engines: Vec<(String, Option<Timestamp>)>,
     engine_restarted: bool,
-    probes: Vec<(usize, u64)>,
+    calibration: Calibration,
     /// What requests hold.
     content: Content,
     /// The collection of vectors that is asked.
@@ -71,6 +72,8 @@ pub(super) struct Facts {
     pub(super) worker_shares: Vec<f64>,
     /// Token counts.
     pub(super) counted: Tokens,
+    /// What the engine measured of the load.
+    pub(super) engine_times: Option<Beside>,
 }
 
 impl Facts {
@@ -94,7 +97,7 @@ impl Facts {
             monitor_lost: false,
             engines: engines(&service.records),
             engine_restarted: false,
-            probes: calibration.probes.clone(),
+            calibration: calibration.clone(),
             stimulus: workload::stimulus(plan, &content),
             content,
             joint: None,
@@ -105,6 +108,7 @@ impl Facts {
             cpu_share: 0.0,
             worker_shares: Vec::new(),
             counted: Tokens::default(),
+            engine_times: None,
         }
     }
 
@@ -253,18 +257,29 @@ pub(super) fn frame(
     let parts = facts.parts();
     let (asked, sending) = asked::Asked::and_time(plan, &facts.content, (window, tally), &parts);
     let whole = tally.whole();
-    let delay = tally.loop_delay();
-    let read_delay = tally.read_delay();
     let tasks: Vec<TaskAccount> = parts.into_iter().map(|part| part.account).collect();
     let (cpu_seconds, workers, cpu_share) = facts.effort(&tasks);
     let cores_shared = facts.cores.shared || tasks.iter().any(|task| task.cores_shared);
-    let worker_cpu_shares = facts.worker_shares.clone();
+    let worker_cpu_shares = if tasks.is_empty() {
+        facts.worker_shares.clone()
+    } else {
+        let each = tasks.iter().map(|task| &task.worker_cpu_shares);
+        each.flatten().copied().collect()
+    };
     // one worker without a rest is late, however idle the others are
     let busiest = worker_cpu_shares.iter().copied().fold(cpu_share, f64::max);
     let bug = |error| Failure::caused(Exit::Bug, "the plan cannot be written", error);
     let mut workload = serde_json::to_value(&plan.workload).map_err(bug)?;
     workload["api"] = serde_json::to_value(plan.api).map_err(bug)?;
-    workload["calibration"] = serde_json::json!(facts.probes);
+    let Calibration {
+        probes, counted_by, ..
+    } = &facts.calibration;
+    workload["calibration"] = serde_json::json!(probes);
+    if let Some(by) = counted_by {
+        workload["calibrated_by"] = serde_json::json!(by);
+    }
+    let lengths_unknown =
+        *counted_by == Some(CountedBy::Words) && facts.content.asked(0).prompt_tokens.is_some();
     if let Some(file) = facts.content.material().facts() {
         workload["file"] = serde_json::to_value(file).map_err(bug)?;
         workload["file"]["sent"] = whole.begun.into();
@@ -302,18 +317,12 @@ pub(super) fn frame(
         },
         stimulus_sha256: facts.stimulus.clone(),
         tokens: facts.counted.clone(),
+        engine_times: facts.engine_times,
         collection: facts.collection.clone(),
         conversations: None,
         turns: Vec::new(),
         generator: Generator {
             requested_rate: asked.rate,
-            loop_delay_p50_ms: delay.map(|delay| delay.p50_ms),
-            loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),
-            loop_delay_max_ms: delay.map(|delay| delay.max_ms),
-            kernel_stamped_share: tally.stamped_share(),
-            read_delay_p50_ms: read_delay.map(|delay| delay.p50_ms),
-            read_delay_p99_ms: read_delay.map(|delay| delay.p99_ms),
-            read_delay_max_ms: read_delay.map(|delay| delay.max_ms),
             workers: Some(workers),
             cpu_seconds,
             cpu_share: Some(cpu_share),
@@ -323,7 +332,7 @@ pub(super) fn frame(
             cores_shared,
             start_spread_ms: tasks::start_spread_ms(&tasks),
             tasks,
-            ..Generator::default()
+            ..generator(tally)
         },
         samples: None,
         certificate: None,
@@ -335,18 +344,16 @@ pub(super) fn frame(
         facts: validity::Facts {
             requested_rate: asked.rate_of_those_left,
             expected_in_window: asked.of_those_left,
-            stamp_delay_p99_ms: tally.stamp_delay().map(|delay| delay.p99_ms),
-            loop_delay_max_ms: delay.map(|delay| delay.max_ms),
-            read_delay_p99_ms: read_delay.map(|delay| delay.p99_ms),
             cpu_share: busiest,
             cores_shared,
+            lengths_unknown,
             cores_known: facts.cores.known,
             monitor_lost: facts.monitor_lost,
             engine_restarted: facts.engine_restarted,
             interrupted: facts.completeness == Completeness::Interrupted,
             even: asked::is_even(&plan.load),
             whole_answers: !plan.api.generates(),
-            ..validity::Facts::default()
+            ..delays(tally, validity::Facts::default())
         },
         window,
         sending: Some(sending),
@@ -356,4 +363,30 @@ pub(super) fn frame(
         lengths_vary: asked::lengths_vary(&facts.content),
         is_open: matches!(plan.load, LoadModel::OpenLoop { .. }),
     })
+}
+
+/// What a tally knows of the generator's delays, and no sample does.
+pub(super) fn generator(tally: &Tally) -> Generator {
+    let delay = tally.loop_delay();
+    let read_delay = tally.read_delay();
+    Generator {
+        loop_delay_p50_ms: delay.map(|delay| delay.p50_ms),
+        loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),
+        loop_delay_max_ms: delay.map(|delay| delay.max_ms),
+        kernel_stamped_share: tally.stamped_share(),
+        read_delay_p50_ms: read_delay.map(|delay| delay.p50_ms),
+        read_delay_p99_ms: read_delay.map(|delay| delay.p99_ms),
+        read_delay_max_ms: read_delay.map(|delay| delay.max_ms),
+        ..Generator::default()
+    }
+}
+
+/// The same, as a verdict is made of it.
+pub(super) fn delays(tally: &Tally, facts: validity::Facts) -> validity::Facts {
+    validity::Facts {
+        stamp_delay_p99_ms: tally.stamp_delay().map(|delay| delay.p99_ms),
+        loop_delay_max_ms: tally.loop_delay().map(|delay| delay.max_ms),
+        read_delay_p99_ms: tally.read_delay().map(|delay| delay.p99_ms),
+        ..facts
+    }
 }

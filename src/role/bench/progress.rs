@@ -1,8 +1,8 @@
 //! How a load goes, while it goes: rate, requests in flight, time to the first token, tokens per second.
 //!
 //! On a terminal it is a line that is written over, twice a second; elsewhere each checkpoint logs the same. The numbers are
-//! those of the last seconds, from counters that requests leave behind as they end: no worker is asked, for to ask one
-//! holds it up. Nothing can fail.
+//! those of the last seconds, from counters that requests leave behind as they end, and tokens as they come: no worker is
+//! asked, for to ask one holds it up. Nothing can fail.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -33,7 +33,7 @@ pub(super) struct Progress {
 pub(super) struct Now {
     /// Requests that ended well, per second.
     pub(super) requests_per_second: f64,
-    /// Output tokens of requests that ended, per second.
+    /// Output tokens that came, per second.
     pub(super) tokens_per_second: f64,
     /// Mean time to the first token of those that ended; to the whole answer where answers are no tokens.
     pub(super) ttft_ms: Option<f64>,

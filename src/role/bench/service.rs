@@ -1,4 +1,4 @@
-//! What is loaded: instances from the registry, or one address; their model, keys and counters.
+//! What is loaded: instances from the registry, or one address; their model and keys.
 
 use std::{net::ToSocketAddrs as _, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::{
         client::{self, Access},
         openai,
     },
-    clock, engine,
+    clock,
     exit::{Exit, Failure, OrExit as _},
     files,
     load::{
@@ -16,38 +16,33 @@ use crate::{
         exchange::Target,
     },
     recipe::{Api, ClientPlan, EngineKind, client::Hidden, request::Place},
-    registry::{Record, Scope, Store, lookup},
+    registry::{Record, Scope, lookup},
     role::Context,
-    stats::{
-        engine_counters,
-        results::{Collection, Counted, TargetFacts, Tokens},
-        whole::Whole,
-    },
+    stats::results::{Collection, TargetFacts},
     tls::{self, Tls},
 };
 
 /// Small questions are answered within this.
-const ASK: Duration = Duration::from_secs(10);
-/// An engine may count a request this long after its end.
-const SETTLE: Duration = Duration::from_secs(2);
-
+pub(super) const ASK: Duration = Duration::from_secs(10);
 /// One instance.
 #[derive(Debug, Clone)]
-struct Instance {
-    url: String,
+pub(super) struct Instance {
+    pub(super) url: String,
     key: Option<String>,
     /// What its connections are encrypted with.
-    tls: Option<Tls>,
+    pub(super) tls: Option<Tls>,
+    /// Which engine it is, where that is known.
+    pub(super) kind: Option<EngineKind>,
     /// Where its collection of vectors is, after the URL.
     place: String,
     /// Its metrics, and the engine whose names they have.
-    metrics: Option<(String, EngineKind)>,
+    pub(super) metrics: Option<(String, EngineKind)>,
 }
 
 /// The service.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
-    instances: Vec<Instance>,
+    pub(super) instances: Vec<Instance>,
     /// Model named in the requests.
     pub(super) model: String,
     /// The collection of vectors that it holds.
@@ -58,13 +53,6 @@ pub(super) struct Service {
     pub(super) records: Vec<Record>,
     /// Is one of its addresses this machine's own: the loopback's, or that of another interface?
     pub(super) is_here: bool,
-}
-
-/// The engine's counters: prompt and output tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Counters {
-    prompt: f64,
-    output: f64,
 }
 
 impl Service {
@@ -127,6 +115,7 @@ impl Service {
                 url,
                 key: key.map(|key| key.trim().to_owned()),
                 tls,
+                kind: None,
                 place: String::new(),
                 metrics: None,
             }],
@@ -249,6 +238,7 @@ impl Service {
                     Some(key) => format!("{headers}\r\napi-key: {key}").into(),
                     None => Arc::clone(&headers),
                 },
+                live: Arc::default(),
             }
         };
         self.instances.iter().map(target).collect()
@@ -268,76 +258,12 @@ impl Service {
                 .saturating_sub(slack),
         )
     }
-
-    /// The engine's counters now, summed over instances; `None` where one does not tell.
-    pub(super) async fn counters(&self, context: &Context) -> Option<Counters> {
-        let mut sum = Counters::default();
-        for instance in &self.instances {
-            let one = read_counters(instance, &context.store).await?;
-            sum = Counters {
-                prompt: sum.prompt + one.prompt,
-                output: sum.output + one.output,
-            };
-        }
-        (!self.instances.is_empty()).then_some(sum)
-    }
-
-    /// The tokens of the whole load, by us and by the engine. Engines count a request at its end or a moment later, so
-    /// counters that do not agree yet are read again.
-    pub(super) async fn counted(
-        &self,
-        context: &Context,
-        before: Option<Counters>,
-        load: Whole,
-    ) -> Tokens {
-        let (prompt, output) = (load.prompt_tokens, load.output_tokens);
-        let mut tokens = Tokens {
-            counted_by: if load.uncounted == 0 {
-                "usage"
-            } else {
-                "chunks"
-            }
-            .to_owned(),
-            prompt: Counted {
-                client: prompt,
-                engine: None,
-            },
-            output: Counted {
-                client: output,
-                engine: None,
-            },
-        };
-        let Some(before) = before else { return tokens };
-        let deadline = tokio::time::Instant::now() + SETTLE;
-        loop {
-            let Some(after) = self.counters(context).await else {
-                return tokens;
-            };
-            tokens.prompt.engine = Some(whole(after.prompt - before.prompt));
-            tokens.output.engine = Some(whole(after.output - before.output));
-            let agree =
-                tokens.output.engine >= Some(output) && tokens.prompt.engine >= Some(prompt);
-            if agree || tokio::time::Instant::now() >= deadline {
-                return tokens;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
 }
 
 /// Is a model named in its requests? In one that is written out, where its template says so.
 fn needs_model(plan: &ClientPlan) -> bool {
     let request = plan.workload.request.as_ref();
     !plan.api.is_of_vectors() && request.is_none_or(|request| request.holds(Place::Model))
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a counter's difference, far below 2^53"
-)]
-fn whole(difference: f64) -> u64 {
-    difference.max(0.0).round() as u64
 }
 
 fn instance(record: &Record) -> anyhow::Result<Instance> {
@@ -364,25 +290,15 @@ fn instance(record: &Record) -> anyhow::Result<Instance> {
         url,
         key: key.map(|key| key.trim().to_owned()),
         tls: None,
+        kind,
         place: String::new(),
         metrics: record.endpoints.metrics.clone().zip(kind),
     })
 }
 
-fn access(instance: &Instance) -> Access {
+/// How one gets into an instance.
+pub(super) fn access(instance: &Instance) -> Access {
     instance.key.clone().map_or(Access::Open, Access::Bearer)
-}
-
-async fn read_counters(instance: &Instance, store: &Store) -> Option<Counters> {
-    let (url, kind) = instance.metrics.as_ref()?;
-    let profile = engine::profile(*kind);
-    let key = store.scrape_key().ok()?;
-    let answer = client::get(url, &Access::Bearer(key), ASK).await.ok()?;
-    let text = answer.text();
-    Some(Counters {
-        prompt: engine_counters::sum(&text, profile.prompt_tokens)?,
-        output: engine_counters::sum(&text, profile.output_tokens)?,
-    })
 }
 
 /// `host:port` of an instance, and what stands before the path of an API.

@@ -219,6 +219,7 @@ pub(super) fn account(
         requests: tally.whole().requests,
         cpu_seconds,
         cpu_share: load.cpu_share(start, workers),
+        worker_cpu_shares: load.worker_shares(),
         lateness_p99_ms: tally.lateness().p99_ms,
         loop_delay_p50_ms: delay.map(|delay| delay.p50_ms),
         loop_delay_p99_ms: delay.map(|delay| delay.p99_ms),

@@ -6,7 +6,7 @@
 //! What can fail: no leader in time (69), a service that cannot be used from here (its own code, and the leader ends with
 //! it), a leader that is lost (75: what was measured is kept in a file of this task).
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{net::TcpStream, sync::mpsc, time::Instant};
 
@@ -53,7 +53,7 @@ pub(in super::super) async fn run(
     context: &Context,
     seat: Seat,
 ) -> anyhow::Result<Exit> {
-    let (welcome, link) = search(config, context, seat).await?;
+    let (welcome, leader, link) = search(config, context, seat).await?;
     // the leader has made the run
     let run = RunDir {
         id: welcome.run.clone(),
@@ -69,6 +69,7 @@ pub(in super::super) async fn run(
         config,
         context,
         seat,
+        leader,
         welcome,
         exporter,
         publication: &publication,
@@ -135,8 +136,12 @@ impl Link {
     }
 }
 
-/// Finds the leader in the registry and joins it.
-async fn search(config: &Config, context: &Context, seat: Seat) -> anyhow::Result<(Welcome, Link)> {
+/// Finds the leader in the registry and joins it; tells its node, too.
+async fn search(
+    config: &Config,
+    context: &Context,
+    seat: Seat,
+) -> anyhow::Result<(Welcome, String, Link)> {
     let own = context.record(Kind::Bench, &config.plan.service_name, &config.plan.name);
     let leads = |record: &Record| {
         let same = (&record.cluster, &record.job_id, &record.step_id)
@@ -165,7 +170,8 @@ async fn search(config: &Config, context: &Context, seat: Seat) -> anyhow::Resul
             match joined {
                 Ok((welcome, reading, writing)) => {
                     tracing::info!(leader = leader.node, task = seat.task, "Joined the bench");
-                    return Ok((welcome, Link::start(reading, writing, context)));
+                    let link = Link::start(reading, writing, context);
+                    return Ok((welcome, leader.node, link));
                 }
                 Err(error) => seen = format!("{address}: {error}"),
             }
@@ -190,6 +196,8 @@ pub(super) struct Member<'a> {
     pub(super) config: &'a Config,
     pub(super) context: &'a Context,
     pub(super) seat: Seat,
+    /// The leader's node.
+    pub(super) leader: String,
     pub(super) welcome: Welcome,
     pub(super) exporter: Arc<Exporter>,
     pub(super) publication: &'a Publication,
@@ -209,6 +217,9 @@ pub(super) struct Prepared {
     pub(super) offset: Offset,
     pub(super) keep: Keep,
     pub(super) frame: Frame,
+    pub(super) content: Content,
+    /// Where the samples go.
+    pub(super) folder: PathBuf,
 }
 
 impl Member<'_> {
@@ -298,7 +309,7 @@ impl Member<'_> {
             Load::new(
                 &plan,
                 service.targets(&plan),
-                content,
+                content.clone(),
                 control.clone(),
                 (Arc::clone(&self.exporter), keep.recorder()),
             )
@@ -323,6 +334,8 @@ impl Member<'_> {
             offset,
             keep,
             frame,
+            content,
+            folder,
         })
     }
 

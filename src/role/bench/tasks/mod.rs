@@ -9,7 +9,8 @@
 //! what has come of theirs, and tallies add up to what one generator would have seen ([`crate::stats::tally`]).
 //!
 //! A member that is lost leaves what it has told, and its place in the account ([`crate::stats::tasks`]). Where the
-//! leader is lost, members end and keep what they have in files of their own. Whoever is told to end tells the leader,
+//! leader is lost, members end and keep what they have in files of their own, of which `aif report … --recompute` makes a
+//! result ([`orphan`]). Whoever is told to end tells the leader,
 //! and the leader all.
 //!
 //! Each task serves and registers the metrics of its own requests, as an instance of the bench: a sum over instances is
@@ -25,6 +26,7 @@ mod member;
 mod members;
 mod message;
 mod offset;
+mod orphan;
 mod part;
 
 pub(super) use self::{

@@ -38,10 +38,10 @@ pub(super) enum Ended {
 }
 
 /// A load that runs.
-struct Begun {
-    prepared: Prepared,
-    start: Instant,
-    started_at: Timestamp,
+pub(super) struct Begun {
+    pub(super) prepared: Prepared,
+    pub(super) start: Instant,
+    pub(super) started_at: Timestamp,
     /// CPU time of this process before it.
     cpu_seconds: f64,
 }
@@ -120,7 +120,16 @@ impl Member<'_> {
         match gone {
             Some(Ok(exit)) => return Ok(Ended::Bye(exit)),
             Some(Err(why)) => {
-                let kept = self.keep(&begun, &why);
+                let mut kept = self.keep(&begun, &why);
+                let frame = self.frame(&begun, &why);
+                let keep = std::mem::take(&mut begun.prepared.keep);
+                let samples = keep.finish(&frame, &context.shutdown).await;
+                if samples.is_some_and(|samples| !samples.files.is_empty()) {
+                    let folder = begun.prepared.folder.display();
+                    kept = format!(
+                        "{kept}; `aif report {folder} --recompute` makes a result of what all tasks have kept"
+                    );
+                }
                 return Err(self.lost(&why, Some(kept)).into());
             }
             None => {}
@@ -133,12 +142,14 @@ impl Member<'_> {
         let keep = std::mem::take(&mut begun.prepared.keep);
         // where it was cut short, each task has the moment at which it learned of it
         begun.prepared.frame.planned = load.tally().window();
-        let samples = keep.finish(&begun.prepared.frame, &context.shutdown).await;
+        // read by this only where the leader leaves none
+        let frame = self.frame(&begun, "it left no samples");
+        let samples = keep.finish(&frame, &context.shutdown).await;
         self.tell(&begun, true, samples);
         Ok(Ended::Well)
     }
 
-    fn account(&self, begun: &Begun) -> TaskAccount {
+    pub(super) fn account(&self, begun: &Begun) -> TaskAccount {
         let prepared = &begun.prepared;
         let whole = prepared.load.tally();
         TaskAccount {
