@@ -281,14 +281,16 @@ fn no_exporter_breaks_a_convention_and_what_is_not_measured_is_told() {
         let metrics = ask(agent, "/metrics", key.trim());
         assert!(metrics.contains(&format!("aif_{kind}_")), "{metrics}");
         assert_eq!(lint(&metrics), "", "{kind}:\n{metrics}");
-        if kind == "server" {
-            let told: Value =
-                serde_json::from_str(&ask(agent, "/instance", key.trim())).expect("JSON");
-            assert_eq!(told["samplers"]["cpu"]["state"], "healthy", "{told:#}");
-            let job = &told["samplers"]["job_memory"];
-            assert_eq!(job["state"], "unsupported", "{told:#}");
-            assert_eq!(job["reason"], "this process is in no job", "{told:#}");
-        }
+        let load = "\naif_node_load{minutes=\"1\"} ";
+        assert!(metrics.contains(load), "{kind}:\n{metrics}");
+        let told: Value = serde_json::from_str(&ask(agent, "/instance", key.trim())).expect("JSON");
+        assert_eq!(
+            told["samplers"]["cpu"]["state"], "healthy",
+            "{kind}: {told:#}"
+        );
+        let job = &told["samplers"]["job_memory"];
+        assert_eq!(job["state"], "unsupported", "{kind}: {told:#}");
+        assert_eq!(job["reason"], "this process is in no job", "{told:#}");
         kinds.push(kind.to_owned());
     }
     kinds.sort();
@@ -301,6 +303,15 @@ fn no_exporter_breaks_a_convention_and_what_is_not_measured_is_told() {
     let states = "aif_sampler_state{sampler=\"job_memory\",state=\"unsupported\"}";
     assert!(points(&lab, &run, states) > 0, "archived");
     assert_eq!(points(&lab, &run, "aif_job_memory_usage_bytes"), 0);
+    // three agents tell of this node, and it is drawn once
+    let agents = "count(count by (role) (aif_node_cpu_seconds_total)) == 3";
+    assert!(points(&lab, &run, agents) > 0, "server, monitor, bench");
+    let series = lab.json("metrics/series.json");
+    let charts = series["charts"].as_array().expect("charts");
+    let cpu = charts.iter().find(|chart| chart["title"] == "CPU");
+    let lines = cpu.expect("CPU")["panels"][0]["lines"].as_array();
+    let names: Vec<&Value> = lines.expect("lines").iter().map(|l| &l["name"]).collect();
+    assert_eq!(names, ["of the node"], "{series:#}");
     let facts = &lab.json("steps/server.json")["facts"]["samplers"];
     assert_eq!(
         facts["job_memory"],

@@ -64,7 +64,11 @@ use crate::{
     shutdown::Cause,
     slurm::job_env::JobEnv,
     stats::results::Verdict,
-    telemetry::agent::{self, Agent, Serving},
+    telemetry::{
+        agent::{self, Agent, Serving},
+        host::Samplers,
+        paced,
+    },
     terminal,
 };
 
@@ -139,7 +143,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         Some(_) => Some(tasks::listen(context, &own.address).await?),
         None => None,
     };
-    let (publication, agent, serving) =
+    let (publication, agent, serving, samplers) =
         register(&config, context, &exporter, listener.as_ref()).await?;
     let team = Team::open(seat.zip(listener), context, &folder)?;
     let bench = Bench {
@@ -156,6 +160,9 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
     bench.team.dismiss(exit, context).await;
     if ended.is_ok() {
         linger(context, &publication, &agent).await;
+    }
+    if let Some(samplers) = samplers {
+        bench.note.facts([("samplers", samplers.facts())]);
     }
     publication.withdraw();
     serving.stop();
@@ -206,13 +213,13 @@ fn one_window(plan: &ClientPlan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Registers the bench with its exporter, and with the port where its tasks meet.
+/// Registers the bench with its exporter, which tells of the node too, and with the port where its tasks meet.
 async fn register(
     config: &Config,
     context: &Context,
     exporter: &Arc<Exporter>,
     meeting: Option<&TcpListener>,
-) -> anyhow::Result<(Publication, Arc<Agent>, Serving)> {
+) -> anyhow::Result<(Publication, Arc<Agent>, Serving, Option<Samplers>)> {
     let job = context.job.as_ref();
     let plan = &config.plan;
     let mut record = context.record(Kind::Bench, &plan.service_name, &plan.name);
@@ -240,19 +247,26 @@ async fn register(
         .or_exit(Exit::CannotCreate, || {
             "the bench cannot be registered".to_owned()
         })?;
-    let shown = publication.clone();
+    let mut metrics = exporter.registry();
+    // one task of the step on this node is enough: they would tell the same of node and step
+    let first = context.env.get("SLURM_LOCALID").unwrap_or("0") == "0";
+    let samplers = first.then(|| paced::register(&mut metrics, &context.env));
+    let (shown, beside) = (publication.clone(), samplers.clone());
     let agent = Arc::new(Agent {
         key: context
             .store
             .scrape_key()
             .or_exit(Exit::NoPermission, || "no key for the exporter".to_owned())?,
-        metrics: exporter.registry(),
-        instance: Box::new(move || serde_json::to_value(shown.record()).unwrap_or_default()),
+        metrics,
+        instance: Box::new(move || match &beside {
+            Some(samplers) => samplers.beside(shown.record()),
+            None => serde_json::to_value(shown.record()).unwrap_or_default(),
+        }),
         engine: None,
         scrapes: Arc::default(),
     });
     let serving = Arc::clone(&agent).serve(listener, &context.shutdown);
-    Ok((publication, agent, serving))
+    Ok((publication, agent, serving, samplers))
 }
 
 /// A bench that is registered.
