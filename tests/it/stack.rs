@@ -312,13 +312,27 @@ fn no_exporter_breaks_a_convention_and_what_is_not_measured_is_told() {
     let lines = cpu.expect("CPU")["panels"][0]["lines"].as_array();
     let names: Vec<&Value> = lines.expect("lines").iter().map(|l| &l["name"]).collect();
     assert_eq!(names, ["of the node"], "{series:#}");
-    let facts = &lab.json("steps/server.json")["facts"]["samplers"];
-    assert_eq!(
-        facts["job_memory"],
-        "unsupported: this process is in no job"
-    );
+    for role in ["server", "monitor", "bench-toy-test"] {
+        let step = lab.json(&format!("steps/{role}.json"));
+        let facts = &step["facts"]["samplers"];
+        let expected = "unsupported: this process is in no job";
+        assert_eq!(facts["job_memory"], expected, "{role}: {step:#}");
+    }
     let page = read(run.join("report.html"));
-    assert!(page.contains("unsupported: this process is in no job"));
+    let all = ["bench-toy-test", "monitor", "server"].map(|role| format!("{role} on "));
+    let told = page
+        .split("<tr>")
+        .find(|row| row.contains("this process is in no job"));
+    let told = told.expect("a row of the samplers that find no job");
+    for words in ["unsupported", "job_memory"]
+        .into_iter()
+        .chain(all.iter().map(String::as_str))
+    {
+        assert!(told.contains(words), "{words} is not in {told}");
+    }
+    let text = read(run.join("report.md"));
+    assert!(text.contains("### What could be measured on the nodes"));
+    assert!(text.contains("| unsupported | "), "{text}");
 
     let phases = &lab.json("manifest.json")["phases"];
     assert_eq!(phases[0]["reason"], "not a job of Slurm", "{phases:#}");

@@ -153,6 +153,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         exporter,
         publication: &publication,
         note,
+        samplers,
         team,
     };
     let ended = Box::pin(bench.run(place)).await;
@@ -161,9 +162,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
     if ended.is_ok() {
         linger(context, &publication, &agent).await;
     }
-    if let Some(samplers) = samplers {
-        bench.note.facts([("samplers", samplers.facts())]);
-    }
+    bench.tell_samplers();
     publication.withdraw();
     serving.stop();
     ended
@@ -278,6 +277,8 @@ struct Bench<'a> {
     exporter: Arc<Exporter>,
     publication: &'a Publication,
     note: StepNote,
+    /// Of the node.
+    samplers: Option<Samplers>,
     /// Other tasks that send for it.
     team: Team,
 }
@@ -362,10 +363,18 @@ impl Bench<'_> {
     /// Says in registry and step file that the load begins.
     fn announce(&self) -> Result<(), Failure> {
         self.note.ready();
+        self.tell_samplers();
         self.state(|record| {
             record.state = State::Ready;
             record.ready_at = Some(clock::now());
         })
+    }
+
+    /// What could be measured of the node so far, for the report.
+    fn tell_samplers(&self) {
+        if let Some(samplers) = &self.samplers {
+            self.note.facts([("samplers", samplers.facts())]);
+        }
     }
 
     fn state(&self, change: impl FnOnce(&mut Record)) -> Result<(), Failure> {
