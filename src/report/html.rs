@@ -233,7 +233,14 @@ fn part_view(report: &Report, part: &Part) -> Value {
         .alerts
         .iter()
         .flat_map(|alerts| &alerts.rules)
-        .map(|rule| fact(&rule.alert, &rule.expr))
+        .map(|rule| {
+            let untold = if rule.had_data == Some(false) {
+                " (had no data in this run)"
+            } else {
+                ""
+            };
+            fact(&format!("{}{untold}", rule.alert), &rule.expr)
+        })
         .collect();
     let over_time: Vec<Value> = part
         .timeline
