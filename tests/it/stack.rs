@@ -104,6 +104,13 @@ fn points(lab: &Lab, run: &Path, query: &str) -> usize {
     points.map(|points| points.map_or(0, Vec::len)).sum()
 }
 
+/// What is said of a command that ends with 66.
+fn missing(lab: &Lab, words: &[&str]) -> String {
+    let ended = lab.run(words);
+    ended.assert_exit(66);
+    ended.stderr
+}
+
 /// Is there a sample in the log of a Prometheus of this laboratory?
 fn has_samples(folder: &Path) -> bool {
     let entries = std::fs::read_dir(folder).expect("the folder").flatten();
@@ -296,6 +303,13 @@ fn no_exporter_breaks_a_convention_and_what_is_not_measured_is_told() {
     kinds.sort();
     kinds.dedup();
     assert_eq!(kinds, ["bench", "monitor", "server"]);
+    // there is no archive yet, and another way
+    let name = lab.run_folder().display().to_string();
+    let said = missing(&lab, &["open", &name]);
+    assert!(
+        said.contains("goes on: look at its live page") && said.contains("`aif status`"),
+        "{said}"
+    );
     stack.signal(Signal::SIGTERM);
     stack.end().assert_exit(143);
 
@@ -303,6 +317,27 @@ fn no_exporter_breaks_a_convention_and_what_is_not_measured_is_told() {
     let states = "aif_sampler_state{sampler=\"job_memory\",state=\"unsupported\"}";
     assert!(points(&lab, &run, states) > 0, "archived");
     assert_eq!(points(&lab, &run, "aif_job_memory_usage_bytes"), 0);
+    let said = missing(
+        &lab,
+        &[
+            "export",
+            &name,
+            "--query",
+            "up",
+            "--at",
+            "2001-02-03T04:05:06Z",
+        ],
+    );
+    assert!(
+        said.contains("the archive holds 2") && said.contains("2001-02-03T04:05:06Z was asked for"),
+        "{said}"
+    );
+    let ended = lab.run(&["export", &name, "--query", "aif_no_such_metric", "--json"]);
+    ended.assert_exit(0);
+    assert_said(
+        &ended,
+        "no series answer the expression at that time; the archive holds 2",
+    );
     // three agents tell of this node, and it is drawn once
     let agents = "count(count by (role) (aif_node_cpu_seconds_total)) == 3";
     assert!(points(&lab, &run, agents) > 0, "server, monitor, bench");
