@@ -65,7 +65,7 @@ async fn dispatch(cli: Cli, env: Env) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Stack(args) => stack(args, &shell).await,
         Command::Server(args) => server(args, &shell).await,
-        Command::Monitor(args) => monitor(args, &shell).await,
+        Command::Monitor(args) => Box::pin(monitor(args, &shell)).await,
         Command::Bench(args) => bench(*args, &shell).await,
         Command::Submit(args) => command::submit::run(args, &shell).await,
         Command::Wait(args) => command::wait::run(args, &shell).await,

@@ -17,10 +17,14 @@ pub mod wait;
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
+use jiff::Timestamp;
+
 use crate::{
     env::Env,
     exit::{Exit, Failure, OrExit as _},
-    registry::Store,
+    files,
+    registry::{Kind, Liveness, State, Store, Watch},
     run::RunDir,
     site::Site,
     slurm::job_env::JobEnv,
@@ -33,6 +37,17 @@ pub struct Shell {
     pub env: Env,
     /// Folder that holds jobs/, recipes/ and sbatch/.
     pub home: PathBuf,
+}
+
+/// The Prometheus of a run that goes on.
+#[derive(Clone)]
+pub struct LiveMonitor {
+    /// Its URL.
+    pub url: String,
+    /// Its password.
+    pub password: String,
+    /// Since when it watches.
+    pub since: Timestamp,
 }
 
 impl Shell {
@@ -60,6 +75,38 @@ impl Shell {
         Store::open(&folder).or_exit(Exit::NoPermission, || {
             format!("cannot use the registry {}", folder.display())
         })
+    }
+
+    /// The Prometheus of this run, where its monitor is alive.
+    ///
+    /// # Errors
+    /// The registry, or the password, cannot be read.
+    pub async fn live_monitor(&self, run: &RunDir) -> anyhow::Result<Option<LiveMonitor>> {
+        let Some(cluster) = run.cluster() else {
+            return Ok(None);
+        };
+        let store = self.store()?;
+        let seen = Watch::new(&store).refresh().await;
+        let found = seen.into_iter().find(|seen| {
+            seen.liveness == Liveness::Alive
+                && seen.record.kind == Kind::Monitor
+                && seen.record.state == State::Ready
+                && seen.record.is_of(&run.id, &cluster)
+                && !seen.record.is_out_of_reach()
+        });
+        let Some(record) = found.map(|seen| seen.record) else {
+            return Ok(None);
+        };
+        let (Some(url), Some(file)) = (record.endpoints.api, &record.auth.key_file) else {
+            return Ok(None);
+        };
+        let password =
+            files::read_text(file.as_ref()).context("the password of the run's Prometheus")?;
+        Ok(Some(LiveMonitor {
+            url,
+            password: password.trim().to_owned(),
+            since: record.started_at,
+        }))
     }
 
     /// Where runs are kept: `$SLURM_SUBMIT_DIR/results`, else `./results`.

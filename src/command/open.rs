@@ -20,7 +20,7 @@ use crate::{
         dashboards::Shown,
         folder::Sharing,
         process::choose_port,
-        provisioning,
+        provisioning, snapshot,
     },
     recipe::PortChoice,
     shutdown::Shutdown,
@@ -52,6 +52,23 @@ pub async fn run(args: Args, shell: &Shell) -> anyhow::Result<Exit> {
     let shutdown = Shutdown::listen()?;
     let site = shell.site()?;
     let run = shell.find_run(&args.run)?;
+    if shell
+        .live_monitor(&run)
+        .await
+        .is_ok_and(|live| live.is_some())
+    {
+        let hint = format!(
+            "{0} goes on: look at its live page, to which `aif status` tells the way, or ask its Prometheus by `aif export {0}`",
+            run.id
+        );
+        if !run.metrics().join(snapshot::ARCHIVE).is_file() {
+            let message = format!("{hint}; its metrics are archived at its end");
+            return Err(Failure::new(Exit::NoInput, message).into());
+        }
+        terminal::note(format_args!(
+            "aif: {hint}; what is opened was archived before"
+        ));
+    }
     let wanted = args.port.map_or(PortChoice::Auto, PortChoice::Fixed);
     let port = choose_port([127, 0, 0, 1].into(), wanted, site.ports())
         .or_exit(Exit::Unavailable, || {

@@ -197,7 +197,7 @@ const BENCH: [Further; 5] = [
     ),
 ];
 
-const NODE: [Further; 8] = [
+const NODE: [Further; 4] = [
     (
         "CPU by step",
         "cores",
@@ -221,62 +221,6 @@ const NODE: [Further; 8] = [
             "over a minute",
             "max by (node) (aif_node_load{minutes=\"1\"})",
         )],
-    ),
-    (
-        "Network of the node",
-        "MB/s",
-        &[
-            (
-                "received",
-                "sum by (node) (max by (node, device) (rate(aif_node_network_receive_bytes_total{device!=\"lo\"}[WINDOW]))) / 1000000",
-            ),
-            (
-                "sent",
-                "sum by (node) (max by (node, device) (rate(aif_node_network_transmit_bytes_total{device!=\"lo\"}[WINDOW]))) / 1000000",
-            ),
-        ],
-    ),
-    (
-        "Disks of the node",
-        "MB/s",
-        &[
-            (
-                "read",
-                "sum by (node) (max by (node, device) (rate(aif_node_disk_read_bytes_total[WINDOW]))) / 1000000",
-            ),
-            (
-                "written",
-                "sum by (node) (max by (node, device) (rate(aif_node_disk_write_bytes_total[WINDOW]))) / 1000000",
-            ),
-        ],
-    ),
-    (
-        "InfiniBand of the node",
-        "MB/s",
-        &[
-            (
-                "received",
-                "sum by (node) (max by (node, device, port) (rate(aif_node_infiniband_receive_bytes_total[WINDOW]))) / 1000000",
-            ),
-            (
-                "sent",
-                "sum by (node) (max by (node, device, port) (rate(aif_node_infiniband_transmit_bytes_total[WINDOW]))) / 1000000",
-            ),
-        ],
-    ),
-    (
-        "Power of the node",
-        "W",
-        &[
-            (
-                "by its CPUs' counters:",
-                "max by (node, domain) (rate(aif_node_energy_joules_total[WINDOW]))",
-            ),
-            (
-                "by its sensors:",
-                "max by (node, domain) (aif_node_power_watts)",
-            ),
-        ],
     ),
     (
         "Targets of Prometheus",

@@ -18,7 +18,7 @@ pub enum Group {
     Load,
     /// The engine, by its own metrics.
     Engine,
-    /// The node: CPU, memory, GPU.
+    /// The node: CPU, memory, pressure, network, disks, power, GPU.
     Node,
 }
 
@@ -196,36 +196,43 @@ fn engine(engines: &[EngineSeries], window: &str) -> Vec<Ask> {
 fn node(window: &str) -> Vec<Ask> {
     let gib = |name: &str| format!("max by (node) ({name}) / 1073741824");
     let gpu = |name: &str, of: &str| format!("max by (node, gpu) (aif_gpu_{name}){of}");
+    // several agents of a node tell the same: once, and then added up over its devices
+    let bytes = |name: &str, device: &str, matching: &str| {
+        format!(
+            "sum by (node) (max by (node, {device}) (rate(aif_node_{name}_bytes_total{matching}[{window}]))) / 1000000"
+        )
+    };
+    let outside = "{device!=\"lo\"}";
+    let pressure = |of: &str| {
+        let whose = if of.starts_with("job") {
+            "node, job_id"
+        } else {
+            "node"
+        };
+        ask(
+            "for",
+            format!("100 * max by ({whose}, resource) (rate(aif_{of}_seconds_total[{window}]))"),
+        )
+    };
     vec![
         Ask {
             group: Group::Node,
             title: "CPU",
-            panels: vec![
-                (
-                    "cores",
-                    vec![
-                        ask(
-                            "of the job",
-                            format!("max by (node) (rate(aif_job_cpu_seconds_total[{window}]))"),
-                        ),
-                        ask(
-                            "of the node",
-                            format!(
-                                "sum by (node) (max by (node, mode) (rate(aif_node_cpu_seconds_total{{mode!~\"idle|iowait\"}}[{window}])))"
-                            ),
-                        ),
-                    ],
-                ),
-                (
-                    "% of time in which a task waited",
-                    vec![ask(
-                        "for",
+            panels: vec![(
+                "cores",
+                vec![
+                    ask(
+                        "of the job",
+                        format!("max by (node) (rate(aif_job_cpu_seconds_total[{window}]))"),
+                    ),
+                    ask(
+                        "of the node",
                         format!(
-                            "100 * max by (node, resource) (rate(aif_node_pressure_waiting_seconds_total[{window}]))"
+                            "sum by (node) (max by (node, mode) (rate(aif_node_cpu_seconds_total{{mode!~\"idle|iowait\"}}[{window}])))"
                         ),
-                    )],
-                ),
-            ],
+                    ),
+                ],
+            )],
         },
         Ask {
             group: Group::Node,
@@ -238,6 +245,74 @@ fn node(window: &str) -> Vec<Ask> {
                     ask(
                         "of the node",
                         gib("aif_node_memory_size_bytes - aif_node_memory_available_bytes"),
+                    ),
+                ],
+            )],
+        },
+        Ask {
+            group: Group::Node,
+            title: "Pressure: tasks that wait for CPU, memory or IO",
+            panels: vec![
+                (
+                    "% of time in which a task of the node waited",
+                    vec![pressure("node_pressure_waiting")],
+                ),
+                (
+                    "% of time in which all tasks of the node waited",
+                    vec![pressure("node_pressure_stalled")],
+                ),
+                (
+                    "% of time in which a task of the job waited",
+                    vec![pressure("job_pressure_waiting")],
+                ),
+            ],
+        },
+        Ask {
+            group: Group::Node,
+            title: "Network of the node",
+            panels: vec![
+                (
+                    "MB/s",
+                    vec![
+                        ask("received", bytes("network_receive", "device", outside)),
+                        ask("sent", bytes("network_transmit", "device", outside)),
+                    ],
+                ),
+                (
+                    "MB/s of InfiniBand",
+                    vec![
+                        ask("received", bytes("infiniband_receive", "device, port", "")),
+                        ask("sent", bytes("infiniband_transmit", "device, port", "")),
+                    ],
+                ),
+            ],
+        },
+        Ask {
+            group: Group::Node,
+            title: "Disks of the node",
+            panels: vec![(
+                "MB/s",
+                vec![
+                    ask("read", bytes("disk_read", "device", "")),
+                    ask("written", bytes("disk_write", "device", "")),
+                ],
+            )],
+        },
+        Ask {
+            group: Group::Node,
+            title: "Power of the node",
+            panels: vec![(
+                "W",
+                vec![
+                    ask(
+                        "by its CPUs' counters:",
+                        format!(
+                            "max by (node, domain) (rate(aif_node_energy_joules_total[{window}]))"
+                        ),
+                    ),
+                    ask(
+                        "by its sensors:",
+                        "max by (node, domain) (aif_node_power_watts)",
                     ),
                 ],
             )],

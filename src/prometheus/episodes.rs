@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    judged,
     query::{Client, Error, Range, Series},
     rules::Alert,
 };
@@ -59,6 +60,9 @@ pub struct Rule {
     /// What it means.
     #[serde(default)]
     pub summary: String,
+    /// Was there anything to judge? Unknown where nobody could tell.
+    #[serde(default)]
+    pub had_data: Option<bool>,
 }
 
 /// One time at which one alert was on.
@@ -94,6 +98,7 @@ impl Alerts {
             for_seconds: alert.hold.as_secs_f64(),
             severity: alert.severity.clone(),
             summary: alert.summary.clone(),
+            had_data: None,
         };
         Self {
             schema: 1,
@@ -107,6 +112,11 @@ impl Alerts {
         let Ok(before) = files::read_json::<Self>(path) else {
             return;
         };
+        for rule in &mut self.rules {
+            let same = before.rules.iter().find(|other| other.expr == rule.expr);
+            // what an earlier one did not see, this one may
+            rule.had_data = same.and_then(|same| same.had_data).filter(|had| *had);
+        }
         self.earlier = before.episodes;
         for episode in &mut self.earlier {
             episode.ended_at = episode.ended_at.or(before.until);
@@ -120,6 +130,23 @@ impl Alerts {
         self.episodes.clone_from(&self.earlier);
         self.episodes.extend(episodes(&series, range, &self.rules));
         self.until = Some(range.end);
+        Ok(())
+    }
+
+    /// Asks of which there was anything to judge over this range. One that had is not asked again.
+    pub async fn ask_data(&mut self, client: &Client, range: Range) -> Result<(), Error> {
+        for rule in &mut self.rules {
+            if rule.had_data == Some(true) {
+                continue;
+            }
+            rule.had_data = match judged::data_of(&rule.expr) {
+                None => Some(true),
+                Some(asked) => {
+                    let found = client.range(&asked, range).await?;
+                    Some(found.iter().any(|series| !series.points.is_empty()))
+                }
+            };
+        }
         Ok(())
     }
 
@@ -272,6 +299,7 @@ mod tests {
             for_seconds: 4.0,
             severity: "critical".to_owned(),
             summary: "it is down".to_owned(),
+            had_data: None,
         }];
         episodes(series, range, &rules)
             .into_iter()

@@ -17,6 +17,7 @@ pub mod episodes;
 pub mod export;
 pub mod folder;
 pub mod grafana;
+pub mod judged;
 pub mod process;
 pub mod provisioning;
 pub mod query;

@@ -2,17 +2,22 @@
 //!
 //! Prometheus ends with its job, and a report must be made without it: so the monitor asks it before the end, and keeps
 //! a few hundred points of each line. They are for charts; whoever wants every sample has the archive. Values stand on one
-//! grid of times, where a gap is null, to six digits. What can fail: a Prometheus that does not answer, which is told in
-//! the file.
+//! grid of times, where a gap is null, to six digits. What can fail: a Prometheus that does not answer one question or
+//! any; what it did answer is kept, and what it did not is told in the file.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::{
     charts::{Ask, EngineSeries, Group, charts},
-    query::{Client, Error, Range, Series},
+    query::{Client, Range, Series},
 };
 use crate::files;
 
@@ -20,8 +25,10 @@ use crate::files;
 pub const FILE: &str = "series.json";
 /// Points of a line at the most.
 const POINTS: u32 = 240;
-/// Lines of a panel at the most: more cannot be told apart.
-const LINES: usize = 4;
+/// Lines of a panel at the most, which is the GPUs of two large nodes: more cannot be told apart.
+const LINES: usize = 16;
+/// One question has this share of the time for all: one that is hard must not cost the others.
+const SHARE: u32 = 4;
 
 /// Charts over the time of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,10 +45,13 @@ pub struct Timeline {
     /// Titles of those that have not.
     #[serde(default)]
     pub absent: Vec<String>,
-    /// Why nothing more is known.
+    /// What is not known of these, and why.
     #[serde(default)]
     pub problem: Option<String>,
 }
+
+/// Questions without an answer, by why.
+type Unanswered = BTreeMap<String, Vec<String>>;
 
 /// A chart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,13 +88,14 @@ pub struct ShownLine {
 }
 
 impl Timeline {
-    /// Asks for all that there is from `start` to `end`; `interval` is that of scrapes. Where Prometheus stops to answer,
-    /// what it said until then is kept.
+    /// Asks for all that there is from `start` to `end`; `interval` is that of scrapes. It takes `limit` at the most: what
+    /// Prometheus said until then is kept, and what it did not say is named.
     pub async fn ask(
         client: &Client,
         engines: &[EngineSeries],
         (start, end): (Timestamp, Timestamp),
         interval: Duration,
+        limit: Duration,
     ) -> Self {
         let range = grid(start, end, interval);
         let mut timeline = Self {
@@ -97,16 +108,23 @@ impl Timeline {
         };
         // a scrape that is late must not make a gap, and a step must not be looked over
         let window = (interval * 4).max(range.step);
+        let mut asking = Asking {
+            client,
+            range,
+            limit,
+            deadline: Instant::now() + limit,
+            unanswered: BTreeMap::new(),
+        };
         for ask in charts(engines, window) {
-            match shown(client, ask, range).await {
-                Ok(shown) if shown.panels.is_empty() => timeline.absent.push(shown.title),
-                Ok(shown) => timeline.charts.push(shown),
-                Err(error) => {
-                    timeline.problem = Some(format!("Prometheus did not tell all: {error}"));
-                    break;
-                }
+            let before = asking.failures();
+            let shown = asking.shown(ask).await;
+            if !shown.panels.is_empty() {
+                timeline.charts.push(shown);
+            } else if asking.failures() == before {
+                timeline.absent.push(shown.title);
             }
         }
+        timeline.problem = told(&asking.unanswered);
         timeline
     }
 
@@ -148,35 +166,86 @@ fn grid(start: Timestamp, end: Timestamp, interval: Duration) -> Range {
     }
 }
 
-async fn shown(client: &Client, ask: Ask, range: Range) -> Result<Shown, Error> {
-    let mut panels = Vec::new();
-    for (unit, questions) in ask.panels {
-        let mut lines = Vec::new();
-        for question in questions {
-            let series = client.range(&question.query, range).await?;
-            let varying = varying(&series);
-            lines.extend(series.iter().map(|series| ShownLine {
-                name: named(&question.name, series, &varying),
-                query: question.query.clone(),
-                values: on_grid(series, range),
-            }));
+/// Questions to a Prometheus, within a time.
+struct Asking<'a> {
+    client: &'a Client,
+    range: Range,
+    limit: Duration,
+    deadline: Instant,
+    unanswered: Unanswered,
+}
+
+impl Asking<'_> {
+    fn failures(&self) -> usize {
+        self.unanswered.values().map(Vec::len).sum()
+    }
+
+    /// The answer to a question, or why there is none.
+    async fn answer(&self, query: &str) -> Result<Vec<Series>, String> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let limit = left.min(self.limit / SHARE);
+        if limit.is_zero() {
+            return Err("there was no time left to ask".to_owned());
         }
-        lines.retain(|line| line.values.iter().any(Option::is_some));
-        let more = lines.len().saturating_sub(LINES);
-        lines.truncate(LINES);
-        if !lines.is_empty() {
-            panels.push(ShownPanel {
-                unit: unit.to_owned(),
-                lines,
-                more,
-            });
+        match tokio::time::timeout(limit, self.client.range(query, self.range)).await {
+            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Err(_) => Err("no answer in time".to_owned()),
         }
     }
-    Ok(Shown {
-        group: ask.group,
-        title: ask.title.to_owned(),
-        panels,
-    })
+
+    /// A chart, of what was answered.
+    async fn shown(&mut self, ask: Ask) -> Shown {
+        let mut panels = Vec::new();
+        for (unit, questions) in ask.panels {
+            let mut lines = Vec::new();
+            for question in questions {
+                let series = match self.answer(&question.query).await {
+                    Ok(series) => series,
+                    Err(why) => {
+                        let what = format!("{} ({}, {unit})", ask.title, question.name);
+                        self.unanswered.entry(why).or_default().push(what);
+                        continue;
+                    }
+                };
+                let varying = varying(&series);
+                lines.extend(series.iter().map(|series| ShownLine {
+                    name: named(&question.name, series, &varying),
+                    query: question.query.clone(),
+                    values: on_grid(series, self.range),
+                }));
+            }
+            lines.retain(|line| line.values.iter().any(Option::is_some));
+            let more = lines.len().saturating_sub(LINES);
+            lines.truncate(LINES);
+            if !lines.is_empty() {
+                panels.push(ShownPanel {
+                    unit: unit.to_owned(),
+                    lines,
+                    more,
+                });
+            }
+        }
+        Shown {
+            group: ask.group,
+            title: ask.title.to_owned(),
+            panels,
+        }
+    }
+}
+
+/// What was not answered, in a sentence for each reason.
+fn told(unanswered: &Unanswered) -> Option<String> {
+    if unanswered.is_empty() {
+        return None;
+    }
+    let reasons = unanswered
+        .iter()
+        .map(|(why, what)| format!("{why}: {}", what.join(", ")));
+    let reasons: Vec<String> = reasons.collect();
+    Some(format!(
+        "Prometheus did not tell all. {}",
+        reasons.join(". ")
+    ))
 }
 
 /// Labels by which the answers to one question differ.
@@ -289,6 +358,100 @@ mod tests {
         let varying = varying(&all);
         assert_eq!(named("for", &all[1], &varying), "for io");
         assert_eq!(named("running", &all[0], &[]), "running");
+    }
+
+    /// A Prometheus that answers every question alike, but for those that hold a word: the first it refuses, the second
+    /// it leaves without an answer. Of `many`, it tells of twenty GPUs.
+    async fn prometheus(refused: &'static str, left: &'static str, many: &'static str) -> Client {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let serve = move |mut stream: tokio::net::TcpStream| async move {
+            let mut asked = String::new();
+            let mut buffer = [0; 4096];
+            // the form comes with the head, or right after it
+            while !asked.contains("step=") {
+                let length = stream.read(&mut buffer).await.unwrap_or(0);
+                if length == 0 {
+                    return;
+                }
+                asked.push_str(&String::from_utf8_lossy(&buffer[..length]));
+            }
+            if asked.contains(left) {
+                std::future::pending::<()>().await;
+            }
+            let series = |gpu: usize| {
+                format!(r#"{{"metric":{{"gpu":"{gpu}"}},"values":[[2,"1"],[4,"2"]]}}"#)
+            };
+            let count = if asked.contains(many) { 20 } else { 1 };
+            let all: Vec<String> = (0..count).map(series).collect();
+            let body = if asked.contains(refused) {
+                r#"{"status":"error","errorType":"execution","error":"too much"}"#.to_owned()
+            } else {
+                let all = all.join(",");
+                format!(
+                    r#"{{"status":"success","data":{{"resultType":"matrix","result":[{all}]}}}}"#
+                )
+            };
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = stream.write_all(answer.as_bytes()).await;
+        };
+        tokio::runtime::Handle::current().spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::runtime::Handle::current().spawn(serve(stream));
+            }
+        });
+        Client::new(&base, crate::api::client::Access::Open)
+    }
+
+    #[tokio::test]
+    async fn what_was_answered_is_kept_and_what_was_not_is_told() {
+        let client = prometheus("aif_job_cpu", "aif_gpu_power", "aif_gpu_utilization").await;
+        let span = (at(0), at(4000));
+        let (interval, limit) = (Duration::from_secs(2), Duration::from_secs(4));
+        let timeline = Timeline::ask(&client, &[], span, interval, limit).await;
+        let problem = timeline.problem.unwrap();
+        assert!(
+            problem.contains("no answer in time: GPU (GPU, W)")
+                && problem.contains("too much: CPU (of the job, cores)"),
+            "{problem}"
+        );
+        let chart = |title: &str| {
+            let mut charts = timeline.charts.iter();
+            charts.find(|chart| chart.title == title).unwrap()
+        };
+        let cpu = &chart("CPU").panels[0].lines;
+        assert_eq!(cpu.len(), 1, "{cpu:?}");
+        assert_eq!(cpu[0].name, "of the node");
+        assert_eq!(cpu[0].values, [None, Some(1.0), Some(2.0)]);
+        let gpu = &chart("GPU").panels;
+        let units: Vec<&str> = gpu.iter().map(|panel| panel.unit.as_str()).collect();
+        assert_eq!(units, ["% busy", "GiB", "°C"]);
+        assert_eq!((gpu[0].lines.len(), gpu[0].more), (16, 4));
+        assert!(timeline.absent.iter().all(|title| title != "CPU"));
+    }
+
+    #[tokio::test]
+    async fn where_nobody_answers_nothing_is_taken_for_absent() {
+        // every question holds it
+        let client = prometheus("-", "query=", "-").await;
+        let (interval, limit) = (Duration::from_secs(2), Duration::from_millis(100));
+        let start = Instant::now();
+        let timeline = Timeline::ask(&client, &[], (at(0), at(4000)), interval, limit).await;
+        assert!(start.elapsed() < limit * 10, "{:?}", start.elapsed());
+        assert!(timeline.charts.is_empty());
+        let problem = timeline.problem.unwrap();
+        assert!(
+            problem.contains("no answer in time: Requests of the load")
+                && problem.contains("there was no time left to ask: "),
+            "{problem}"
+        );
+        // an engine without names is asked nothing
+        let engine = timeline.absent.iter().all(|title| title.contains("engine"));
+        assert!(engine, "{:?}", timeline.absent);
     }
 
     #[test]

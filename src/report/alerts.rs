@@ -117,11 +117,20 @@ fn about(episode: &Episode) -> String {
 /// In a sentence, how it went with the alerts of a run.
 pub(super) fn verdict(alerts: &Alerts) -> String {
     let fired = alerts.episodes.iter().filter(|e| e.fired_at.is_some());
-    let mut text = match (fired.count(), alerts.rules.len()) {
-        (0, rules) => format!("No alert fired, of {rules} that were watched for"),
+    let rules = alerts.rules.len();
+    let without = alerts.rules.iter().filter(|r| r.had_data == Some(false));
+    let without: Vec<&str> = without.map(|rule| rule.alert.as_str()).collect();
+    let judged = rules - without.len();
+    let mut text = match (fired.count(), without.len()) {
+        (0, 0) => format!("No alert fired, of {rules} that were watched for"),
+        (0, _) => format!("No alert fired, of {judged} of {rules} that had anything to judge"),
         (1, _) => "One alert fired".to_owned(),
         (times, _) => format!("Alerts fired {times} times"),
     };
+    if !without.is_empty() {
+        let names = without.join(", ");
+        let _ = write!(text, "; without any data in this run: {names}");
+    }
     if let Some(until) = alerts.until {
         let _ = write!(text, "; watched until {}", text::clock(Some(until)));
     }

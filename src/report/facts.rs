@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::{gather::Part, text};
+use super::{gather::Part, samplers, text};
 use crate::{
     exit::Exit,
     stats::{
@@ -442,6 +442,8 @@ pub(super) fn step_rows(part: &Part) -> Vec<StepRow> {
             facts: step
                 .facts
                 .iter()
+                // they have a table of their own
+                .filter(|(name, _)| *name != samplers::FACT)
                 .flat_map(|(name, value)| named(&name.replace('_', " "), value))
                 .collect(),
         }

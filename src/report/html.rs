@@ -24,7 +24,7 @@ use super::{
     gather::{Bench, Part, Report},
     levels,
     live::{Live, Load},
-    phases,
+    phases, samplers,
     summary::{FROM_INTENDED, Headline},
     text, timeline, turns,
 };
@@ -233,7 +233,14 @@ fn part_view(report: &Report, part: &Part) -> Value {
         .alerts
         .iter()
         .flat_map(|alerts| &alerts.rules)
-        .map(|rule| fact(&rule.alert, &rule.expr))
+        .map(|rule| {
+            let untold = if rule.had_data == Some(false) {
+                " (had no data in this run)"
+            } else {
+                ""
+            };
+            fact(&format!("{}{untold}", rule.alert), &rule.expr)
+        })
         .collect();
     let over_time: Vec<Value> = part
         .timeline
@@ -246,7 +253,7 @@ fn part_view(report: &Report, part: &Part) -> Value {
         untold => timeline.and_then(|timeline| timeline.problem.clone()),
         alerts => AlertRow::all(part), watched, alerted => part.alerts.as_ref().map(alerts::verdict),
         phases => phases::of_part(part).iter().map(|phase| fact(phase.what, phase.told())).collect::<Vec<_>>(),
-        id => part.id, facts => manifest_facts(part), steps => step_rows(part), recipes, tails, cost, accounted,
+        id => part.id, facts => manifest_facts(part), steps => step_rows(part), sampler_head => samplers::HEAD, samplers => samplers::rows(&part.steps), recipes, tails, cost, accounted,
         snapshot => part.snapshot().map(|path| link(report, path)),
         metrics => part.metrics.iter().map(|path| link(report, path)).collect::<Vec<_>>(),
         logs => part.logs.iter().map(|path| link(report, path)).collect::<Vec<_>>(),

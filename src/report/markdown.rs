@@ -10,7 +10,7 @@ use super::{
     cost::Cost,
     facts::{step_rows, token_rows},
     gather::{Part, Report},
-    levels, phases,
+    levels, phases, samplers,
     summary::{FROM_INTENDED, Headline},
     text, timeline, turns,
 };
@@ -222,6 +222,12 @@ fn of_part(out: &mut String, part: &Part, several: bool) {
         ];
         let cells: Vec<String> = cells.into_iter().map(|text| cell(text)).collect();
         let _ = writeln!(out, "| {} |", cells.join(" | "));
+    }
+    let samplers = samplers::rows(&part.steps);
+    if !samplers.is_empty() {
+        let _ = writeln!(out, "\n### What could be measured on the nodes{name}\n");
+        let rows = samplers.into_iter().map(Vec::from).collect();
+        table(out, &samplers::HEAD, rows);
     }
     let phases = phases::of_part(part);
     if !phases.is_empty() {

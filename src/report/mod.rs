@@ -32,6 +32,8 @@ pub mod markdown;
 pub mod outcome;
 pub mod phases;
 pub mod recount;
+mod samplers;
+mod scale;
 pub mod summary;
 pub mod svg;
 pub mod table;

@@ -1,14 +1,18 @@
 //! Line charts as inline SVG: axes, units, gaps, titles on hover; no script, no font, no network.
 //!
 //! Drawn by hand because a chart in a page that must open from a file on a machine without a network is a hundred lines
-//! of text, and a plotting crate brings fonts and bitmaps. Colours come from the page's style (`.s0` to `.s3`), and all
-//! lines but the first are dashed, each in its own way, so that a print without colour is understood too. A logarithmic
+//! of text, and a plotting crate brings fonts and bitmaps. Colours come from the page's style (`.s0` to `.s7`), and all
+//! lines but the first are dashed, each in its own way, so that a print without colour is understood too; from the ninth
+//! on they are those of the first, and thin. A logarithmic
 //! axis is there for distributions, whose ends lie far apart. Pure; cannot fail: a value that is missing or no number is
 //! a gap.
 
 use std::fmt::Write as _;
 
-use super::text::{self, escape};
+use super::{
+    scale::{Scale, decades, ticks},
+    text::{self, escape},
+};
 
 const WIDTH: f64 = 680.0;
 const LEFT: f64 = 58.0;
@@ -19,6 +23,8 @@ const ROW: f64 = 16.0;
 const BODY: f64 = 112.0;
 const GAP: f64 = 14.0;
 const FOOT: f64 = 40.0;
+/// Lines that look different.
+const STYLES: usize = 8;
 
 /// One line of a panel; values stand beside the chart's `xs`.
 #[derive(Debug, Clone)]
@@ -54,7 +60,7 @@ pub struct Span {
 pub struct Panel {
     /// The unit of its axis.
     pub unit: String,
-    /// Its lines; four at the most can be told apart.
+    /// Its lines; sixteen at the most can be told apart.
     pub lines: Vec<Line>,
     /// A value that is not to be exceeded.
     pub limit: Option<Limit>,
@@ -214,12 +220,19 @@ fn draw_panel(svg: &mut String, chart: &Chart, panel: &Panel, x: &Scale, top: f6
     }
 }
 
+/// Classes of a line of this number.
+fn style(index: usize) -> String {
+    let thin = if index >= STYLES { " thin" } else { "" };
+    format!("s{}{thin}", index % STYLES)
+}
+
 fn draw_dots(svg: &mut String, xs: &[f64], line: &Line, index: usize, (x, y): (&Scale, &Scale)) {
+    let style = style(index);
     for (at, value) in xs.iter().zip(&line.values) {
         if let Some(value) = finite(*value) {
             let _ = write!(
                 svg,
-                r#"<circle class="dot s{index}" cx="{:.1}" cy="{:.1}" r="3"/>"#,
+                r#"<circle class="dot {style}" cx="{:.1}" cy="{:.1}" r="3"/>"#,
                 x.at(*at),
                 y.at(value)
             );
@@ -256,10 +269,10 @@ fn draw_legend(svg: &mut String, panel: &Panel, bottom: f64) {
     let places = legend(panel);
     let rows = places.last().map_or(0, |(_, row)| *row);
     for (index, (line, (left, row))) in panel.lines.iter().zip(places).enumerate() {
-        let at = bottom - (rows - row) as f64 * ROW;
+        let (at, style) = (bottom - (rows - row) as f64 * ROW, style(index));
         let _ = write!(
             svg,
-            r#"<path class="line s{index}" d="M{left:.1} {:.1}h18"/><text class="axis" x="{:.1}" y="{at:.1}">{}</text>"#,
+            r#"<path class="line {style}" d="M{left:.1} {:.1}h18"/><text class="axis" x="{:.1}" y="{at:.1}">{}</text>"#,
             at - 4.0,
             left + 24.0,
             escape(&line.name)
@@ -273,6 +286,7 @@ fn draw_line(svg: &mut String, xs: &[f64], line: &Line, index: usize, (x, y): (&
         .zip(&line.values)
         .map(|(at, value)| Some((x.at(*at), y.at(finite(*value)?))));
     let points: Vec<Option<(f64, f64)>> = points.collect();
+    let style = style(index);
     let mut path = String::new();
     for stretch in points.split(Option::is_none) {
         match stretch {
@@ -281,7 +295,7 @@ fn draw_line(svg: &mut String, xs: &[f64], line: &Line, index: usize, (x, y): (&
             [Some((x, y))] => {
                 let _ = write!(
                     svg,
-                    r#"<circle class="dot s{index}" cx="{x:.1}" cy="{y:.1}" r="2.5"/>"#
+                    r#"<circle class="dot {style}" cx="{x:.1}" cy="{y:.1}" r="2.5"/>"#
                 );
             }
             _ => {
@@ -296,20 +310,34 @@ fn draw_line(svg: &mut String, xs: &[f64], line: &Line, index: usize, (x, y): (&
         }
     }
     if !path.is_empty() {
-        let _ = write!(svg, r#"<path class="line s{index}" d="{path}"/>"#);
+        let _ = write!(svg, r#"<path class="line {style}" d="{path}"/>"#);
     }
+}
+
+/// From where to where the column of each place reaches: halfway to its neighbours, and as far to the other side where it has
+/// one neighbour only. One place alone has all.
+fn columns(places: &[f64], x: &Scale) -> Vec<(f64, f64)> {
+    let mut order: Vec<usize> = (0..places.len()).collect();
+    order.sort_by(|a, b| places[*a].total_cmp(&places[*b]));
+    let sorted: Vec<f64> = order.iter().map(|index| places[*index]).collect();
+    let mut columns = vec![(x.from, x.to); places.len()];
+    for (rank, index) in order.into_iter().enumerate() {
+        let at = sorted[rank];
+        let before = rank.checked_sub(1).map(|rank| (at - sorted[rank]) / 2.0);
+        let after = sorted.get(rank + 1).map(|next| (next - at) / 2.0);
+        let (Some(left), Some(right)) = (before.or(after), after.or(before)) else {
+            continue;
+        };
+        columns[index] = ((at - left).max(x.from), (at + right).min(x.to));
+    }
+    columns
 }
 
 /// One invisible column for each position, whose title is what all lines say there.
 fn draw_hovers(svg: &mut String, chart: &Chart, x: &Scale, bottom: f64) {
     let places: Vec<f64> = chart.xs.iter().map(|at| x.at(*at)).collect();
-    let span = places
-        .first()
-        .zip(places.last())
-        .map_or(0.0, |(a, b)| b - a);
-    let gaps = places.len().saturating_sub(1).max(1) as f64;
-    let column = (span / gaps).clamp(1.0, x.to - x.from);
-    for (index, at) in chart.xs.iter().enumerate() {
+    let columns = columns(&places, x);
+    for (index, (at, (left, right))) in chart.xs.iter().zip(columns).enumerate() {
         let mut title = format!("{} {}", text::number(*at), chart.x_unit);
         for panel in &chart.panels {
             for line in &panel.lines {
@@ -324,122 +352,12 @@ fn draw_hovers(svg: &mut String, chart: &Chart, x: &Scale, bottom: f64) {
         }
         let _ = write!(
             svg,
-            r#"<rect class="hit" x="{:.1}" y="{HEAD}" width="{column:.2}" height="{:.1}"><title>{}</title></rect>"#,
-            x.at(*at) - column / 2.0,
+            r#"<rect class="hit" x="{left:.2}" y="{HEAD}" width="{:.2}" height="{:.1}"><title>{}</title></rect>"#,
+            right - left,
             bottom - HEAD,
             escape(&title)
         );
     }
-}
-
-/// From values that start at 0, or, of a logarithmic axis, at `min`, to places in the picture.
-struct Scale {
-    from: f64,
-    to: f64,
-    min: Option<f64>,
-    max: f64,
-}
-
-impl Scale {
-    fn at(&self, value: f64) -> f64 {
-        let share = match self.min {
-            None => value / self.max,
-            Some(min) => (value / min).ln() / (self.max / min).ln(),
-        };
-        // what is no number stands at the start
-        let share = if share.is_finite() { share } else { 0.0 };
-        self.from + (self.to - self.from) * share.clamp(0.0, 1.0)
-    }
-}
-
-/// A mark of an axis.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tick {
-    /// Where it stands.
-    pub value: f64,
-    /// What stands there.
-    pub label: String,
-}
-
-/// Marks from 0 to `max` or just above it, 1, 2 or 5 times a power of ten apart, about `count` of them.
-pub fn ticks(max: f64, count: u32) -> Vec<Tick> {
-    // what is no number is in no range
-    if !(1e-300..=1e300).contains(&max) {
-        return vec![
-            Tick {
-                value: 0.0,
-                label: "0".to_owned(),
-            },
-            Tick {
-                value: 1.0,
-                label: "1".to_owned(),
-            },
-        ];
-    }
-    let rough = max / f64::from(count.max(1));
-    let power = 10_f64.powf(rough.log10().floor());
-    let step = power
-        * match rough / power {
-            r if r <= 1.0 => 1.0,
-            r if r <= 2.0 => 2.0,
-            r if r <= 5.0 => 5.0,
-            _ => 10.0,
-        };
-    let mut marks = Vec::new();
-    let mut index = 0_u32;
-    loop {
-        let value = f64::from(index) * step;
-        marks.push(Tick {
-            value,
-            label: label(value, step),
-        });
-        // half a millionth of a step: what rounding may have taken
-        if value >= max - step * 5e-7 {
-            return marks;
-        }
-        index += 1;
-    }
-}
-
-/// Marks of a logarithmic axis within its ends: powers of ten, with 2 and 5 times these where they are few.
-pub fn decades(min: f64, max: f64) -> Vec<Tick> {
-    let first = min.log10().floor();
-    let count = (max.log10().ceil() - first).clamp(0.0, 40.0);
-    let times: &[f64] = if count > 4.0 {
-        &[1.0]
-    } else {
-        &[1.0, 2.0, 5.0]
-    };
-    let powers = std::iter::successors(Some(0.0), |at: &f64| Some(at + 1.0));
-    let powers = powers.take_while(|at| *at <= count);
-    powers
-        .flat_map(|at| {
-            times
-                .iter()
-                .map(move |times| times * 10_f64.powf(first + at))
-        })
-        .filter(|value| (min..=max).contains(value))
-        .map(|value| Tick {
-            value,
-            label: text::number(value),
-        })
-        .collect()
-}
-
-fn label(value: f64, step: f64) -> String {
-    let (value, step, suffix) = if value >= 1e6 {
-        (value / 1e6, step / 1e6, "M")
-    } else if value >= 1e4 {
-        (value / 1e3, step / 1e3, "k")
-    } else {
-        (value, step, "")
-    };
-    let digits = (0..6).find(|digits| {
-        let scaled = step * 10_f64.powi(*digits);
-        (scaled - scaled.round()).abs() < 1e-6 * scaled.max(1e-3)
-    });
-    let digits = usize::try_from(digits.unwrap_or(6)).unwrap_or(0);
-    format!("{value:.digits$}{suffix}")
 }
 
 fn finite(value: Option<f64>) -> Option<f64> {
@@ -477,29 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_round_and_cover_the_values() {
-        let labels = |max, count| {
-            ticks(max, count)
-                .into_iter()
-                .map(|tick| tick.label)
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        assert_eq!(labels(37.0, 4), "0 10 20 30 40");
-        assert_eq!(labels(1.0, 4), "0.0 0.5 1.0");
-        assert_eq!(labels(0.013, 4), "0.000 0.005 0.010 0.015");
-        assert_eq!(labels(120.0, 8), "0 20 40 60 80 100 120");
-        assert_eq!(labels(45_000.0, 4), "0 20k 40k 60k");
-    }
-
-    #[test]
-    fn a_logarithmic_axis_is_marked_by_decades() {
-        let labels = |min, max| {
-            let marks = decades(min, max).into_iter();
-            marks.map(|tick| tick.label).collect::<Vec<_>>().join(" ")
-        };
-        assert_eq!(labels(1.5, 60.0), "2 5 10 20 50");
-        assert_eq!(labels(0.02, 30_000.0), "0.1 1 10 100 1000 10000");
+    fn on_a_logarithmic_axis_the_middle_decade_is_in_the_middle() {
         let mut chart = chart(vec![Some(0.0), Some(50.0), Some(100.0)]);
         chart.xs = vec![1.0, 10.0, 100.0];
         chart.log = true;
@@ -533,6 +429,53 @@ mod tests {
     }
 
     #[test]
+    fn a_hover_reaches_halfway_to_its_neighbours() {
+        let x = Scale {
+            from: 50.0,
+            to: 450.0,
+            min: None,
+            max: 1.0,
+        };
+        // the axis goes on after the last place
+        assert_eq!(
+            columns(&[60.0, 100.0, 110.0, 310.0], &x),
+            [(50.0, 80.0), (80.0, 105.0), (105.0, 210.0), (210.0, 410.0)]
+        );
+        assert_eq!(
+            columns(&[400.0, 200.0], &x),
+            [(300.0, 450.0), (100.0, 300.0)],
+            "in whatever order"
+        );
+        assert_eq!(columns(&[70.0], &x), [(50.0, 450.0)]);
+        assert_eq!(columns(&[], &x), []);
+
+        let mut chart = chart(vec![Some(1.0), Some(2.0), Some(3.0)]);
+        chart.xs = vec![0.0, 10.0, 100.0];
+        let svg = draw(&chart);
+        // from 58 to 668 for 0 to 100
+        for column in [
+            r#"x="58.00" y="24" width="30.50""#,
+            r#"x="88.50" y="24" width="305.00""#,
+            r#"x="393.50" y="24" width="274.50""#,
+        ] {
+            assert!(svg.contains(column), "{column} is not in {svg}");
+        }
+    }
+
+    #[test]
+    fn sixteen_lines_are_told_apart() {
+        let styles: std::collections::BTreeSet<String> = (0..16).map(style).collect();
+        assert_eq!(styles.len(), 16, "{styles:?}");
+        assert_eq!(style(9), "s1 thin");
+        let page = include_str!("page.css");
+        for index in 0..STYLES {
+            assert!(page.contains(&format!("svg .line.s{index} ")), "{index}");
+            assert!(page.contains(&format!("svg .dot.s{index} ")), "{index}");
+        }
+        assert!(page.contains("svg .line.thin "));
+    }
+
+    #[test]
     fn names_are_escaped_and_an_empty_chart_says_so() {
         let svg = draw(&chart(Vec::new()));
         assert!(svg.contains("latency &lt;b&gt;&quot;now&quot;"));
@@ -544,13 +487,6 @@ mod tests {
         fn no_value_breaks_the_picture(values in proptest::collection::vec(proptest::option::of(proptest::num::f64::ANY), 0..40)) {
             let svg = draw(&chart(values));
             proptest::prop_assert!(!svg.contains("NaN") && !svg.contains("inf"), "{}", svg);
-        }
-
-        #[test]
-        fn ticks_are_few_and_reach_the_maximum(max in 1e-9_f64..1e12, count in 1_u32..12) {
-            let ticks = ticks(max, count);
-            proptest::prop_assert!(ticks.len() <= count as usize + 2);
-            proptest::prop_assert!(ticks.last().unwrap().value >= max * (1.0 - 1e-6));
         }
     }
 }

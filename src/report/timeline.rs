@@ -150,7 +150,10 @@ fn figure(timeline: &Timeline, shown: &Shown, axis: &Axis) -> Option<Figure> {
     if !chart::has_values(&panels) {
         return None;
     }
-    let more: usize = shown.panels.iter().map(|panel| panel.more).sum();
+    let more = shown.panels.iter().filter(|panel| panel.more > 0);
+    let more: Vec<String> = more
+        .map(|panel| format!("{} of {}", panel.more, panel.unit))
+        .collect();
     let head = chart::table_head(&panels);
     let rows = chart::table_rows(&xs, &panels);
     let drawn = Chart {
@@ -173,7 +176,9 @@ fn figure(timeline: &Timeline, shown: &Shown, axis: &Axis) -> Option<Figure> {
         svg: svg::draw(&drawn),
         head,
         rows,
-        note: (more > 0)
-            .then(|| format!("{more} more lines are in the archive: there is no room for all.")),
+        note: (!more.is_empty()).then(|| {
+            let more = more.join(", ");
+            format!("Lines left out, for there is no room for all: {more}. The archive has them.")
+        }),
     })
 }

@@ -1,8 +1,9 @@
 //! The node, the job and the step as a role sees them, sampled at each scrape.
 //!
 //! A collector reads files of `/proc`, `/sys` and the cgroups when it is asked: no task, no interval, no value that is
-//! older than the scrape (but for threads, which are walked every 10 s: see [`super::samplers::processes`]). The load of
-//! a node explains a slow answer; without it a benchmark guesses. The sources stand in [`super::samplers`].
+//! older than the scrape (but for threads, which are walked every 10 s: see [`super::samplers::processes`]). A bench has a
+//! thread for it ([`super::paced`]). The load of a node explains a slow answer; without it a benchmark guesses. The sources
+//! stand in [`super::samplers`].
 //!
 //! Every sampler reports `aif_sampler_state{sampler,state}` 1, where the state is
 //!
@@ -33,7 +34,7 @@ use crate::env::Env;
 
 /// Registers the samplers of node, job and step.
 pub fn register(registry: &mut Registry, env: &Env) -> Samplers {
-    let samplers = Samplers::new(samplers::all(&Root::of_node(), env));
+    let samplers = Samplers::of(env);
     registry.register_collector(Box::new(samplers.clone()));
     samplers
 }
@@ -83,6 +84,11 @@ impl State {
 }
 
 impl Samplers {
+    /// All of them, for the process that this environment belongs to.
+    pub(super) fn of(env: &Env) -> Self {
+        Self::new(samplers::all(&Root::of_node(), env))
+    }
+
     pub(super) fn new(samplers: Vec<Box<dyn Sampler>>) -> Self {
         Self(Arc::new(Mutex::new(Host {
             samplers,
@@ -169,6 +175,14 @@ impl Samplers {
         answer
     }
 
+    /// Looks at everything: what is served of it.
+    pub(super) fn look(&self) -> Vec<Family> {
+        let mut host = self.host();
+        let mut families = host.look();
+        families.push(host.states());
+        families
+    }
+
     /// The host, looked at once at least.
     fn looked(&self) -> MutexGuard<'_, Host> {
         let mut host = self.host();
@@ -219,6 +233,19 @@ impl Host {
         }
         families
     }
+
+    /// The state of each sampler, as a series.
+    fn states(&self) -> Family {
+        let mut states = Family::gauge(
+            "aif_sampler_state",
+            "State of a sampler: 1 for the one that it is in",
+            None,
+        );
+        for (sampler, told) in &self.told {
+            states.push([("sampler", sampler), ("state", told.state.name())], 1.0);
+        }
+        states
+    }
 }
 
 impl Told {
@@ -257,19 +284,10 @@ impl Told {
 
 impl Collector for Samplers {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut host = self.host();
-        for family in host.look() {
-            family.encode(&mut encoder)?;
-        }
-        let mut states = Family::gauge(
-            "aif_sampler_state",
-            "State of a sampler: 1 for the one that it is in",
-            None,
-        );
-        for (sampler, told) in &host.told {
-            states.push([("sampler", sampler), ("state", told.state.name())], 1.0);
-        }
-        states.encode(&mut encoder)
+        let families = self.look();
+        families
+            .iter()
+            .try_for_each(|family| family.encode(&mut encoder))
     }
 }
 

@@ -6,6 +6,7 @@ pub mod cgroup;
 mod exposition;
 pub mod host;
 pub mod log;
+pub mod paced;
 pub mod page;
 mod root;
 mod sample;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{browser::Browser, lab::Lab};
+use crate::{browser::Browser, lab::Lab, page::check};
 
 /// A result of a run at an hour of a day.
 fn results(name: &str, hour: u32, ttft: f64, verdict: &str) -> Value {
@@ -105,6 +105,27 @@ fn the_page_sorts_filters_and_draws_without_a_network() {
     let page = lab.path().join("results/index.html");
     let mut browser = Browser::start();
     browser.open(&format!("file://{}", page.display()));
+    check(&mut browser, "index");
+    browser.size(1280, 900);
+    let spoken = |browser: &mut Browser| {
+        let heads = "[...document.querySelectorAll('#runs th[aria-sort]')]";
+        let sorted = browser.look(&format!(
+            "{heads}.map(head => head.textContent + ': ' + head.getAttribute('aria-sort'))"
+        ));
+        (
+            sorted,
+            browser.look("document.querySelector('#order').textContent"),
+        )
+    };
+    assert_eq!(
+        spoken(&mut browser),
+        (json!(["started: descending"]), json!(""))
+    );
+    // each column is sorted by the keyboard, too
+    assert_eq!(
+        browser.look("[...document.querySelectorAll('#runs thead th')].every(head => head.querySelector('button[type=button]').tabIndex === 0)"),
+        true
+    );
     let runs = |browser: &mut Browser| {
         let rows = "[...document.querySelectorAll('#runs tbody tr')].filter(row => !row.hidden)";
         browser.look(&format!(
@@ -122,6 +143,13 @@ fn the_page_sorts_filters_and_draws_without_a_network() {
         runs(&mut browser),
         "s-2 s-1 deep/er/out s-3 s-4 s-5",
         "by number, and what is missing last"
+    );
+    assert_eq!(
+        spoken(&mut browser),
+        (
+            json!(["TTFT p50, ms: ascending"]),
+            json!("sorted by TTFT p50, ms, ascending")
+        )
     );
     sort(&mut browser, "TTFT p50, ms");
     assert_eq!(runs(&mut browser), "s-3 deep/er/out s-1 s-2 s-4 s-5");

@@ -110,6 +110,15 @@ fn the_report_of_a_real_run_is_read_on_a_desk_a_phone_and_paper() {
     let kept = lab.json("metrics/series.json");
     assert_eq!(kept["problem"], Value::Null);
     let mut browser = Browser::start();
+    // what is drawn of the node, as far as it is measured everywhere
+    let charts = kept["charts"].as_array().expect("charts");
+    let titles: Vec<&str> = charts
+        .iter()
+        .filter_map(|chart| chart["title"].as_str())
+        .collect();
+    for title in ["CPU", "Memory", "Network of the node"] {
+        assert!(titles.contains(&title), "{titles:?}");
+    }
     let page = lab.run_folder().join("report.html");
     browser.open(&format!("file://{}", page.display()));
     check(&mut browser, "report");

@@ -460,6 +460,23 @@ fn alerts_stand_in_page_text_and_terminal() {
     let quiet =
         "No alert fired, of 1 that were watched for. Not all is known: Prometheus was lost.";
     assert!(text.contains(quiet), "{text}");
+    // one that could not have fired is no good news
+    let rule = |alert: &str, had: Value| json!({"alert": alert, "expr": "x > 1", "had_data": had});
+    let rules = [
+        rule("Down", json!(true)),
+        rule("GpuHot", json!(false)),
+        rule("Odd", json!(null)),
+    ];
+    runs.json(
+        "llamacpp-41/metrics/alerts.json",
+        &json!({"schema": 1, "rules": rules}),
+    );
+    let (page, text, _) = runs.write(&run);
+    let quiet = "No alert fired, of 2 of 3 that had anything to judge; without any data in this run: GpuHot.";
+    assert!(text.contains(quiet) && page.contains(quiet), "{text}");
+    assert!(
+        page.contains("<th scope=\"row\">GpuHot (had no data in this run)</th><td>x &gt; 1</td>")
+    );
     runs.file("llamacpp-41/metrics/alerts.json", "{");
     let (_, text, _) = runs.write(&run);
     assert!(text.contains("- missing: metrics/alerts.json: cannot be read"));

@@ -104,6 +104,13 @@ fn points(lab: &Lab, run: &Path, query: &str) -> usize {
     points.map(|points| points.map_or(0, Vec::len)).sum()
 }
 
+/// What is said of a command that ends with 66.
+fn missing(lab: &Lab, words: &[&str]) -> String {
+    let ended = lab.run(words);
+    ended.assert_exit(66);
+    ended.stderr
+}
+
 /// Is there a sample in the log of a Prometheus of this laboratory?
 fn has_samples(folder: &Path) -> bool {
     let entries = std::fs::read_dir(folder).expect("the folder").flatten();
@@ -281,19 +288,28 @@ fn no_exporter_breaks_a_convention_and_what_is_not_measured_is_told() {
         let metrics = ask(agent, "/metrics", key.trim());
         assert!(metrics.contains(&format!("aif_{kind}_")), "{metrics}");
         assert_eq!(lint(&metrics), "", "{kind}:\n{metrics}");
-        if kind == "server" {
-            let told: Value =
-                serde_json::from_str(&ask(agent, "/instance", key.trim())).expect("JSON");
-            assert_eq!(told["samplers"]["cpu"]["state"], "healthy", "{told:#}");
-            let job = &told["samplers"]["job_memory"];
-            assert_eq!(job["state"], "unsupported", "{told:#}");
-            assert_eq!(job["reason"], "this process is in no job", "{told:#}");
-        }
+        let load = "\naif_node_load{minutes=\"1\"} ";
+        assert!(metrics.contains(load), "{kind}:\n{metrics}");
+        let told: Value = serde_json::from_str(&ask(agent, "/instance", key.trim())).expect("JSON");
+        assert_eq!(
+            told["samplers"]["cpu"]["state"], "healthy",
+            "{kind}: {told:#}"
+        );
+        let job = &told["samplers"]["job_memory"];
+        assert_eq!(job["state"], "unsupported", "{kind}: {told:#}");
+        assert_eq!(job["reason"], "this process is in no job", "{told:#}");
         kinds.push(kind.to_owned());
     }
     kinds.sort();
     kinds.dedup();
     assert_eq!(kinds, ["bench", "monitor", "server"]);
+    // there is no archive yet, and another way
+    let name = lab.run_folder().display().to_string();
+    let said = missing(&lab, &["open", &name]);
+    assert!(
+        said.contains("goes on: look at its live page") && said.contains("`aif status`"),
+        "{said}"
+    );
     stack.signal(Signal::SIGTERM);
     stack.end().assert_exit(143);
 
@@ -301,13 +317,57 @@ fn no_exporter_breaks_a_convention_and_what_is_not_measured_is_told() {
     let states = "aif_sampler_state{sampler=\"job_memory\",state=\"unsupported\"}";
     assert!(points(&lab, &run, states) > 0, "archived");
     assert_eq!(points(&lab, &run, "aif_job_memory_usage_bytes"), 0);
-    let facts = &lab.json("steps/server.json")["facts"]["samplers"];
-    assert_eq!(
-        facts["job_memory"],
-        "unsupported: this process is in no job"
+    let said = missing(
+        &lab,
+        &[
+            "export",
+            &name,
+            "--query",
+            "up",
+            "--at",
+            "2001-02-03T04:05:06Z",
+        ],
     );
+    assert!(
+        said.contains("the archive holds 2") && said.contains("2001-02-03T04:05:06Z was asked for"),
+        "{said}"
+    );
+    let ended = lab.run(&["export", &name, "--query", "aif_no_such_metric", "--json"]);
+    ended.assert_exit(0);
+    assert_said(
+        &ended,
+        "no series answer the expression at that time; the archive holds 2",
+    );
+    // three agents tell of this node, and it is drawn once
+    let agents = "count(count by (role) (aif_node_cpu_seconds_total)) == 3";
+    assert!(points(&lab, &run, agents) > 0, "server, monitor, bench");
+    let series = lab.json("metrics/series.json");
+    let charts = series["charts"].as_array().expect("charts");
+    let cpu = charts.iter().find(|chart| chart["title"] == "CPU");
+    let lines = cpu.expect("CPU")["panels"][0]["lines"].as_array();
+    let names: Vec<&Value> = lines.expect("lines").iter().map(|l| &l["name"]).collect();
+    assert_eq!(names, ["of the node"], "{series:#}");
+    for role in ["server", "monitor", "bench-toy-test"] {
+        let step = lab.json(&format!("steps/{role}.json"));
+        let facts = &step["facts"]["samplers"];
+        let expected = "unsupported: this process is in no job";
+        assert_eq!(facts["job_memory"], expected, "{role}: {step:#}");
+    }
     let page = read(run.join("report.html"));
-    assert!(page.contains("unsupported: this process is in no job"));
+    let all = ["bench-toy-test", "monitor", "server"].map(|role| format!("{role} on "));
+    let told = page
+        .split("<tr>")
+        .find(|row| row.contains("this process is in no job"));
+    let told = told.expect("a row of the samplers that find no job");
+    for words in ["unsupported", "job_memory"]
+        .into_iter()
+        .chain(all.iter().map(String::as_str))
+    {
+        assert!(told.contains(words), "{words} is not in {told}");
+    }
+    let text = read(run.join("report.md"));
+    assert!(text.contains("### What could be measured on the nodes"));
+    assert!(text.contains("| unsupported | "), "{text}");
 
     let phases = &lab.json("manifest.json")["phases"];
     assert_eq!(phases[0]["reason"], "not a job of Slurm", "{phases:#}");

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::{Args, live_monitor, login, url};
+use super::{Args, login, url};
 use crate::{
     command::Shell,
     engine,
@@ -29,7 +29,7 @@ pub(super) async fn write(folder: &Path, args: &Args, shell: &Shell) -> anyhow::
         },
         (None, Some(name)) => {
             let run = shell.find_run(name)?;
-            let Some(live) = live_monitor(&run, shell).await? else {
+            let Some(live) = shell.live_monitor(&run).await? else {
                 let message = format!(
                     "the Prometheus of {} is not there any more: `aif open {name} --grafana {}` serves its archive, and writes the files for that",
                     run.id,

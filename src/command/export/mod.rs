@@ -2,7 +2,8 @@
 //!
 //! A run whose monitor is alive is asked there; else its archive is served again for as long as the question takes.
 //! Without an expression everything is exported; without times the whole run. A time may be relative to what there is:
-//! `+30s` after its start, `-5m` before its end, which is now where Prometheus lives.
+//! `+30s` after its start, `-5m` before its end, which is now where Prometheus lives. A time that an archive does not hold is
+//! refused (66).
 //!
 //! Metrics that an engine has renamed are found under either name: those of `--engine`, and a `--query` that is a name.
 //!
@@ -10,12 +11,8 @@
 
 mod grafana;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
 use jiff::Timestamp;
 
 use crate::{
@@ -35,7 +32,6 @@ use crate::{
         renamed::{self, Pair},
     },
     recipe::{EngineKind, PortChoice},
-    registry::{Kind, Liveness, State, Watch},
     run::{Manifest, RunDir},
     shutdown::Shutdown,
     terminal, units,
@@ -268,10 +264,12 @@ async fn export(args: &Args, shell: &Shell) -> anyhow::Result<Vec<Series>> {
     let query = expression(args);
     let either = renamed::either(&query, &aliases);
     let asked = either.as_ref().map_or(&query, |(asked, _)| asked);
-    let answer = match Question::of(args, source.span, source.step) {
+    let question = Question::of(args, source.span, source.step);
+    let answer = match question {
         Question::At(at) => source.client.instant(asked, Some(at)).await,
         Question::Over(range) => source.client.range(asked, range).await,
     };
+    let held = source.served.as_ref().and_then(|served| served.span);
     if let Some(served) = source.served {
         served.stop().await;
     }
@@ -283,6 +281,9 @@ async fn export(args: &Args, shell: &Shell) -> anyhow::Result<Vec<Series>> {
         };
         Failure::caused(exit, "nothing was exported", error)
     })?;
+    if series.is_empty() {
+        nothing(&question, held)?;
+    }
     if let Some((_, name)) = &either {
         renamed::rename(&mut series, name);
     }
@@ -292,13 +293,41 @@ async fn export(args: &Args, shell: &Shell) -> anyhow::Result<Vec<Series>> {
     Ok(series)
 }
 
+/// Says of an archive that had no answer what it holds. That nothing was measured at a time is an answer; that the time is none
+/// of the archive's is a mistake.
+fn nothing(question: &Question, held: Option<(Timestamp, Timestamp)>) -> Result<(), Failure> {
+    let Some((first, last)) = held else {
+        return Ok(());
+    };
+    let (start, end) = match question {
+        Question::At(at) => (*at, *at),
+        Question::Over(range) => (range.start, range.end),
+    };
+    let holds = format!("the archive holds {first:.0} to {last:.0}");
+    if end < first || start > last {
+        let asked = if start == end {
+            format!("{start:.0}")
+        } else {
+            format!("{start:.0} to {end:.0}")
+        };
+        let message = format!(
+            "nothing was exported: {holds}, and {asked} was asked for; times may be relative to it, as in --at +30s or --at -10s"
+        );
+        return Err(Failure::new(Exit::NoInput, message));
+    }
+    terminal::note(format_args!(
+        "aif: no series answer the expression at that time; {holds}"
+    ));
+    Ok(())
+}
+
 /// User and password of the Prometheus at the URL, where they are given.
 fn login(args: &Args) -> anyhow::Result<Option<(String, String)>> {
     let Some(file) = &args.password_file else {
         return Ok(None);
     };
     let user = args.user.clone().unwrap_or_else(|| USER.to_owned());
-    Ok(Some((user, password(file)?)))
+    Ok(Some((user, files::read_text(file)?.trim().to_owned())))
 }
 
 fn of_url(url: &str, args: &Args) -> anyhow::Result<Source> {
@@ -315,13 +344,9 @@ fn of_url(url: &str, args: &Args) -> anyhow::Result<Source> {
     })
 }
 
-fn password(file: &Path) -> anyhow::Result<String> {
-    Ok(files::read_text(file)?.trim().to_owned())
-}
-
 async fn of_run(run: &RunDir, sharing: Sharing, shell: &Shell) -> anyhow::Result<Source> {
     let step = scrape_interval(run).unwrap_or(STEP);
-    if let Some(live) = live_monitor(run, shell).await? {
+    if let Some(live) = shell.live_monitor(run).await? {
         let access = Access::Basic(USER.to_owned(), live.password);
         return Ok(Source {
             client: Client::new(&live.url, access),
@@ -353,41 +378,6 @@ async fn of_run(run: &RunDir, sharing: Sharing, shell: &Shell) -> anyhow::Result
         span,
         step,
     })
-}
-
-/// The monitor of this run where it is alive, and since when it watches.
-/// The Prometheus of a run that goes on.
-struct LiveMonitor {
-    url: String,
-    password: String,
-    since: Timestamp,
-}
-
-async fn live_monitor(run: &RunDir, shell: &Shell) -> anyhow::Result<Option<LiveMonitor>> {
-    let Some(cluster) = run.cluster() else {
-        return Ok(None);
-    };
-    let store = shell.store()?;
-    let seen = Watch::new(&store).refresh().await;
-    let found = seen.into_iter().find(|seen| {
-        seen.liveness == Liveness::Alive
-            && seen.record.kind == Kind::Monitor
-            && seen.record.state == State::Ready
-            && seen.record.is_of(&run.id, &cluster)
-            && !seen.record.is_out_of_reach()
-    });
-    let Some(record) = found.map(|seen| seen.record) else {
-        return Ok(None);
-    };
-    let (Some(url), Some(file)) = (record.endpoints.api, &record.auth.key_file) else {
-        return Ok(None);
-    };
-    let password = password(Path::new(file)).context("the password of the run's Prometheus")?;
-    Ok(Some(LiveMonitor {
-        url,
-        password,
-        since: record.started_at,
-    }))
 }
 
 fn span_of(run: &RunDir) -> Option<(Timestamp, Timestamp)> {
@@ -460,6 +450,42 @@ mod tests {
                 Question::of(&args, (at(10), at(20)), step),
                 question,
                 "{words:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_time_that_the_archive_does_not_hold_is_refused() {
+        let at = |second: i64| Timestamp::from_second(1_738_324_800 + second).unwrap();
+        let held = Some((at(0), at(100)));
+        let over = |start, end| {
+            Question::Over(Range {
+                start: at(start),
+                end: at(end),
+                step: STEP,
+            })
+        };
+        for question in [Question::At(at(0)), Question::At(at(100)), over(-50, 0)] {
+            assert!(nothing(&question, held).is_ok(), "{question:?}");
+        }
+        for (question, asked) in [
+            (Question::At(at(101)), "and 2025-01-31T12:01:41Z was asked"),
+            (
+                over(-20, -10),
+                "and 2025-01-31T11:59:40Z to 2025-01-31T11:59:50Z was asked",
+            ),
+        ] {
+            let refused = nothing(&question, held).unwrap_err();
+            assert_eq!(refused.exit, Exit::NoInput);
+            let told = refused.to_string();
+            assert!(
+                told.contains(asked)
+                    && told.contains("holds 2025-01-31T12:00:00Z to 2025-01-31T12:01:40Z"),
+                "{told}"
+            );
+            assert!(
+                nothing(&question, None).is_ok(),
+                "who lives, may answer later"
             );
         }
     }

@@ -1,6 +1,7 @@
 //! What Prometheus sees of a bench while it runs: `aif_bench_*`.
 //!
-//! Told of every request in the load path, so it only counts and observes; whatever is derived is derived elsewhere.
+//! Told of every request in the load path, so it only counts and observes; whatever is derived is derived elsewhere. What
+//! the node does meanwhile is looked at beside it, by [`crate::telemetry::paced`].
 
 use std::{
     sync::{
@@ -185,7 +186,9 @@ impl Exporter {
 
     /// The registry that the agent serves; without the times of tokens where answers are none.
     pub(super) fn registry(&self) -> Registry {
-        let mut registry = Registry::with_prefix("aif_bench");
+        // what others register beside it has names of its own
+        let mut whole = Registry::default();
+        let registry = whole.sub_registry_with_prefix("aif_bench");
         registry.register(
             "requests",
             "Requests that have ended, by outcome",
@@ -252,7 +255,7 @@ impl Exporter {
             "Time by which requests were sent later than intended, without connecting",
             &self.lateness,
         );
-        registry
+        whole
     }
 }
 

@@ -67,7 +67,11 @@ use crate::{
     shutdown::Cause,
     slurm::job_env::JobEnv,
     stats::results::Verdict,
-    telemetry::agent::{self, Agent, Serving},
+    telemetry::{
+        agent::{self, Agent, Serving},
+        host::Samplers,
+        paced,
+    },
     terminal,
 };
 
@@ -142,7 +146,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         Some(_) => Some(tasks::listen(context, &own.address).await?),
         None => None,
     };
-    let (publication, agent, serving) =
+    let (publication, agent, serving, samplers) =
         register(&config, context, &exporter, listener.as_ref()).await?;
     let team = Team::open(seat.zip(listener), context, &folder)?;
     let bench = Bench {
@@ -152,6 +156,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
         exporter,
         publication: &publication,
         note,
+        samplers,
         team,
     };
     let ended = Box::pin(bench.run(place)).await;
@@ -160,6 +165,7 @@ pub async fn run(config: Config, context: &Context) -> anyhow::Result<Exit> {
     if ended.is_ok() {
         linger(context, &publication, &agent).await;
     }
+    bench.tell_samplers();
     publication.withdraw();
     serving.stop();
     ended
@@ -209,13 +215,13 @@ fn one_window(plan: &ClientPlan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Registers the bench with its exporter, and with the port where its tasks meet.
+/// Registers the bench with its exporter, which tells of the node too, and with the port where its tasks meet.
 async fn register(
     config: &Config,
     context: &Context,
     exporter: &Arc<Exporter>,
     meeting: Option<&TcpListener>,
-) -> anyhow::Result<(Publication, Arc<Agent>, Serving)> {
+) -> anyhow::Result<(Publication, Arc<Agent>, Serving, Option<Samplers>)> {
     let job = context.job.as_ref();
     let plan = &config.plan;
     let mut record = context.record(Kind::Bench, &plan.service_name, &plan.name);
@@ -243,19 +249,26 @@ async fn register(
         .or_exit(Exit::CannotCreate, || {
             "the bench cannot be registered".to_owned()
         })?;
-    let shown = publication.clone();
+    let mut metrics = exporter.registry();
+    // one task of the step on this node is enough: they would tell the same of node and step
+    let first = context.env.get("SLURM_LOCALID").unwrap_or("0") == "0";
+    let samplers = first.then(|| paced::register(&mut metrics, &context.env));
+    let (shown, beside) = (publication.clone(), samplers.clone());
     let agent = Arc::new(Agent {
         key: context
             .store
             .scrape_key()
             .or_exit(Exit::NoPermission, || "no key for the exporter".to_owned())?,
-        metrics: exporter.registry(),
-        instance: Box::new(move || serde_json::to_value(shown.record()).unwrap_or_default()),
+        metrics,
+        instance: Box::new(move || match &beside {
+            Some(samplers) => samplers.beside(shown.record()),
+            None => serde_json::to_value(shown.record()).unwrap_or_default(),
+        }),
         engine: None,
         scrapes: Arc::default(),
     });
     let serving = Arc::clone(&agent).serve(listener, &context.shutdown);
-    Ok((publication, agent, serving))
+    Ok((publication, agent, serving, samplers))
 }
 
 /// A bench that is registered.
@@ -267,6 +280,8 @@ struct Bench<'a> {
     exporter: Arc<Exporter>,
     publication: &'a Publication,
     note: StepNote,
+    /// Of the node.
+    samplers: Option<Samplers>,
     /// Other tasks that send for it.
     team: Team,
 }
@@ -350,10 +365,18 @@ impl Bench<'_> {
     /// Says in registry and step file that the load begins.
     fn announce(&self) -> Result<(), Failure> {
         self.note.ready();
+        self.tell_samplers();
         self.state(|record| {
             record.state = State::Ready;
             record.ready_at = Some(clock::now());
         })
+    }
+
+    /// What could be measured of the node so far, for the report.
+    fn tell_samplers(&self) {
+        if let Some(samplers) = &self.samplers {
+            self.note.facts([("samplers", samplers.facts())]);
+        }
     }
 
     fn state(&self, change: impl FnOnce(&mut Record)) -> Result<(), Failure> {

@@ -28,6 +28,8 @@ use crate::{
 
 /// Steps of a range query over the run at the most; a longer run is asked more coarsely.
 const STEPS: u32 = 100_000;
+/// Places at which it is looked whether an alert had anything to judge.
+const LOOKS: u32 = 240;
 /// Prometheus has this long to tell what it saw.
 const LIMIT: Duration = Duration::from_secs(5);
 /// `promtool` has this long.
@@ -135,6 +137,13 @@ impl Alarms {
             Ok(Err(error)) => Some(format!("Prometheus did not tell its alerts: {error}")),
             Err(_) => Some(format!("Prometheus did not tell its alerts in {LIMIT:?}")),
         };
+        if self.seen.problem.is_none() {
+            let range = up_to(end, length, self.interval.max(length / LOOKS));
+            let asked = tokio::time::timeout(LIMIT, self.seen.ask_data(client, range)).await;
+            if let Ok(Err(error)) = asked {
+                tracing::debug!(%error, "Prometheus did not tell which alerts had data");
+            }
+        }
         self.write();
     }
 

@@ -93,8 +93,11 @@ impl Monitor {
             folder,
             publication,
             agent,
+            samplers,
+            step,
             ..
         } = self.parts;
+        step.facts([("samplers", samplers.facts())]);
         drop(folder);
         publication.withdraw();
         agent.stop();

@@ -3,7 +3,7 @@
 //! It is read from the run's folder, where benches keep their checkpoints, from the registry as the monitor last saw it,
 //! and from Prometheus. Nobody looking, it costs nothing; many looking, it is made once in [`REST`]. Alone, a monitor shows
 //! the runs of all that it watches. What can fail is told on the page: a Prometheus that does not answer takes the charts
-//! with it, and nothing else.
+//! with it, and nothing else; one that answers some questions only gives the charts of these.
 
 use std::{
     collections::BTreeMap,
@@ -109,12 +109,10 @@ async fn render(source: &Source) -> Result<String, String> {
     let (timeline, loads) = match &known.client {
         None => (None, Vec::new()),
         Some(client) => {
-            let asked = async {
-                let timeline = timeline::ask(client, source.since, source.interval).await;
-                (Some(timeline), loads(client, &seen).await)
-            };
-            let asked = tokio::time::timeout(LIMIT, asked).await;
-            asked.unwrap_or_default()
+            // short, and what is looked at first
+            let loads = tokio::time::timeout(LIMIT / 5, loads(client, &seen)).await;
+            let timeline = timeline::ask(client, source.since, source.interval, LIMIT * 4 / 5);
+            (Some(timeline.await), loads.unwrap_or_default())
         }
     };
     let live = Live {

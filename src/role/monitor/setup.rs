@@ -35,7 +35,7 @@ use crate::{
     role::{Context, StepNote, image, local_name},
     telemetry::{
         agent::{self, Agent, Serving},
-        host,
+        host::{self, Samplers},
         page::Page,
     },
     units::prometheus_duration,
@@ -152,7 +152,8 @@ pub(super) async fn start(
         interval,
     };
     let page = page::page(source, password);
-    let serving = serve((agent, bearer), page, &publication, &metrics, context);
+    let (serving, samplers) = serve((agent, bearer), page, &publication, &metrics, context);
+    step.facts([("samplers", samplers.facts())]);
     let monitor = Monitor::new(super::supervise::Parts {
         context: context.clone(),
         named: plan.targets.clone(),
@@ -164,6 +165,7 @@ pub(super) async fn start(
         publication,
         metrics,
         agent: serving,
+        samplers,
         alarms,
         board,
         grafana: plan.grafana.clone(),
@@ -246,19 +248,20 @@ fn serve(
     publication: &Publication,
     metrics: &Metrics,
     context: &Context,
-) -> Serving {
+) -> (Serving, Samplers) {
     let mut registry = Registry::default();
     metrics.register(&mut registry);
     let samplers = host::register(&mut registry, &context.env);
-    let record = publication.clone();
+    let (record, told) = (publication.clone(), samplers.clone());
     let own = Agent {
         key,
         metrics: registry,
-        instance: Box::new(move || samplers.beside(record.record())),
+        instance: Box::new(move || told.beside(record.record())),
         engine: None,
         scrapes: Arc::clone(&metrics.scrapes),
     };
-    Arc::new(own).serve_with(Some(page), listener, &context.shutdown)
+    let serving = Arc::new(own).serve_with(Some(page), listener, &context.shutdown);
+    (serving, samplers)
 }
 
 /// Has `promtool`, where there is one, look at the configuration. Prometheus itself refuses a bad one: this only warns.

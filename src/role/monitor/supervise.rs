@@ -26,7 +26,7 @@ use crate::{
     registry::{Publication, Seen, State, Watch, lookup},
     role::{Context, StepNote},
     shutdown::Cause,
-    telemetry::agent::Serving,
+    telemetry::{agent::Serving, host::Samplers},
 };
 
 /// Between two looks at the registry: news of a shared folder is seldom younger.
@@ -62,6 +62,8 @@ pub(super) struct Parts {
     pub(super) publication: Publication,
     pub(super) metrics: Metrics,
     pub(super) agent: Serving,
+    /// What they were at the end is for the report.
+    pub(super) samplers: Samplers,
     pub(super) alarms: Alarms,
     pub(super) board: Board,
     pub(super) grafana: Option<GrafanaPlan>,

@@ -23,10 +23,15 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// … and this share of the grace, in percent, where the job ends.
 const SHARE: u32 = 10;
 
-/// Everything from this time until now.
-pub(super) async fn ask(client: &Client, since: Timestamp, interval: Duration) -> Timeline {
+/// Everything from this time until now, as far as it is told within the limit.
+pub(super) async fn ask(
+    client: &Client,
+    since: Timestamp,
+    interval: Duration,
+    limit: Duration,
+) -> Timeline {
     let engines: Vec<_> = engine::profiles().map(Profile::series).collect();
-    Timeline::ask(client, &engines, (since, clock::now()), interval).await
+    Timeline::ask(client, &engines, (since, clock::now()), interval, limit).await
 }
 
 /// Asks, and keeps what is told in the run.
@@ -45,17 +50,11 @@ pub(super) async fn keep(monitor: &Monitor) {
         &prometheus.client,
         parts.alarms.since(),
         parts.scraping.interval,
+        limit,
     );
     let timeline = tokio::select! {
-        asked = tokio::time::timeout(limit, asked) => asked,
+        asked = asked => asked,
         () = shutdown.stop.cancelled() => return,
-    };
-    let Ok(timeline) = timeline else {
-        tracing::warn!(
-            ?limit,
-            "There are no charts of engine and node: Prometheus did not tell in time"
-        );
-        return;
     };
     if let Some(problem) = &timeline.problem {
         tracing::warn!(problem, "The charts of engine and node are not whole");

@@ -113,13 +113,13 @@ const ALL: [(&str, &str, Shape, &str); 21] = [
         "nvlink_receive",
         "bytes",
         Shape::Counter,
-        "Bytes that came to the GPU by NVLink",
+        "Bytes that came to the GPU by NVLink, by its link",
     ),
     (
         "nvlink_transmit",
         "bytes",
         Shape::Counter,
-        "Bytes that the GPU sent by NVLink",
+        "Bytes that the GPU sent by NVLink, by its link",
     ),
 ];
 

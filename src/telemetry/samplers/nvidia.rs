@@ -5,6 +5,10 @@
 //! makes the sampler degraded. `PCIe` and `NVLink` are read as counters: the rates that NVML offers are measured while
 //! one waits, 20 ms a call.
 //!
+//! NVML counts `NVLink` by link, and takes the link's number beside that of the field. The crate's call leaves it at 0, and
+//! without it there is none that is safe: so what is told is the traffic of link 0, its label says so, and a card with more
+//! links makes the sampler degraded. Of work that is spread evenly over the links it is an equal share.
+//!
 //! A device that a cgroup hides is not shown by the driver, or shown and refused: both are no device of ours.
 
 use std::{
@@ -43,11 +47,15 @@ const REASONS: [(ThrottleReasons, &str); 9] = [
     (ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN, "power_brake"),
 ];
 
+/// How many links of `NVLink` a card has.
+const LINKS: FieldId = FieldId(91);
+/// The one whose traffic is read.
+const LINK: &str = "0";
 /// Fields that are counters: the id that NVML gives them, bytes of a unit.
 const COUNTERS: [(u32, &str, f64); 4] = [
     (198, "pcie_receive", 1.0),
     (197, "pcie_transmit", 1.0),
-    // all links together, in KiB
+    // of one link, in KiB
     (139, "nvlink_receive", 1024.0),
     (138, "nvlink_transmit", 1024.0),
 ];
@@ -295,6 +303,7 @@ impl Look {
         else {
             return;
         };
+        let mut linked = false;
         for ((_, name, factor), field) in COUNTERS.into_iter().zip(values) {
             let what = if name.starts_with("pcie") {
                 "PCIe traffic"
@@ -302,10 +311,35 @@ impl Look {
                 "NVLink traffic"
             };
             let value = field.and_then(|field| field.value);
-            if let Some(value) = self.told(what, value).as_ref().map(number) {
+            let Some(value) = self.told(what, value).as_ref().map(number) else {
+                continue;
+            };
+            if name.starts_with("pcie") {
                 self.figures.add((name, "bytes"), own, value * factor);
+            } else {
+                let labels = [("gpu", gpu), ("link", LINK)];
+                self.figures.add((name, "bytes"), labels, value * factor);
+                linked = true;
             }
         }
+        if linked {
+            self.links_told(device);
+        }
+    }
+
+    /// Tells of how many links that was.
+    fn links_told(&mut self, device: &Device<'_>) {
+        let answer = device.field_values_for(&[LINKS]).ok();
+        let first = answer.and_then(|values| values.into_iter().next()?.ok());
+        let count = first.and_then(|field| field.value.ok());
+        let links = match count.as_ref().map(number) {
+            Some(count) if count <= 1.0 => return,
+            Some(count) => format!("{count} links"),
+            None => "links".to_owned(),
+        };
+        self.faults.push(format!(
+            "NVLink traffic is told of link {LINK} alone, of {links}"
+        ));
     }
 
     fn sampled(self) -> Sampled {

@@ -468,6 +468,16 @@ fn gpus_of_nvidia_by_the_driver_s_library() {
         facts["gpu_nvidia"],
         "healthy: the card does not tell: NVLink traffic, PCIe replays, throttled time"
     );
+    // of many links one is read, and that is said
+    let (text, facts) = of(devices::Wanted::Uuids(vec!["GPU-1".to_owned()]));
+    insta::assert_snapshot!(series(&text, "aif_gpu_nvlink"), @r#"
+    aif_gpu_nvlink_receive_bytes_total{gpu="1",link="0"} 142336.0
+    aif_gpu_nvlink_transmit_bytes_total{gpu="1",link="0"} 141312.0
+    "#);
+    assert_eq!(
+        facts["gpu_nvidia"],
+        "degraded: NVLink traffic is told of link 0 alone, of 18 links"
+    );
     // the bus's 2 has fallen off it in the middle
     let (text, facts) = of(devices::Wanted::Uuids(vec!["GPU-2".to_owned()]));
     assert_eq!(series(&text, "aif_gpu_temperature_celsius"), "");

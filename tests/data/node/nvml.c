@@ -53,8 +53,10 @@ int nvmlDeviceGetCurrPcieLinkWidth(Device d, unsigned *lanes) { *lanes = 16; ret
 int nvmlDeviceGetFieldValues(Device d, int count, Field *fields) {
   for (int i = 0; i < count; i++) {
     fields[i].type = 3; /* unsigned long long */
-    fields[i].result = fields[i].field == 138 || fields[i].field == 139 ? NOT_SUPPORTED : OK;
-    fields[i].value.ull = fields[i].field;
+    /* the bus's 1 has links: each counts by itself, and a link that is not there is no argument */
+    int by_link = fields[i].field == 138 || fields[i].field == 139;
+    fields[i].result = !by_link ? OK : d->index != 1 ? NOT_SUPPORTED : fields[i].scope < 18 ? OK : INVALID;
+    fields[i].value.ull = by_link ? fields[i].field + fields[i].scope * 1000 : fields[i].field == 91 ? 18 : fields[i].field;
   }
   return OK;
 }

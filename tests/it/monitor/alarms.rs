@@ -94,6 +94,19 @@ async fn an_engine_that_answers_no_more_and_a_server_that_is_gone_are_kept_in_th
     let alerts = kept(&stack);
     assert_eq!(alerts.problem, None);
     assert_eq!(alerts.rules.len(), AlertKind::ALL.len());
+    // of what is not here nothing could be judged
+    for (alert, had) in [
+        ("TargetDown", true),
+        ("EngineLost", true),
+        ("EngineNotReady", true),
+        ("GpuHot", false),
+        ("OutOfMemory", false),
+        ("Walltime", false),
+    ] {
+        let rule = alerts.rules.iter().find(|rule| rule.alert == alert);
+        let rule = rule.unwrap_or_else(|| panic!("no {alert}: {:?}", alerts.rules));
+        assert_eq!(rule.had_data, Some(had), "{rule:?}");
+    }
     let down = named(&alerts, "TargetDown");
     let engine = down
         .iter()

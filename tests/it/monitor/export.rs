@@ -50,7 +50,7 @@ async fn try_export(home: &Path, words: &[&str]) -> anyhow::Result<String> {
     Ok(files::read_text(&out).unwrap())
 }
 
-async fn export(home: &Path, words: &[&str]) -> String {
+pub(super) async fn export(home: &Path, words: &[&str]) -> String {
     try_export(home, words).await.unwrap()
 }
 
@@ -91,7 +91,7 @@ fn blocks(folder: &Path, openmetrics: &str) -> PathBuf {
     data
 }
 
-async fn serve(folder: &Path, openmetrics: &str) -> (Served, Client) {
+pub(super) async fn serve(folder: &Path, openmetrics: &str) -> (Served, Client) {
     let archive = folder.join(snapshot::ARCHIVE);
     snapshot::pack(&blocks(folder, openmetrics), &archive).unwrap();
     let binary = Binary::Program(program("prometheus"));
@@ -129,7 +129,7 @@ fn points(text: &str) -> Vec<(f64, f64)> {
     points.iter().map(point).collect()
 }
 
-fn password_of(folder: &Path, client: &Client) -> PathBuf {
+pub(super) fn password_of(folder: &Path, client: &Client) -> PathBuf {
     let Access::Basic(_, password) = client.access() else {
         panic!("an archive is served with a password")
     };

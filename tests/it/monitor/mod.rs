@@ -9,6 +9,7 @@ mod alarms;
 mod alerts;
 mod archive;
 mod export;
+mod figures;
 mod grafana;
 mod role;
 

@@ -64,7 +64,7 @@ pub(in super::super) async fn run(
         ..context.clone()
     };
     let exporter = Arc::new(Exporter::new(config.plan.api));
-    let (publication, agent, serving) = register(config, context, &exporter, None).await?;
+    let (publication, agent, serving, _) = register(config, context, &exporter, None).await?;
     let mut member = Member {
         config,
         context,
