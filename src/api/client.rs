@@ -137,6 +137,23 @@ pub async fn post_form(
     .await
 }
 
+/// Sends JSON by POST.
+pub async fn post_json(
+    url: &str,
+    access: &Access,
+    body: &serde_json::Value,
+    timeout: Duration,
+) -> Result<Answer, Error> {
+    send(
+        Method::POST,
+        url,
+        access,
+        Some(("application/json", Bytes::from(body.to_string()))),
+        (timeout, None),
+    )
+    .await
+}
+
 async fn send(
     method: Method,
     url: &str,
