@@ -1,13 +1,22 @@
 //! An engine that speaks as `DOUBLE` says: paths, key rules, metrics and streams of one that cannot be run here.
 //!
+//! Under the name of an engine's program (`ollama`, `trtllm-serve` …) it takes the command line that this program documents
+//! instead, and no other (`engine_double/command_line.rs`).
+//!
 //! What it does is what the profile of that engine says, with the source there (`src/engine/*.rs`; `src/api/ollama.rs` for
 //! Ollama's own API). It counts words for tokens, or `PER_WORD` times as many in prompts, and answers a token each 5 ms.
 //! `BREAKS=1` ends every third stream with an error, in the form of its API; with `NO_USAGE=1` answers tell no counts.
 #![expect(clippy::print_stdout, reason = "an engine talks to its log")]
 
+#[path = "engine_double/command_line.rs"]
+mod command_line;
+#[path = "engine_double/vectors.rs"]
+mod vectors;
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write},
     net::{TcpListener, TcpStream},
+    sync::Mutex,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
     thread::sleep,
     time::Duration,
@@ -31,20 +40,26 @@ static OUTPUT: AtomicU64 = AtomicU64::new(0);
 static FIRST: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 static FURTHER: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
+use command_line::Told;
+use vectors::Vectors;
+
 struct Double {
-    kind: String,
+    told: Told,
     key: Option<String>,
     breaks: bool,
     /// Do its answers tell their tokens?
     tells_usage: bool,
     /// Tokens of a word of a prompt.
     per_word: u64,
+    /// Models that are in memory.
+    loaded: Mutex<Vec<String>>,
+    vectors: Vectors,
 }
 
 fn main() {
     let env = Env::of_process();
-    let kind = env.get("DOUBLE").expect("DOUBLE says which").to_owned();
-    let key = match kind.as_str() {
+    let told = Told::of_process(&env);
+    let key = match told.kind.as_str() {
         "vllm" => env.get("VLLM_API_KEY").map(str::to_owned),
         "tgi" => env.get("API_KEY").map(str::to_owned),
         "qdrant" => env.get("QDRANT__SERVICE__API_KEY").map(str::to_owned),
@@ -58,11 +73,17 @@ fn main() {
         breaks: env.get("BREAKS").is_some(),
         tells_usage: env.get("NO_USAGE").is_none(),
         per_word: env.number("PER_WORD").unwrap_or(1),
-        kind,
+        told,
+        loaded: Mutex::default(),
+        vectors: Vectors::default(),
     };
-    let address = ("127.0.0.1", env.number("PORT").expect("PORT is set"));
+    let address = (double.told.host.as_str(), double.told.port);
+    // who cannot have all its ports ends
+    let beside = double.told.second.map(|port| {
+        TcpListener::bind((double.told.host.as_str(), port)).expect("address already in use")
+    });
     // these two listen while they load; the others do not
-    if !["llamacpp", "tgi"].contains(&&*double.kind) {
+    if !["llamacpp", "tgi"].contains(&&*double.told.kind) {
         sleep(LOADS);
         LOADED.store(1, SeqCst);
     }
@@ -73,6 +94,14 @@ fn main() {
             sleep(LOADS);
             LOADED.store(1, SeqCst);
         });
+        if let Some(beside) = &beside {
+            let double = &double;
+            scope.spawn(move || {
+                for stream in beside.incoming().map_while(Result::ok) {
+                    double.serve(&stream);
+                }
+            });
+        }
         for stream in listener.incoming() {
             let double = &double;
             scope.spawn(move || double.serve(&stream.expect("a client")));
@@ -122,7 +151,9 @@ impl Double {
                 first.next().unwrap_or_default(),
                 first.next().unwrap_or_default(),
             );
-            let bearer = value("authorization");
+            // Qdrant takes its key by a header of its own, too
+            let own = value("api-key").filter(|_| self.told.kind == "qdrant");
+            let bearer = value("authorization").or(own.map(|key| format!("Bearer {key}")));
             let body = serde_json::from_slice(&body).unwrap_or_default();
             let mut out = stream;
             if self
@@ -140,7 +171,7 @@ impl Double {
 
     /// Does this path want the key?
     fn guards(&self, path: &str) -> bool {
-        match self.kind.as_str() {
+        match self.told.kind.as_str() {
             "vllm" => path.starts_with("/v1/"),
             // the routes that generate; what tells of the server is open, the list of models too
             "tgi" => ["/generate", "/v1/chat/completions", "/v1/completions"].contains(&path),
@@ -169,9 +200,18 @@ impl Double {
         if LOADED.load(SeqCst) == 0 {
             return whole(out, "503 Service Unavailable", r#"{"error":"loading"}"#);
         }
-        let models =
-            json!({"object": "list", "data": [{"id": "double:1b", "object": "model"}]}).to_string();
-        match (self.kind.as_str(), method, path) {
+        if let Some(answer) = self.vectors.answer(&self.told.kind, method, path, body) {
+            REQUESTS.fetch_add(1, SeqCst);
+            return whole(out, answer.0, &answer.1.to_string());
+        }
+        let names = self.told.models();
+        let listed: Vec<Value> = names
+            .iter()
+            .map(|name| json!({"id": name, "object": "model"}))
+            .collect();
+        let models = json!({"object": "list", "data": listed}).to_string();
+        let loaded = || self.loaded.lock().expect("no thread panics").clone();
+        match (self.told.kind.as_str(), method, path) {
             ("vllm" | "llamacpp" | "tgi" | "sglang" | "trtllm", "GET", "/health") => {
                 whole(out, "200 OK", "")
             }
@@ -185,6 +225,21 @@ impl Double {
             ),
             ("llamacpp", "GET", "/props") => whole(out, "200 OK", r#"{"build_info":"1.2.3"}"#),
             ("ollama", "GET", "/api/version") => whole(out, "200 OK", r#"{"version":"1.2.3"}"#),
+            // what a test asks: how it was started, what it has loaded and generated
+            (_, "GET", "/double") => whole(
+                out,
+                "200 OK",
+                &json!({"argv": self.told.argv, "port": self.told.port, "second": self.told.second, "requests": REQUESTS.load(SeqCst), "loaded": loaded()}).to_string(),
+            ),
+            ("ollama", "POST", "/api/generate" | "/api/embed") if body["prompt"].is_null() => {
+                let (status, answer) = self.load(path, body);
+                whole(out, status, &answer.to_string())
+            }
+            ("ollama", "GET", path) if path.starts_with("/v1/models/") => {
+                let is_there = names.iter().any(|name| path.ends_with(&format!("/{name}")));
+                let status = if is_there { "200 OK" } else { "404 Not Found" };
+                whole(out, status, "{}")
+            }
             ("ollama", "GET", "/") => whole(out, "200 OK", "Ollama is running"),
             ("chroma", "GET", "/api/v2/heartbeat") => whole(
                 out,
@@ -211,15 +266,19 @@ impl Double {
             ),
             // Triton's readiness has no body
             ("triton", "GET", "/v2/health/ready") => whole(out, "200 OK", ""),
-            ("trtllm", "GET", "/prometheus/metrics") => whole(out, "200 OK", &self.metrics()),
-            ("vllm" | "llamacpp" | "tgi" | "sglang", "GET", "/metrics") => {
+            ("worker", "GET", "/health") => whole(out, "200 OK", r#"{"status":"ready"}"#),
+            ("triton", "GET", "/metrics") if self.told.second.is_some() => {
+                whole(out, "200 OK", "nv_inference_count 0\n")
+            }
+            ("trtllm", "GET", "/prometheus/metrics") if self.told.metrics => whole(out, "200 OK", &self.metrics()),
+            ("vllm" | "llamacpp" | "tgi" | "sglang", "GET", "/metrics") if self.told.metrics => {
                 whole(out, "200 OK", &self.metrics())
             }
-            (kind, "GET", "/v1/models") if !["triton", "chroma", "qdrant"].contains(&kind) => {
+            (kind, "GET", "/v1/models") if !["triton", "worker", "chroma", "qdrant"].contains(&kind) => {
                 whole(out, "200 OK", &models)
             }
             ("ollama", "POST", "/api/generate" | "/api/chat") => self.generate(out, path, body),
-            ("triton", "POST", "/v2/models/double/infer") => {
+            ("triton", "POST", path) if path.ends_with("/infer") => {
                 sleep(TOKEN);
                 REQUESTS.fetch_add(1, SeqCst);
                 whole(
@@ -267,11 +326,29 @@ impl Double {
         }
     }
 
+    /// Loads a model, as Ollama does where it is named without a prompt.
+    fn load(&self, path: &str, body: &Value) -> (&'static str, Value) {
+        let model = body["model"].as_str().unwrap_or_default();
+        if !self.told.models().iter().any(|name| name == model) {
+            let error = format!("model '{model}' not found");
+            return ("404 Not Found", json!({"error": error}));
+        }
+        if path == "/api/generate" && model.contains("embed") {
+            let error = format!("{model:?} does not support generate");
+            return ("400 Bad Request", json!({"error": error}));
+        }
+        sleep(LOADS);
+        let mut loaded = self.loaded.lock().expect("no thread panics");
+        loaded.push(format!("{model} for {}", body["keep_alive"]));
+        let answer = json!({"model": model, "created_at": "2025-10-26T17:15:24.097767Z", "response": "", "done": true, "done_reason": "load"});
+        ("200 OK", answer)
+    }
+
     /// Its counters, by the names that its documentation gives them.
     fn metrics(&self) -> String {
         let told = |number: &AtomicU64| number.load(SeqCst);
         let (prompt, output, running) = (told(&PROMPT), told(&OUTPUT), told(&RUNNING));
-        let names: [&str; 4] = match self.kind.as_str() {
+        let names: [&str; 4] = match self.told.kind.as_str() {
             "vllm" => [
                 "vllm:num_requests_running",
                 "vllm:num_requests_waiting",
@@ -304,7 +381,7 @@ impl Double {
             ],
         };
         // neither has labels
-        let labels = if ["llamacpp", "tgi"].contains(&&*self.kind) {
+        let labels = if ["llamacpp", "tgi"].contains(&&*self.told.kind) {
             ""
         } else {
             r#"{model_name="double:1b"}"#
@@ -314,7 +391,7 @@ impl Double {
             .zip([running, 0, prompt, output])
             .map(|(name, value)| format!("{name}{labels} {value}\n"))
             .collect::<Vec<_>>();
-        if self.kind == "vllm" {
+        if self.told.kind == "vllm" {
             // the newer name: the older is ours to add
             for (name, [time, count]) in [
                 ("time_to_first_token", &FIRST),
@@ -344,6 +421,16 @@ impl Double {
         };
         let wanted = wanted.as_u64().unwrap_or(16);
         RUNNING.fetch_add(1, SeqCst);
+        if body["stream"] == false && chat && !native {
+            sleep(TOKEN * u32::try_from(wanted).unwrap_or(u32::MAX));
+            RUNNING.fetch_sub(1, SeqCst);
+            let message = json!({"role": "assistant", "content": " word".repeat(usize::try_from(wanted).unwrap_or(0))});
+            let answer = json!({
+                "choices": [{"index": 0, "message": message, "finish_reason": "length"}],
+                "usage": {"prompt_tokens": prompt, "completion_tokens": wanted, "total_tokens": prompt + wanted},
+            });
+            return whole(out, "200 OK", &answer.to_string());
+        }
         let kind = if native {
             "application/x-ndjson"
         } else {
@@ -370,7 +457,6 @@ impl Double {
         }
         PROMPT.fetch_add(prompt, SeqCst);
         OUTPUT.fetch_add(wanted, SeqCst);
-        RUNNING.fetch_sub(1, SeqCst);
         if native {
             let last = json!({
                 "model": body["model"], "created_at": "2025-10-26T17:15:24.166576Z", "done": true, "done_reason": "length",
@@ -399,7 +485,10 @@ impl Double {
             )?;
             send(out, native, "[DONE]")?;
         }
-        out.write_all(b"0\r\n\r\n")
+        let ended = out.write_all(b"0\r\n\r\n");
+        // not before its last byte: who is told to end then must not break it off
+        RUNNING.fetch_sub(1, SeqCst);
+        ended
     }
 }
 

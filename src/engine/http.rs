@@ -16,6 +16,7 @@ pub(super) const PROFILE: Profile = Profile {
     metrics_path: None,
     key: KeyBy::None,
     models_path: None,
+    preload: &[],
     guarded_path: None,
     version: None,
     prompt_tokens: &[],

@@ -23,6 +23,7 @@ pub(super) const PROFILE: Profile = Profile {
     metrics_path: Some("/metrics"),
     key: KeyBy::FileVariable("LLAMA_ARG_API_KEY_FILE"),
     models_path: Some("/v1/models"),
+    preload: &[],
     guarded_path: Some("/v1/models"),
     version: Some(("/props", "build_info")),
     prompt_tokens: &[

@@ -97,6 +97,9 @@ pub struct Profile {
     pub open_paths: &'static [&'static str],
     /// Path that lists its models in the manner of `OpenAI`.
     pub models_path: Option<&'static str>,
+    /// Paths by which a model is loaded before its first request: POST of its name, and no prompt. The next is asked where
+    /// one says 400, which is that the model is not for it. Empty where an engine loads its model itself.
+    pub preload: &'static [&'static str],
     /// Path that wants the key where there is one, whatever else it says to a GET.
     pub guarded_path: Option<&'static str>,
     /// Path and JSON key that tell its version.

@@ -6,8 +6,12 @@
 //!   tells its version. It answers before it has any model: a recipe that pulls one waits for `/v1/models/NAME`,
 //!   which is 404 until the model is there.
 //! - A model is loaded at the first request and dropped after `OLLAMA_KEEP_ALIVE` (5 minutes); recipes set `-1`.
-//!   `OLLAMA_NUM_PARALLEL` requests run at once, further ones wait. A model is loaded beforehand by a request without a
-//!   prompt, which is answered when it is there: `ollama run NAME ''` sends one, and recipes do so before anybody asks.
+//!   `OLLAMA_NUM_PARALLEL` requests run at once, further ones wait.
+//! - A model is loaded beforehand by POST `/api/generate` of its name without a prompt (`docs/api.md`, "Load a model"), which
+//!   generates nothing and is answered when it is there: `done_reason: "load"`. A model of embeddings alone is refused there
+//!   by 400 ("does not support generate") and loaded by `/api/embed` without an input (`server/routes.go`). A model that was
+//!   not pulled is 404, `{"error": "model 'NAME' not found"}`. The server does this before it tells that it is ready, where
+//!   the recipe pulls a model; with `keep_alive: -1`, so that it is still there for the first request.
 //! - No key and no metrics: the report shows what the bench and the node tell.
 //! - On TERM it closes its server (pull request 4213 of its repository, 2024, "Close server on receiving signal").
 //! - Models lie in `OLLAMA_MODELS`, which is to be kept, and therefore is no cache here.
@@ -34,6 +38,7 @@ pub(super) const PROFILE: Profile = Profile {
     metrics_path: None,
     key: KeyBy::None,
     models_path: Some("/v1/models"),
+    preload: &["/api/generate", "/api/embed"],
     guarded_path: None,
     version: Some(("/api/version", "version")),
     prompt_tokens: &[],

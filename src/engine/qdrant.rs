@@ -24,6 +24,7 @@ pub(super) const PROFILE: Profile = Profile {
     ranks: None,
     key: KeyBy::Variable("QDRANT__SERVICE__API_KEY"),
     models_path: None,
+    preload: &[],
     guarded_path: Some("/collections"),
     version: Some(("/", "version")),
     prompt_tokens: &[],

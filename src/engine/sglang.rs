@@ -25,6 +25,7 @@ pub(super) const PROFILE: Profile = Profile {
     metrics_path: Some("/metrics"),
     key: KeyBy::None,
     models_path: Some("/v1/models"),
+    preload: &[],
     guarded_path: None,
     version: None,
     prompt_tokens: &["sglang:prompt_tokens_total"],

@@ -27,6 +27,7 @@ pub(super) const PROFILE: Profile = Profile {
     metrics_path: Some("/metrics"),
     key: KeyBy::Variable("API_KEY"),
     models_path: Some("/v1/models"),
+    preload: &[],
     guarded_path: Some("/generate"),
     version: Some(("/info", "version")),
     prompt_tokens: &["tgi_request_input_length_sum"],

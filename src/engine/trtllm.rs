@@ -23,6 +23,7 @@ pub(super) const PROFILE: Profile = Profile {
     metrics_path: Some("/prometheus/metrics"),
     key: KeyBy::None,
     models_path: Some("/v1/models"),
+    preload: &[],
     guarded_path: None,
     version: Some(("/version", "version")),
     prompt_tokens: &["trtllm_prompt_tokens_total"],

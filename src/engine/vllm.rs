@@ -41,6 +41,7 @@ pub(super) const PROFILE: Profile = Profile {
     metrics_path: Some("/metrics"),
     key: KeyBy::Variable("VLLM_API_KEY"),
     models_path: Some("/v1/models"),
+    preload: &[],
     guarded_path: Some("/v1/models"),
     version: Some(("/version", "version")),
     prompt_tokens: &["vllm:prompt_tokens_total"],

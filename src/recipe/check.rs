@@ -4,14 +4,18 @@
 //! to start an engine is told all three.
 
 use super::{
+    PortPlace,
     fault::{Findings, Position},
     load::{Node, Value},
     schema::{Field, Type, nearest, paths},
 };
 
 /// Placeholders that are filled in when an engine is started.
-pub const PLACEHOLDERS: [&str; 8] = [
+pub const PLACEHOLDERS: [&str; 11] = [
     "port",
+    "port2",
+    "port3",
+    "port4",
     "host",
     "address",
     "head",
@@ -20,6 +24,17 @@ pub const PLACEHOLDERS: [&str; 8] = [
     "nodes",
     "api_key_file",
 ];
+
+/// Ports of an engine that have a placeholder.
+pub const PORTS: usize = 4;
+
+/// Name of the placeholder of the port at this index: `port`, `port2` …
+pub fn port_name(index: usize) -> String {
+    match index {
+        0 => "port".to_owned(),
+        index => format!("port{}", index + 1),
+    }
+}
 
 /// Checks a whole file.
 pub fn check(root: &Node, table: &'static [Field], findings: &mut Findings) {
@@ -225,6 +240,9 @@ fn scalar_fits(node: &Node, kind: &Type) -> bool {
             node.as_text() == Some("auto")
                 || node.as_u64().is_some_and(|n| (1..=65535).contains(&n))
         }
+        Type::PortPlace => node
+            .as_text()
+            .is_some_and(|text| PortPlace::of(text).is_some()),
         Type::Or(plain, _) => scalar_fits(node, plain),
         _ => false,
     }
@@ -255,7 +273,8 @@ pub fn placeholders(text: &str) -> impl Iterator<Item = &str> {
         }
         let rest = &text[start + 1..];
         let name = &rest[..rest.find('}')?];
-        (!name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
-            .then_some(name)
+        let is_word = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+        let is_of_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        (is_word && name.bytes().all(is_of_name)).then_some(name)
     })
 }

@@ -68,6 +68,9 @@ fn of_type(kind: &Type) -> Value {
         Type::Port => {
             json!({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 65535}]})
         }
+        Type::PortPlace => {
+            json!({"anyOf": [{"type": "integer", "minimum": 1, "maximum": 65535}, {"type": "string", "pattern": "^\\{port[2-4]?\\}$"}]})
+        }
         Type::One(_) => json!({"const": 1}),
         Type::Choice { now, .. } => json!({"enum": now}),
         Type::List(item) => json!({"type": "array", "items": of_type(item)}),

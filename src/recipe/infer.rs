@@ -133,20 +133,30 @@ pub fn fills_in(launch: &Launch, placeholder: &str) -> bool {
 fn words_of(launch: &Launch) -> Vec<String> {
     match launch {
         Launch::Command(script) => assigned(&words(script)),
-        Launch::Program(args) => args.clone(),
-        // `sh -c SCRIPT`: the script is what tells.
-        Launch::Container(container) => container
-            .args
-            .iter()
-            .flat_map(|arg| {
-                if arg.contains('\n') || container.args.iter().any(|word| word == "-c") {
-                    words(arg)
-                } else {
-                    vec![arg.clone()]
-                }
-            })
-            .collect(),
+        Launch::Program(args) => told(args),
+        Launch::Container(container) => told(&container.args),
     }
+}
+
+/// The words of arguments. `sh -c SCRIPT`: the script is what tells.
+fn told(args: &[String]) -> Vec<String> {
+    // `-c` of other programs is none of a script
+    let is_shell = |word: &String| {
+        word.rsplit('/')
+            .next()
+            .is_some_and(|name| name.ends_with("sh"))
+    };
+    let shell = args.iter().position(is_shell).unwrap_or(args.len());
+    let by_shell = args[shell..].iter().any(|word| word == "-c");
+    let is_script = |index: usize| args[index].contains('\n') || (by_shell && index > shell);
+    let cut = |(index, arg): (usize, &String)| {
+        if is_script(index) {
+            words(arg)
+        } else {
+            vec![arg.clone()]
+        }
+    };
+    args.iter().enumerate().flat_map(cut).collect()
 }
 
 /// The words with the script's own plain assignments filled in: `MODEL=x` … `--model $MODEL`.

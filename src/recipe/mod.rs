@@ -287,11 +287,43 @@ pub struct Readiness {
     pub timeout: Option<Duration>,
 }
 
+/// The port of something beside an engine's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortPlace {
+    /// This one.
+    Fixed(u16),
+    /// The one at this index of the engine's ports.
+    Listed(usize),
+}
+
+impl PortPlace {
+    /// From a number, or a placeholder: `{port2}` is the second.
+    pub fn of(text: &str) -> Option<Self> {
+        let Some(name) = text
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'))
+        else {
+            return text.parse().ok().filter(|port| *port > 0).map(Self::Fixed);
+        };
+        let index = (0..check::PORTS).find(|index| check::port_name(*index) == name)?;
+        Some(Self::Listed(index))
+    }
+
+    /// The number, of an engine with these ports.
+    pub fn of_engine(self, ports: &[u16]) -> Option<u16> {
+        match self {
+            Self::Fixed(port) => Some(port),
+            Self::Listed(index) => ports.get(index).copied(),
+        }
+    }
+}
+
 /// Where an engine tells its metrics, as far as the recipe says so; its profile knows the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct MetricsPlace {
     /// A port of their own.
-    pub port: Option<u16>,
+    pub port: Option<PortPlace>,
     /// Their path.
     pub path: Option<String>,
 }

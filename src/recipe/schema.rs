@@ -41,6 +41,8 @@ pub enum Type {
     Memory,
     /// A port, or `auto`.
     Port,
+    /// A port, or the placeholder of one of several.
+    PortPlace,
     /// Number one; more is what this version cannot do yet.
     One(&'static str),
     /// One word of several.
@@ -155,6 +157,9 @@ impl Type {
             }
             Self::Memory => "memory in GiB such as 64, \"64GB\" or \"512MB\"".to_owned(),
             Self::Port => "a port from 1 to 65535, or auto".to_owned(),
+            Self::PortPlace => {
+                "a port from 1 to 65535, or \"{port2}\" for the second of service.ports".to_owned()
+            }
             Self::One(_) => "1".to_owned(),
             Self::Choice { now, .. } => format!("one of {}", now.join(", ")),
             Self::List(item) => format!("a list, each {}", item.wanted()),

@@ -243,7 +243,7 @@ fn a_server_needs_one_way_to_start() {
     )), @r##"
 recipes/x.yaml:4:14: "service.container" lacks the key "image": path of the image file
 recipes/x.yaml:4:25: "service.container.args[1]" has an unknown placeholder {porrt}; did you mean {port}?
-recipes/x.yaml:4:59: "service.container.args[4]" has an unknown placeholder {banana}; known are {port} {host} {address} {head} {head_port} {rank} {nodes} {api_key_file}
+recipes/x.yaml:4:59: "service.container.args[4]" has an unknown placeholder {banana}; known are {port} {port2} {port3} {port4} {host} {address} {head} {head_port} {rank} {nodes} {api_key_file}
 recipes/x.yaml:5:11: "service.ports[0]" wants a port from 1 to 65535, or auto, found the number 0
 recipes/x.yaml:5:14: "service.ports[1]" wants a port from 1 to 65535, or auto, found the number 70000
 "##);

@@ -20,6 +20,7 @@ mod samples;
 mod series;
 mod server;
 mod services;
+mod shipped;
 mod site;
 mod stack;
 mod tasks;

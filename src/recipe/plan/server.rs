@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{port, resources, text, texts, whole};
 use crate::recipe::{
-    Container, EngineKind, Gpu, KEY_VARIABLE, Launch, MetricsPlace, PortChoice, Readiness, Restart,
-    ServerPlan,
+    Container, EngineKind, Gpu, KEY_VARIABLE, Launch, MetricsPlace, PortChoice, PortPlace,
+    Readiness, Restart, ServerPlan, check,
     fault::Findings,
     infer,
     load::{Node, Value},
@@ -32,6 +32,7 @@ pub(super) fn plan(root: &Node, findings: &mut Findings) -> Option<ServerPlan> {
         .filter_map(port)
         .collect();
     let launch = launch?;
+    listed(service, &launch, ports.len().max(1), findings);
     let engine = text(root, "engine").map_or_else(
         || infer::engine(&launch),
         |name| EngineKind::by_name(&name).unwrap_or(EngineKind::Http),
@@ -128,6 +129,24 @@ fn key(service: &Node, launch: &Launch, engine: EngineKind, findings: &mut Findi
     }
 }
 
+/// Whether a placeholder stands for a port that the recipe does not list.
+fn listed(service: &Node, launch: &Launch, ports: usize, findings: &mut Findings) {
+    let metrics = service.find("metrics.port");
+    let words = service.find("container.args").or(service.get("program"));
+    for index in ports..check::PORTS {
+        let blank = format!("{{{}}}", check::port_name(index));
+        let is_filled = words.filter(|_| infer::fills_in(launch, &blank));
+        let is_place = metrics.filter(|node| node.as_text() == Some(blank.as_str()));
+        if let Some(node) = is_filled.or(is_place) {
+            let wanted = vec!["auto"; index + 1].join(", ");
+            findings.fault(
+                node.at,
+                format!("{blank} is number {} of service.ports, which has {ports}: write `ports: [{wanted}]`", index + 1),
+            );
+        }
+    }
+}
+
 /// What an engine needs to be told to end in order. A script stays as its author wrote it, and may be for an engine that
 /// does not know the option.
 fn ending(service: &Node, launch: &Launch, engine: EngineKind, findings: &mut Findings) {
@@ -178,8 +197,8 @@ fn metrics(service: &Node, findings: &mut Findings) -> MetricsPlace {
     MetricsPlace {
         port: service
             .find("metrics.port")
-            .and_then(Node::as_u64)
-            .and_then(|port| u16::try_from(port).ok()),
+            .and_then(Node::as_text)
+            .and_then(PortPlace::of),
         path: path.and_then(Node::as_text).map(str::to_owned),
     }
 }
@@ -344,6 +363,37 @@ mod tests {
         }
         // their profiles know how
         assert_eq!(told("qdrant", "  program: [qdrant]\n  auth: key\n"), "");
+    }
+
+    #[test]
+    fn a_port_that_is_not_listed_is_a_fault_that_says_how_to_list_it() {
+        for (service, fault) in [
+            (
+                "  program: [serve, '{port}', '{port2}']\n",
+                "x.yaml:5:12: {port2} is number 2 of service.ports, which has 1: write `ports: [auto, auto]`",
+            ),
+            (
+                "  container: {image: /a.sif, args: [sh, -c, 'serve --grpc={port3}']}\n  ports: [auto, 7000]\n",
+                "{port3} is number 3 of service.ports, which has 2: write `ports: [auto, auto, auto]`",
+            ),
+            (
+                "  program: [serve]\n  metrics: {port: '{port2}'}\n",
+                "x.yaml:6:19: {port2} is number 2 of service.ports",
+            ),
+            (
+                "  program: [serve]\n  metrics: {port: '{port9}'}\n",
+                "wants a port from 1 to 65535, or \"{port2}\" for the second of service.ports",
+            ),
+        ] {
+            let told = told("http", service);
+            assert!(told.contains(fault), "{service}: {told}");
+        }
+        for service in [
+            "  program: [serve, '{port2}']\n  ports: [auto, 7000]\n  metrics: {port: '{port2}'}\n",
+            "  program: [serve]\n  metrics: {port: 8002}\n",
+        ] {
+            assert_eq!(told("http", service), "", "{service}");
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ static READINESS: &[Field] = &[
 static METRICS: &[Field] = &[
     Field::new(
         "port",
-        Type::Whole { min: 1, max: 65535 },
+        Type::PortPlace,
         "their port, where it is none of the API's",
     )
     .default("the API's"),
@@ -109,7 +109,7 @@ static SERVICE: &[Field] = &[
     Field::new(
         "ports",
         Type::List(&Type::Port),
-        "ports, the first is the API's",
+        "ports, the first is the API's, {port}; {port2} to {port4} are the others, in a script $PORT2 to $PORT4",
     )
     .default("[auto]"),
     Field::new(

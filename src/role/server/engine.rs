@@ -25,6 +25,7 @@ use crate::{
 
 use super::{
     launch::{self, Script},
+    preload,
     ranks::Peers,
     setup::Parts,
 };
@@ -93,8 +94,12 @@ enum Found {
 }
 
 impl Engine {
-    /// Starts the engine and waits until it is ready. Dropping this ends what was started.
+    /// Starts the engine and waits until it is ready, with its model. Dropping this ends what was started.
     pub(super) async fn bring_up(parts: &Parts<'_>, peers: &Peers) -> Result<Self, Failed> {
+        preload::load(parts, Self::come_up(parts, peers).await?).await
+    }
+
+    async fn come_up(parts: &Parts<'_>, peers: &Peers) -> Result<Self, Failed> {
         if parts.plan.resources.nodes() > 1 {
             // the other ranks would not start again with this one
             return Self::start(parts, &choose_ports(parts, &[])?, peers).await;
@@ -117,7 +122,7 @@ impl Engine {
 
     async fn start(parts: &Parts<'_>, ports: &[u16], peers: &Peers) -> Result<Self, Failed> {
         let port = ports[0];
-        let (spec, script) = launch::spec(parts, port)?;
+        let (spec, script) = launch::spec(parts, ports)?;
         parts.starting();
         let child = Child::start(&spec, &parts.context.shutdown)
             .or_exit(Exit::Unavailable, || {

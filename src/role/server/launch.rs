@@ -15,7 +15,7 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     files::{self, Durability},
     process::{child::Spec, guard, proof},
-    recipe::{KEY_VARIABLE, Launch, infer},
+    recipe::{KEY_VARIABLE, Launch, check, infer},
 };
 
 use super::setup::Parts;
@@ -44,7 +44,8 @@ impl Drop for Script {
 #[derive(Debug)]
 pub(super) struct Blanks {
     pub(super) host: String,
-    pub(super) port: u16,
+    /// The API's first; never empty.
+    pub(super) ports: Vec<u16>,
     /// This node's own, as a number.
     pub(super) address: String,
     pub(super) rank: u32,
@@ -60,12 +61,15 @@ impl Blanks {
     fn fill(&self, argument: &str) -> String {
         let mut filled = argument
             .replace("{host}", &self.host)
-            .replace("{port}", &self.port.to_string())
             .replace("{address}", &self.address)
             .replace("{rank}", &self.rank.to_string())
             .replace("{nodes}", &self.nodes.to_string())
             .replace("{head}", &self.head)
             .replace("{head_port}", &self.head_port.to_string());
+        for (index, port) in self.ports.iter().enumerate() {
+            let blank = format!("{{{}}}", check::port_name(index));
+            filled = filled.replace(&blank, &port.to_string());
+        }
         if let Some(file) = &self.api_key_file {
             filled = filled.replace("{api_key_file}", &file.display().to_string());
         }
@@ -73,15 +77,15 @@ impl Blanks {
     }
 }
 
-/// What to start for this port, and the script that it needs while it runs.
-pub(super) fn spec(parts: &Parts<'_>, port: u16) -> Result<(Spec, Option<Script>), Failure> {
+/// What to start for these ports, and the script that it needs while it runs.
+pub(super) fn spec(parts: &Parts<'_>, ports: &[u16]) -> Result<(Spec, Option<Script>), Failure> {
     let plan = parts.plan;
     let folder = parts.folder();
     if !folder.is_dir() {
         let message = format!("no folder {}: check service.working_dir", folder.display());
         return Err(Failure::new(Exit::NoInput, message));
     }
-    let blanks = parts.blanks(port);
+    let blanks = parts.blanks(ports);
     let modules = &parts.context.site.modules;
     let mut script = None;
     let argv = match &plan.launch {
@@ -120,7 +124,7 @@ pub(super) fn spec(parts: &Parts<'_>, port: u16) -> Result<(Spec, Option<Script>
         } else {
             argv
         },
-        env: environment(parts, port)?,
+        env: environment(parts, ports)?,
         folder,
         log: parts.log.clone(),
     };
@@ -148,8 +152,8 @@ fn rank_arguments(parts: &Parts<'_>) -> Vec<&'static str> {
 
 /// The engine's environment: its variables, in the forms that reach into a container, and its caches' folder, made and
 /// shown to the container.
-fn environment(parts: &Parts<'_>, port: u16) -> Result<BTreeMap<String, String>, Failure> {
-    let variables = variables(parts, port);
+fn environment(parts: &Parts<'_>, ports: &[u16]) -> Result<BTreeMap<String, String>, Failure> {
+    let variables = variables(parts, ports);
     let mut all = command::environment(&variables);
     let used = |value: &String| Path::new(value).starts_with(&parts.caches);
     if variables.values().any(used) {
@@ -176,7 +180,7 @@ fn environment(parts: &Parts<'_>, port: u16) -> Result<BTreeMap<String, String>,
 
 /// Variables of the engine: a script's folders of the site and the caches, which give way to what the user exports; above them the
 /// recipe's, ours, and the key in the way that it takes it.
-fn variables(parts: &Parts<'_>, port: u16) -> BTreeMap<String, String> {
+fn variables(parts: &Parts<'_>, ports: &[u16]) -> BTreeMap<String, String> {
     let context = parts.context;
     let mut variables = match parts.plan.launch {
         Launch::Command(_) => context.site.variables(&context.env),
@@ -194,7 +198,7 @@ fn variables(parts: &Parts<'_>, port: u16) -> BTreeMap<String, String> {
         variables.insert("TMPDIR".to_owned(), folder);
     }
     if let Some(ranks) = parts.ranks() {
-        let blanks = parts.blanks(port);
+        let blanks = parts.blanks(ports);
         let ranks = ranks.variables.iter();
         variables.extend(ranks.map(|(name, value)| ((*name).to_owned(), blanks.fill(value))));
     }
@@ -215,8 +219,10 @@ fn variables(parts: &Parts<'_>, port: u16) -> BTreeMap<String, String> {
     }));
     let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
     set(proof::MARK, parts.instance.clone());
-    set("PORT", port.to_string());
-    set("ACTUAL_PORT", port.to_string());
+    for (index, port) in ports.iter().enumerate() {
+        set(&check::port_name(index).to_uppercase(), port.to_string());
+    }
+    set("ACTUAL_PORT", ports[0].to_string());
     if let Some(file) = file {
         // for a script, and for a program that nothing is known of
         set(KEY_VARIABLE, file);
@@ -281,7 +287,7 @@ mod tests {
     fn blanks_are_filled_and_other_braces_stay() {
         let blanks = Blanks {
             host: "0.0.0.0".to_owned(),
-            port: 8000,
+            ports: vec![8000, 8001],
             address: "10.0.0.1".to_owned(),
             rank: 0,
             nodes: 1,
@@ -291,6 +297,7 @@ mod tests {
         };
         for (argument, filled) in [
             ("{port}", "8000"),
+            ("{port2} {port3}", "8001 {port3}"),
             ("http://{host}:{port}", "http://0.0.0.0:8000"),
             ("{rank}/{nodes}@{head}", "0/1@node1"),
             (

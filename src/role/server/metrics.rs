@@ -175,7 +175,8 @@ pub(super) fn upstream(engine: &Engine, parts: &Parts<'_>) -> Option<Upstream> {
     let place = &parts.plan.metrics;
     let path = place.path.as_deref().or(parts.profile.metrics_path);
     let aliases = parts.profile.aliases;
-    let Some(port) = place.port.filter(|port| *port != engine.ports[0]) else {
+    let port = place.port.and_then(|port| port.of_engine(&engine.ports));
+    let Some(port) = port.filter(|port| *port != engine.ports[0]) else {
         return Some(Upstream {
             url: format!("{}{}", engine.base_url(), path?),
             access: parts.access(),

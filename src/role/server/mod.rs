@@ -16,6 +16,7 @@ mod engine;
 mod last_words;
 mod launch;
 mod metrics;
+mod preload;
 mod pulse;
 mod ranks;
 mod setup;

@@ -207,12 +207,12 @@ impl Parts<'_> {
         folder.join(local_name(&self.instance, "script"))
     }
 
-    /// What is filled into arguments for this port.
-    pub(super) fn blanks(&self, port: u16) -> Blanks {
+    /// What is filled into arguments for these ports.
+    pub(super) fn blanks(&self, ports: &[u16]) -> Blanks {
         let record = self.publication.record();
         Blanks {
             host: listening_address(&record.address, self.context.job.is_some()).to_string(),
-            port,
+            ports: ports.to_vec(),
             address: numeric_address(&record.address),
             rank: self.rank,
             nodes: record.nodes,
