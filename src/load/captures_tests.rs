@@ -125,11 +125,14 @@ async fn what_engines_refuse_is_told_in_their_words() {
     }
 }
 
+/// A capture: its chunks, whether it breaks off, its output tokens, and those of each chunk.
+type Unusual = (&'static str, usize, bool, Option<u64>, &'static [u32]);
+
 #[tokio::test(start_paused = true)]
 async fn unusual_streams_of_engines() {
     let broken = |sample: &Sample| sample.outcome.class() == Some("broken_stream");
     // two answers in one stream; usage in each event; an engine that was told to end, and a client that waited
-    let table: [(&str, usize, bool, Option<u64>, &[u32]); 5] = [
+    let table: [Unusual; 5] = [
         ("llama.n2_stream", 4, false, None, &[]),
         ("vllm.n2_stream", 3, false, None, &[]),
         ("llama.chat_stream_contusage", 4, false, Some(4), &[]),

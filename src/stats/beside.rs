@@ -121,9 +121,14 @@ mod tests {
         };
         let both = told.with(&load).expect("both");
         let first = both.time_to_first_token.expect("of first tokens");
-        assert_eq!((first.client_ms, first.client_count), (30.0, 2));
-        assert_eq!((first.engine_ms, first.engine_count), (25.0, 2));
-        assert_eq!(first.difference_ms, 5.0);
+        let wanted = Pair {
+            client_ms: 30.0,
+            client_count: 2,
+            engine_ms: 25.0,
+            engine_count: 2,
+            difference_ms: 5.0,
+        };
+        assert_eq!(first, wanted);
         let further = both.inter_token_latency.expect("of gaps");
         assert_eq!((further.client_ms, further.client_count), (10.0, 6));
         assert!((further.difference_ms - 1.0).abs() < 1e-9, "{further:?}");

@@ -129,10 +129,11 @@ mod tests {
         let whole = Frame::without_leader(&[&one, &two]).expect("no leader");
         assert_eq!(whole.planned.end, Duration::from_millis(2400));
         assert_eq!(whole.results.target.requests, [12, 2]);
-        assert_eq!(whole.facts.cpu_share, 0.2);
+        let busiest = two.facts.cpu_share.to_bits();
+        assert_eq!(whole.facts.cpu_share.to_bits(), busiest);
         let generator = &whole.results.generator;
         assert_eq!(generator.loop_delay_max_ms, Some(2.0));
-        assert_eq!(generator.cpu_seconds, 3.0);
+        assert_eq!(generator.cpu_seconds.to_bits(), f64::to_bits(3.0));
         assert_eq!(generator.worker_cpu_shares, [0.1, 0.1, 0.1, 0.2]);
         let tasks: Vec<_> = (generator.tasks.iter())
             .map(|task| (task.task, task.lost.is_some()))

@@ -121,15 +121,20 @@ fn tokens_that_are_told_with_each_chunk_weigh_its_gap() {
     let mut sample = success(1000, 1010, &[1110, 1150, 1210], Some(8));
     sample.counts = vec![2, 4, 1];
     let metrics = metrics(&[sample.clone()], WINDOW, &Slo::default());
+    let found = [
+        "inter_token_latency",
+        "inter_chunk_latency",
+        "output_token_throughput",
+    ]
+    .map(|name| avg(&metrics, name).to_bits());
     // 4 x 10 ms, 2 x 30 ms
-    assert_eq!(avg(&metrics, "inter_token_latency"), 16.666_667);
-    assert_eq!(avg(&metrics, "inter_chunk_latency"), 50.0);
-    assert_eq!(avg(&metrics, "output_token_throughput"), 4.0);
+    assert_eq!(found, [16.666_667, 50.0, 4.0].map(f64::to_bits));
     // not of every chunk: spread evenly, as ever
     sample.counts.pop();
     let metrics = self::metrics(&[sample], WINDOW, &Slo::default());
     // 2 + 3 + 3 tokens: 3 x 13.3 ms, 3 x 20 ms
-    assert_eq!(avg(&metrics, "inter_token_latency"), 16.666_667);
+    let itl = avg(&metrics, "inter_token_latency");
+    assert_eq!(itl.to_bits(), f64::to_bits(16.666_667));
     assert_eq!(metrics["inter_token_latency"].max, Some(20.0));
 }
 

@@ -353,7 +353,7 @@ pub(super) fn frame(
             interrupted: facts.completeness == Completeness::Interrupted,
             even: asked::is_even(&plan.load),
             whole_answers: !plan.api.generates(),
-            ..delays(tally, validity::Facts::default())
+            ..delays(tally)
         },
         window,
         sending: Some(sending),
@@ -382,11 +382,11 @@ pub(super) fn generator(tally: &Tally) -> Generator {
 }
 
 /// The same, as a verdict is made of it.
-pub(super) fn delays(tally: &Tally, facts: validity::Facts) -> validity::Facts {
+pub(super) fn delays(tally: &Tally) -> validity::Facts {
     validity::Facts {
         stamp_delay_p99_ms: tally.stamp_delay().map(|delay| delay.p99_ms),
         loop_delay_max_ms: tally.loop_delay().map(|delay| delay.max_ms),
         read_delay_p99_ms: tally.read_delay().map(|delay| delay.p99_ms),
-        ..facts
+        ..validity::Facts::default()
     }
 }

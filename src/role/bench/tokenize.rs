@@ -49,12 +49,11 @@ impl<'a> Tokenizer<'a> {
                 self.ask("/tokenize", &what).await?["count"].as_u64()
             }
             Tokenizing::Content => {
-                let templated = match self.is_chat {
-                    true => Some(
-                        self.ask("/apply-template", &json!({"messages": messages}))
-                            .await?,
-                    ),
-                    false => None,
+                let templated = if self.is_chat {
+                    let chat = json!({"messages": messages});
+                    Some(self.ask("/apply-template", &chat).await?)
+                } else {
+                    None
                 };
                 let text = match &templated {
                     Some(answer) => answer["prompt"].as_str()?,

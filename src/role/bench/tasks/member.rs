@@ -257,7 +257,7 @@ impl Member<'_> {
                         .take()
                         .filter(|ready: &Prepared| ready.round == round);
                     if let Some(ready) = ready
-                        && let Ended::Bye(exit) = self.load(ready, at).await?
+                        && let Ended::Bye(exit) = Box::pin(self.load(ready, at)).await?
                     {
                         return Ok(exit);
                     }

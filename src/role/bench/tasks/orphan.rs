@@ -55,7 +55,13 @@ impl Member<'_> {
             expected_in_window: asked.of_those_left,
             cpu_share: busiest.fold(own.cpu_share, f64::max),
             interrupted: true,
-            ..outcome::delays(&tally, frame.facts)
+            // as the leader has found it
+            lengths_unknown: frame.facts.lengths_unknown,
+            cores_known: frame.facts.cores_known,
+            cores_shared: frame.facts.cores_shared,
+            even: frame.facts.even,
+            whole_answers: frame.facts.whole_answers,
+            ..outcome::delays(&tally)
         };
         let results = &mut frame.results;
         results.completeness = Completeness::Interrupted;
