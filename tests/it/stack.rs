@@ -338,6 +338,16 @@ fn no_exporter_breaks_a_convention_and_what_is_not_measured_is_told() {
         &ended,
         "no series answer the expression at that time; the archive holds 2",
     );
+    let alerts = lab.json("metrics/alerts.json");
+    for (alert, had) in [
+        ("EngineNotReady", true),
+        ("HighErrorRate", true),
+        ("OutOfMemory", false),
+    ] {
+        let rules = alerts["rules"].as_array().expect("rules");
+        let rule = rules.iter().find(|rule| rule["alert"] == alert);
+        assert_eq!(rule.expect(alert)["had_data"], had, "{alerts:#}");
+    }
     // three agents tell of this node, and it is drawn once
     let agents = "count(count by (role) (aif_node_cpu_seconds_total)) == 3";
     assert!(points(&lab, &run, agents) > 0, "server, monitor, bench");
