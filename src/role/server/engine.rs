@@ -318,7 +318,10 @@ fn choose_ports(parts: &Parts<'_>, lost: &[u16]) -> Result<Vec<u16>, Failure> {
 fn said_in_use(parts: &Parts<'_>) -> bool {
     parts.said().iter().any(|line| {
         let line = line.to_ascii_lowercase();
-        line.contains("address already in use") || line.contains("couldn't bind")
+        let of_port = ["address", "socket", "port "]
+            .iter()
+            .any(|word| line.contains(word));
+        (of_port && line.contains("already in use")) || line.contains("couldn't bind")
     })
 }
 
