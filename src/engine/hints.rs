@@ -93,10 +93,17 @@ pub(super) const COMMON: [Hint; 20] = [
 ];
 
 /// What says that something failed, and not why.
-pub(super) const VAGUE: [Hint; 1] = [(
-    "failed to load model",
-    "the model cannot be loaded: check its file and the job's memory",
-)];
+pub(super) const VAGUE: [Hint; 2] = [
+    (
+        "failed to load model",
+        "the model cannot be loaded: check its file and the job's memory",
+    ),
+    // Triton's last words
+    (
+        "failed to load all models",
+        "a model of the repository cannot be loaded: the table of models above says which, and why",
+    ),
+];
 
 /// The latest line of `log` that one of `hints` knows, and the mend.
 fn latest<'a>(hints: &[&[Hint]], log: &'a [String]) -> Option<(&'a str, &'static str)> {
@@ -216,6 +223,66 @@ mod tests {
                 EngineKind::Vllm,
                 "OSError: [Errno 98] Address already in use",
                 "the port is taken",
+            ),
+            (
+                EngineKind::Http,
+                "error: failed to start HTTP service: Unavailable - Socket '0.0.0.0:8000' already in use",
+                "the port is taken",
+            ),
+            (
+                EngineKind::Http,
+                "Error: listen EADDRINUSE: address already in use :::8000",
+                "the port is taken",
+            ),
+            (
+                EngineKind::Http,
+                "error: creating server: Internal - failed to load all models",
+                "the table of models",
+            ),
+            (
+                EngineKind::Http,
+                "RuntimeError: CUDA out of memory. Tried to allocate 2 GiB\nerror: creating server: Internal - failed to load all models",
+                "does not fit on the GPU",
+            ),
+            (
+                EngineKind::Http,
+                "error: creating server: Internal - failed to stat file /models",
+                "--model-repository",
+            ),
+            (
+                EngineKind::Http,
+                "ModuleNotFoundError: No module named 'dynamo'",
+                "lacks a Python module",
+            ),
+            (
+                EngineKind::Http,
+                "serve: error while loading shared libraries: libcudart.so.12: cannot open shared object file",
+                "lacks a library",
+            ),
+            (
+                EngineKind::Http,
+                "bash: /opt/serve: cannot execute binary file: Exec format error",
+                "another kind of processor",
+            ),
+            (
+                EngineKind::Qdrant,
+                "Can't open Collections meta Wal: Os { code: 11, kind: WouldBlock, message: \"Resource temporarily unavailable\" }",
+                "a folder of its own",
+            ),
+            (
+                EngineKind::Qdrant,
+                "Panic occurred in file src/shards/replica_set.rs at line 502: Failed to load local shard \"./storage/collections/b/0\": Service internal error: Wal error: Can't init WAL: Custom { kind: InvalidData, error: \"unexpected entry in wal directory\" }",
+                "an empty folder",
+            ),
+            (
+                EngineKind::Qdrant,
+                "ServiceError { error: \"Failed to create snapshots temp directory at ./snapshots/tmp: Os { code: 13, kind: PermissionDenied }\" }",
+                "QDRANT__STORAGE__SNAPSHOTS_PATH",
+            ),
+            (
+                EngineKind::Qdrant,
+                "ERROR storage: Too many open files (os error 24)",
+                "ulimit -n 10000",
             ),
         ] {
             let told = profile(kind).cause(&lines(log)).map(|(_, mend)| mend);

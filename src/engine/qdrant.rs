@@ -7,6 +7,7 @@
 //! - `QDRANT__SERVICE__API_KEY` guards the API, by the header `api-key` or as a bearer. `/`, `/healthz`, `/readyz` and
 //!   `/livez` stay open (`api_key_whitelist` of `src/actix/mod.rs`), and so does its web page where the image has one; `/metrics`
 //!   does not.
+//! - Its complaints: its page of common errors (too many files, a WAL that is held), issues 2231 and 7206 of its repository.
 
 use std::time::Duration;
 
@@ -39,5 +40,22 @@ pub(super) const PROFILE: Profile = Profile {
     recorded: &[],
     aliases: &[],
     caches: &[],
-    hints: &[],
+    hints: &[
+        (
+            "Can't open Collections meta Wal",
+            "another Qdrant holds the same storage: give each instance a folder of its own (QDRANT__STORAGE__STORAGE_PATH)",
+        ),
+        (
+            "Can't init WAL",
+            "the stored collections are damaged, as after a kill: give it an empty folder (QDRANT__STORAGE__STORAGE_PATH), or restore a snapshot",
+        ),
+        (
+            "Failed to create snapshots temp directory",
+            "it may not write its snapshots: give it a folder that it may (QDRANT__STORAGE__SNAPSHOTS_PATH)",
+        ),
+        (
+            "os error 24",
+            "too many open files for its segments: `ulimit -n 10000` in the script before it is started",
+        ),
+    ],
 };

@@ -3,7 +3,9 @@
 //! The image of `trtllm-server`, 1.0.0, is older than that source.
 //!
 //! - `trtllm-serve M --host H --port P --tp_size N`; over several nodes it is started by MPI:
-//!   `srun --mpi=pmix … trtllm-llmapi-launch trtllm-serve …`.
+//!   `srun --mpi=pmix … trtllm-llmapi-launch trtllm-serve …`, with as many processes as `--tp_size`, one a GPU
+//!   (`examples/llm-api/llm_mgmn_trtllm_serve.sh` of its repository, which calls this experimental; 2025). Our ranks are one
+//!   process a node, so there is no way by `ranks`, and a recipe of several nodes is told how to have it otherwise.
 //! - Prometheus reads `/prometheus/metrics`; `/metrics` is JSON, and each iteration is told there once only. Both kinds
 //!   of metrics are off by default: latencies and tokens want `return_perf_metrics: true`, what runs, waits and fills the KV
 //!   cache wants `enable_iter_perf_stats: true`, in the file of `--extra_llm_api_options`. Releases before 1.3 have only the

@@ -146,10 +146,11 @@ impl Checker<'_> {
             }
             Type::OneOrMore(item) => scalar_fits(node, item),
             Type::AnyMap => matches!(node.value, Value::Map(_)),
-            Type::One(what) => match node.as_u64() {
+            Type::One(how) => match node.as_u64() {
                 Some(1) => true,
-                Some(2..) => {
-                    let message = format!("this version cannot do {what}: {path:?} must be 1");
+                Some(wanted @ 2..) => {
+                    let how = how.replace("{N}", &wanted.to_string());
+                    let message = format!("this version cannot do {wanted} for {path:?}: {how}");
                     self.findings.fault(node.at, message);
                     return;
                 }

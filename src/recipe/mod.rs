@@ -133,6 +133,19 @@ impl EngineKind {
         matches!(self, Self::Vllm | Self::Sglang)
     }
 
+    /// How it is had over several nodes where aif cannot start it so.
+    pub const fn nodes_otherwise(self) -> Option<&'static str> {
+        match self {
+            Self::Trtllm => Some(
+                "trtllm-serve over several nodes is an MPI program with a process for each GPU, and aif starts one process on each node: \
+                 submit it as a job of its own (`srun --mpi=pmix … trtllm-llmapi-launch trtllm-serve …`, as examples/llm-api/llm_mgmn_trtllm_serve.sh \
+                 of TensorRT-LLM does) and tell aif of it, `aif services add NAME --url http://NODE:PORT --engine trtllm`; on one node give it all \
+                 GPUs by --tp_size",
+            ),
+            _ => None,
+        }
+    }
+
     /// The engine of this name; `None` where there is no profile of it.
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)

@@ -43,7 +43,7 @@ pub enum Type {
     Port,
     /// A port, or the placeholder of one of several.
     PortPlace,
-    /// Number one; more is what this version cannot do yet.
+    /// Number one; more is what this version cannot do yet. The text says how to have `{N}` without it.
     One(&'static str),
     /// One word of several.
     Choice {

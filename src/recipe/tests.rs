@@ -275,7 +275,7 @@ recipes/x.yaml:7:17: this version cannot do "huggingface" for "dataset.type"; it
         "name: s\nservice_name: s\nengine: chroma\nservice: {program: [a], nodes: 2, replicas: 4}\n"
     ), @r##"
 recipes/x.yaml:4:32: aif does not know how chroma is started over several nodes: say so in the arguments, with {rank}, {nodes}, {head} and {head_port}
-recipes/x.yaml:4:45: this version cannot do several instances of one recipe: "service.replicas" must be 1
+recipes/x.yaml:4:45: this version cannot do 4 for "service.replicas": leave it out, and start a task for each instance: `sbatch --nodes=4 --ntasks=4 jobs/server.sh RECIPE` (one on each of 4 nodes), or in a job that has room for all `srun --ntasks=4 bin/aif server RECIPE` with what each wants (--cpus-per-task, --gpus-per-task) and `ports: [auto]`; a bench shares its load among all of a job
 "##);
     insta::assert_snapshot!(faults(
         "name: s\nservice: {command: vllm serve m, nodes: 2, restart: {max: 1}}\norchestration: {resources: {nodes: 3}}\n"

@@ -442,26 +442,88 @@ fn served_on_0000_without_a_key() {
     lab.assert_nothing_left();
 }
 
-/// What the README says to do in its place can be typed.
-#[test]
-fn what_does_it_here_is_there() {
-    let lab = Lab::new();
+/// The commands of the original, by its `src/ubenchai/cli.py` and the name that its users knew the first by.
+const ITS_COMMANDS: [&str; 17] = [
+    "server run",
+    "server start",
+    "server stop",
+    "server list",
+    "server status",
+    "client run",
+    "client stop",
+    "client list",
+    "client status",
+    "monitor start",
+    "monitor stop",
+    "monitor list",
+    "monitor metrics",
+    "monitor report",
+    "report list",
+    "report start",
+    "report status",
+];
+
+/// Rows of the README's table: what the original did, and what does it here.
+fn rows() -> Vec<(String, String)> {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let readme = fs::read_to_string(readme).expect("the README");
     let (_, table) = readme
         .split_once("### Coming from the original tool")
         .expect("its section");
     let (table, _) = table.split_once("### Images").expect("the next section");
-    let commands: Vec<_> = table
-        .split('`')
-        .filter(|words| words.starts_with("aif "))
-        .collect();
-    assert!(commands.len() > 20, "{commands:?}");
-    for command in commands {
-        let (own, _) = command.split_once(" -- ").unwrap_or((command, ""));
-        let mut words: Vec<_> = own.split(' ').skip(1).collect();
-        // whatever it does not know it refuses before it comes to this
-        words.push("--help");
-        lab.run(&words).assert_exit(0);
+    let cells = |line: &str| {
+        let line = line.strip_prefix("| ")?.strip_suffix(" |")?;
+        let (its, ours) = line.split_once(" | ")?;
+        Some((its.to_owned(), ours.to_owned()))
+    };
+    table.lines().filter_map(cells).collect()
+}
+
+/// What stands between backticks.
+fn code(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+/// Whether this can be typed, the command and all its options.
+fn is_command(lab: &Lab, command: &str) -> bool {
+    let (own, _) = command.split_once(" -- ").unwrap_or((command, ""));
+    let mut words: Vec<_> = own.split(' ').skip(1).collect();
+    // whatever it does not know it refuses before it comes to this
+    words.push("--help");
+    lab.run(&words).code == 0
+}
+
+/// What the README says to do in its place can be typed.
+#[test]
+fn what_does_it_here_is_there() {
+    let lab = Lab::new();
+    for wrong in ["aif submitt NAME", "aif submit NAME --cuont 3"] {
+        assert!(!is_command(&lab, wrong), "{wrong}");
+    }
+    let rows = rows();
+    let ours = |cell: &str| {
+        let commands = code(cell).filter(|words| words.starts_with("aif "));
+        commands.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let all: Vec<_> = rows.iter().flat_map(|(_, here)| ours(here)).collect();
+    assert!(all.len() > 20, "{all:?}");
+    for command in all {
+        assert!(is_command(&lab, &command), "{command}");
+    }
+    for its in ITS_COMMANDS {
+        let found = rows.iter().find(|(there, _)| {
+            let mut words = code(there);
+            words.any(|words| words == its || words.starts_with(&format!("{its} ")))
+        });
+        let (_, here) = found.unwrap_or_else(|| panic!("no row of the table names `{its}`"));
+        assert!(!ours(here).is_empty(), "{its} has no command here: {here}");
+    }
+    // and none is named there that this list does not know
+    for words in rows.iter().flat_map(|(there, _)| code(there)) {
+        let is_one = ["server ", "client ", "monitor ", "report "]
+            .iter()
+            .any(|group| words.starts_with(group));
+        let known = ITS_COMMANDS.iter().any(|its| words.starts_with(its));
+        assert!(!is_one || known, "{words}");
     }
 }

@@ -28,7 +28,8 @@ struct Shipped {
     model: Option<&'static str>,
     /// Words that follow each other on its command line; `HOST`, `PORT` and `PORT2` are those of its record.
     told: &'static [&'static [&'static str]],
-    key: bool,
+    /// A path that wants the key, where it takes one.
+    guarded: Option<&'static str>,
     /// Does the server see by its metrics that a request is under way?
     waits: bool,
 }
@@ -56,7 +57,7 @@ const SHIPPED: [Shipped; 9] = [
         engine: "ollama",
         model: Some("qwen2.5:0.5b"),
         told: &[&["serve"]],
-        key: false,
+        guarded: None,
         waits: false,
     },
     Shipped {
@@ -71,7 +72,7 @@ const SHIPPED: [Shipped; 9] = [
             &["--port", "PORT"],
             &["--num-shard", "1"],
         ],
-        key: true,
+        guarded: Some("/generate"),
         waits: true,
     },
     Shipped {
@@ -82,7 +83,7 @@ const SHIPPED: [Shipped; 9] = [
         engine: "sglang",
         model: QWEN,
         told: &[&["--host", "HOST"], &["--port", "PORT"], &["--tp", "1"]],
-        key: false,
+        guarded: None,
         waits: true,
     },
     Shipped {
@@ -97,7 +98,7 @@ const SHIPPED: [Shipped; 9] = [
             &["--port", "PORT"],
             &["--tp_size", "1"],
         ],
-        key: false,
+        guarded: None,
         waits: true,
     },
     Shipped {
@@ -108,7 +109,7 @@ const SHIPPED: [Shipped; 9] = [
         engine: "http",
         model: QWEN,
         told: &[&["--http-port", "PORT"]],
-        key: false,
+        guarded: None,
         waits: false,
     },
     Shipped {
@@ -119,7 +120,7 @@ const SHIPPED: [Shipped; 9] = [
         engine: "http",
         model: None,
         told: &[&["--http-port", "PORT"], &["--metrics-port", "PORT2"]],
-        key: false,
+        guarded: None,
         waits: false,
     },
     Shipped {
@@ -130,7 +131,7 @@ const SHIPPED: [Shipped; 9] = [
         engine: "qdrant",
         model: None,
         told: &[],
-        key: true,
+        guarded: Some("/collections"),
         waits: false,
     },
     Shipped {
@@ -145,7 +146,7 @@ const SHIPPED: [Shipped; 9] = [
             &["--port", "PORT"],
             &["--served-model-name", "tiny-llama"],
         ],
-        key: true,
+        guarded: Some("/v1/models"),
         waits: true,
     },
     Shipped {
@@ -160,7 +161,7 @@ const SHIPPED: [Shipped; 9] = [
             &["--port", "PORT"],
             &["--alias", "smollm2-135m"],
         ],
-        key: true,
+        guarded: Some("/v1/models"),
         waits: true,
     },
 ];
@@ -281,7 +282,15 @@ fn every_shipped_recipe_of_an_engine_serves_and_is_loaded_by_its_client() {
         assert_eq!(record["state"], "ready", "{name}");
         assert_eq!(record["engine"], shipped.engine, "{name}");
         assert_eq!(record["model"].as_str(), shipped.model, "{name}");
-        assert_eq!(key_of(&record).is_some(), shipped.key, "{name}");
+        assert_eq!(
+            key_of(&record).is_some(),
+            shipped.guarded.is_some(),
+            "{name}"
+        );
+        if let Some(path) = shipped.guarded {
+            let api = record["endpoints"]["api"].as_str().expect("an address");
+            assert_eq!(get(&format!("{api}{path}"), None).0, 401, "{name}");
+        }
 
         let double = of_double(&record);
         let ports = record["ports"].as_array().expect("ports");

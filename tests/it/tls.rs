@@ -56,6 +56,11 @@ mod with {
 
     /// An engine's port behind one that speaks TLS, with a certificate of an authority of our own; gives that port.
     fn secured(engine: &Engine) -> u16 {
+        secured_at(engine, "127.0.0.1")
+    }
+
+    /// The same at this address of the loopback.
+    fn secured_at(engine: &Engine, address: &str) -> u16 {
         let chain = CertificateDer::pem_file_iter(data("server.pem")).expect("a file");
         let chain = chain.collect::<Result<Vec<_>, _>>().expect("certificates");
         let key = PrivateKeyDer::from_pem_file(data("server.key")).expect("a key");
@@ -65,7 +70,7 @@ mod with {
             .expect("a key that fits");
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let plain = engine.url().replace("http://", "");
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let listener = std::net::TcpListener::bind((address, 0)).expect("a port");
         listener.set_nonblocking(true).expect("a socket");
         let port = listener.local_addr().expect("an address").port();
         std::thread::spawn(move || {
@@ -132,12 +137,16 @@ mod with {
         let wrong = wrong.display().to_string();
         let ca = data("ca.pem").display().to_string();
         let url = format!("https://localhost:{port}");
-        // its certificate is for localhost and 127.0.0.1 alone
-        let other = format!("https://127.0.0.2:{port}");
+        // somebody listens there, and the certificate is for localhost and 127.0.0.1 alone
+        let other = secured_at(&engine, "127.0.0.2");
+        let other = format!("https://127.0.0.2:{other}");
         let plain = format!("https://{}", engine.url().replace("http://", ""));
-        let cases: [(&str, &str, i32, &str); 3] = [
+        // an authority that did not sign it
+        let stranger = data("server.pem").display().to_string();
+        let cases: [(&str, &str, i32, &str); 4] = [
             (&url, &wrong, 64, "holds no certificate"),
-            (&other, &ca, 69, "refused"),
+            (&url, &stranger, 69, "UnknownIssuer"),
+            (&other, &ca, 69, "not valid for name"),
             (&plain, &ca, 69, "connect"),
         ];
         for (url, ca, exit, words) in cases {

@@ -137,7 +137,7 @@ impl Wanted<'_> {
                     .to_owned()
             }
             Why::Kind => {
-                "there are docker://, oras://, library://, https://, docker-archive:, oci-archive:, and the path of an image file"
+                "no such kind of source: there are docker://, oras://, library://, shub://, https://, docker-archive:, oci-archive:, oci:, docker-daemon:, and the path of an image file"
                     .to_owned()
             }
             Why::Flawed => format!("check the source, and try again: {again}"),

@@ -185,6 +185,22 @@ async fn an_image_from_elsewhere_is_told_and_one_of_another_digest_refused() {
 }
 
 #[tokio::test]
+async fn a_source_of_no_known_kind_says_which_there_are() {
+    let place = Place::new("echo 'FATAL: Unsupported transport type: dokcer' >&2; exit 255");
+    let image = place.image(Some("dokcer://a/b:1"));
+    let error = place.get(&image, false, false).await.unwrap_err();
+    assert_eq!(error.exit, Exit::NoInput);
+    let told = error.to_string();
+    for words in [
+        "dokcer://a/b:1",
+        "docker://, oras://, library://",
+        "the path of an image file",
+    ] {
+        assert!(told.contains(words), "no {words}: {told}");
+    }
+}
+
+#[tokio::test]
 async fn a_pull_that_fails_tells_why_and_leaves_nothing() {
     let place = Place::new(
         "echo half >$4; mkdir -p $APPTAINER_TMPDIR/b; echo 'FATAL:   While making image from oci registry: error fetching image to cache: lookup x: no such host' >&2; exit 255",

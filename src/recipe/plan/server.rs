@@ -233,7 +233,11 @@ fn nodes(
                 at,
                 "a script is started as it is written, on one node: an engine over several wants \"service.container\" or \"service.program\"",
             );
-        } else if !engine.spans_nodes() && !infer::fills_in(launch, "{rank}") {
+        } else if infer::fills_in(launch, "{rank}") || engine.spans_nodes() {
+            // the recipe says how, or the profile does
+        } else if let Some(otherwise) = engine.nodes_otherwise() {
+            findings.fault(at, otherwise);
+        } else {
             findings.fault(
                 at,
                 format!(
@@ -363,6 +367,25 @@ mod tests {
         }
         // their profiles know how
         assert_eq!(told("qdrant", "  program: [qdrant]\n  auth: key\n"), "");
+    }
+
+    #[test]
+    fn an_engine_of_mpi_over_several_nodes_is_told_how_to_have_it() {
+        let several = told("trtllm", "  program: [trtllm-serve, m]\n  nodes: 2\n");
+        for words in [
+            "srun --mpi=pmix … trtllm-llmapi-launch trtllm-serve",
+            "aif services add NAME --url http://NODE:PORT --engine trtllm",
+            "by --tp_size",
+        ] {
+            assert!(several.contains(words), "no {words}: {several}");
+        }
+        for service in [
+            "  program: [trtllm-serve, m]\n",
+            // whoever says how is believed
+            "  program: [own-launcher, '{rank}']\n  nodes: 2\n",
+        ] {
+            assert_eq!(told("trtllm", service), "", "{service}");
+        }
     }
 
     #[test]

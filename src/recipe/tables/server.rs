@@ -3,6 +3,11 @@
 use super::{DESCRIPTION, NAME, NODES, ORCHESTRATION_FIELD, SERVICE_NAME, SPAN, SPAN_OR_ZERO};
 use crate::recipe::schema::{Field, Type};
 
+/// How several instances are had without a key for them.
+const REPLICAS: &str = "leave it out, and start a task for each instance: `sbatch --nodes={N} --ntasks={N} jobs/server.sh RECIPE` \
+    (one on each of {N} nodes), or in a job that has room for all `srun --ntasks={N} bin/aif server RECIPE` with what each \
+    wants (--cpus-per-task, --gpus-per-task) and `ports: [auto]`; a bench shares its load among all of a job";
+
 static CONTAINER: &[Field] = &[
     Field::new("image", Type::Text, "path of the image file")
         .required()
@@ -150,8 +155,8 @@ static SERVICE: &[Field] = &[
     Field::new("nodes", NODES, "the same as orchestration.resources.nodes").default("1"),
     Field::new(
         "replicas",
-        Type::One("several instances of one recipe"),
-        "instances",
+        Type::One(REPLICAS),
+        "instances of one task; for several, start several tasks",
     )
     .default("1"),
 ];

@@ -53,7 +53,10 @@ impl Parts<'_> {
     pub(super) fn said_in_use(&self, port: u16) -> bool {
         let complains = |line: &&String| {
             let line = line.to_ascii_lowercase();
-            line.contains("address already in use") || line.contains("couldn't bind")
+            let of_port = ["address", "socket", "port "]
+                .iter()
+                .any(|word| line.contains(word));
+            (of_port && line.contains("already in use")) || line.contains("couldn't bind")
         };
         let (said, named) = (self.said(), port.to_string());
         let lately = last_words::looked_at(&said, true);
