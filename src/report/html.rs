@@ -17,11 +17,9 @@ use super::{
     alerts::{self, AlertRow},
     cdf, certified, chart,
     cost::Cost,
-    facts::{
-        Fact, fact, generator_facts, manifest_facts, metric_rows, step_rows, target_facts,
-        token_rows,
-    },
+    facts::{Fact, fact, manifest_facts, metric_rows, step_rows, target_facts, token_rows},
     gather::{Bench, Part, Report},
+    generator::generator_facts,
     levels,
     live::{Live, Load},
     phases, samplers,

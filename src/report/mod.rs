@@ -23,6 +23,7 @@ pub mod csv;
 pub mod detailed;
 mod facts;
 pub mod gather;
+mod generator;
 pub mod hlog;
 pub mod html;
 pub mod index;

@@ -138,12 +138,12 @@ case_vllm_streams() {
   assert_eq "without a key" 401 "$(code)"
   assert_eq "with a wrong key" 401 "$(code -H 'Authorization: Bearer guessed')"
   assert_eq "with the key" 200 "$(code -H "Authorization: Bearer $key")"
-  # as many tokens as this machine makes in some 4 s: they last until the test has cancelled, and end within --shutdown-timeout
+  # as many tokens as this machine makes in some 6 s: they last until the test has cancelled, and end within --shutdown-timeout
   # the first are slow, and would make the measured ones short
   eight_streams "$url" "$key" 20
   t0=${EPOCHREALTIME/./}
   eight_streams "$url" "$key" 100
-  n=$((100 * 4000000 / (${EPOCHREALTIME/./} - t0)))
+  n=$((100 * 6000000 / (${EPOCHREALTIME/./} - t0)))
   rm -f "$T"/stream-*
   eight_streams "$url" "$key" $((n < 1900 ? n : 1900)) &
   streams=$!

@@ -5,8 +5,9 @@
 # There is no Grafana here: asked is what it would ask, of the Prometheus, with the login and over the time that the files of
 # `aif open --grafana` tell it.
 
-# What the nodes of this cluster do not have.
-NOT_HERE=("GPU: % busy" "GPU: GiB" "GPU: W" "GPU: °C" "InfiniBand of the node" "Power of the node")
+# What the nodes of this cluster do not have: pressure of a job is that of cgroups of version 2.
+NOT_HERE=("GPU: % busy" "GPU: GiB" "GPU: W" "GPU: °C" "Network of the node: MB/s of InfiniBand" "Power of the node"
+  "Pressure: tasks that wait for CPU, memory or IO: % of time in which a task of the job waited")
 
 told() { sed -n "s/^ *$1: //p" "$T/grafana/provisioning/datasources/aif.yaml"; } # KEY : of the data source
 
