@@ -9,6 +9,7 @@ prepare_ranks() {
 }
 # What everybody is shown: KIND, STATE and NODE of each rank, and its endpoint, if it has one.
 shown() { as_user bin/aif services | awk '$1 == "vllm" && $4 ~ /\// { print $3, $4, $5, $7, $8 }'; }
+both_serve() { [ "$(shown | sed 's/http:.*/http:/' | xargs)" = "server 0/2 ready node1 http: rank 1/2 ready node2 -" ]; }
 # The one error of a job: what its own last words say, without srun's.
 said() { grep -aE '^aif: ' "$1" | grep -vE '^aif: (run folder |warning: )'; }
 
@@ -24,7 +25,8 @@ case_vllm_ranks() {
   wait_until 60 "both ranks" bash -c "[ \"\$(grep -c 'All ranks are there' '$T'/*-$job.out)\" = 2 ]"
   assert_eq "ranks that load" "server 0/2 starting node1 rank 1/2 starting node2" "$(shown | cut -d' ' -f1-4 | xargs)"
   as_user bin/aif wait vllm --timeout 200s
-  assert_eq "ranks that serve" "server 0/2 ready node1 http: rank 1/2 ready node2 -" "$(shown | sed 's/http:.*/http:/' | xargs)"
+  # rank 1 asks rank 0 for it
+  wait_until 20 "both ranks to serve by one endpoint" both_serve
   run=$(find "$T/results" -mindepth 1 -maxdepth 1 -type d -name "*-server-$job*")
   assert_eq "run folders of both ranks" 1 "$(wc -l <<<"$run")"
   echo "row ranks ready: $(jq -r '.facts.seconds_to_ready | round' "$run/steps/server.json") s"
