@@ -21,9 +21,10 @@ case_replicas() {
   assert_json "$results" '.tokens | .output.client == .output.engine and .output.client > 0' true
 
   # one of them dies while it is loaded
-  bench=$(submit --partition=all -w node3 jobs/bench.sh "$BENCH" --set workload.duration_seconds=12)
+  bench=$(submit --partition=all -w node3 jobs/bench.sh "$BENCH" --set workload.duration_seconds=14)
   wait_until 60 "the bench to send" bash -c "jq -e .ready_at '$T'/results/*-bench-$bench.*/steps/bench-$BENCH.json"
-  sleep 5
+  # the warm-up takes 3 s; then each answers some, however slow this machine is
+  sleep 9
   on_node node2 pkill -KILL -u "$CLUSTER_USER" -x llama-server
   wait_job "$bench" 60 >/dev/null
   results=$(find "$T/results" -path "*-bench-$bench.*/bench/$BENCH/results.json")
