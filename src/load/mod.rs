@@ -25,8 +25,9 @@
 //! | token of 256, eight a write | 0.6 (0.2) | 0.4 | 0.5 | 0.3 |
 //!
 //! What is ours costs more or less with the machine, and the kernel's part less so. On two cores of an Intel Xeon (a virtual
-//! machine whose host others use, Linux 6.18) the same rows were 25.6 (16.5 in user mode) beside 7.4, 42.3 (21.3) beside 34.1,
-//! 4.0 (1.1) beside 3.9 and 0.6 (0.3) beside 0.4, with samples; the build of which the table is cost 26.9 beside 7.6 there.
+//! machine whose host others use, Linux 6.18) the same rows were, with samples, 16 to 26 (9 to 17 in user mode) beside 6.0 to
+//! 7.4, 39.7 (18.9) beside 30.0, 3.7 (1.1) beside 3.2 and 0.7 (0.3) beside 0.4, from one quarter of an hour to the next; the
+//! build of which the table is cost 19 beside 7 to 8 in the same minutes.
 //!
 //! By a library (hyper, and JSON of every event) these were 21.7, 36.2, 3.3 and 1.1, beside a bare loop of 5.0, 21.3, 2.4
 //! and 0.3.
@@ -39,8 +40,8 @@
 //! first token and 0.002 of a gap, the same where all are in step; with 10,000 streams of 10 tokens a second 0.008 and 0.002.
 //! 5,000 requests a second leave 0.05 late and miss the rate by nothing. 10,000 streams take 94 MB (83 without samples), half
 //! a million requests 48 MB (19). The first request leaves 6 ms after the start. On the Xeon: 0.022 and 0.012 with 1,000
-//! streams, 0.023 and 0.011 with 10,000, 93 and 48 MB, 9 ms to the first request; 5,000 requests a second left 0.4 to 13 late
-//! at p99, with samples and without, for the host stops that machine for some ms several times a second.
+//! streams, 0.023 and 0.011 with 10,000, 93 and 48 MB, 9 ms to the first request; 5,000 requests a second left 0.1 to 4.8 late
+//! at p99, with samples and without, and by the older build, too: that machine is slowed down for some ms now and then.
 //!
 //! Stamps are the kernel's ([`receive`]): of when bytes came to this machine, not of when an event loop found the time to
 //! read them. What that costs a token is hard to tell from nothing; stamps of the reading had errors of 0.2 to 0.5 and 0.3 to

@@ -15,24 +15,26 @@
 #    beside it what the engine observed of the very same requests. Engine and clients share the cores of this machine:
 #    only what stands in one row of one table can be compared.
 #
-# What is seen (vLLM 0.32, 64 requests, medians of 2 rounds, two cores that much else ran on; means in ms):
+# What is seen (vLLM 0.32, 64 requests, medians of 2 rounds, two cores with nothing else on them; means in ms):
 #
 #                                  TTFT             TPOT            ITL
 #                              client engine   client engine   client engine
 #   open loop, completions
-#     aif                       660.0  654.0    97.38  97.47    97.38  97.47
-#     vllm bench serve         1938.0 1931.0   105.1  105.2    105.4  105.2
+#     aif                       28.75  25.72     6.99   7.02     7.00   7.02
+#     vllm bench serve          30.55  24.55     7.75   7.77     7.76   7.77
 #   open loop, chat
-#     aif                      1270   1265      91.12  91.25    88.39  91.25
-#     vllm bench serve         1126   1114      92.40  92.51    94.34  92.51
+#     aif                       34.95  31.49     8.30   8.33     8.05   8.33
+#     vllm bench serve          36.62  29.46     8.91   8.94     8.64   8.94
 #   closed loop, chat
-#     aif                       541.3  523.1   141.2  141.2    136.9  141.2
-#     vllm bench serve          391.9  376.5   154.7  154.7    150.4  154.7
+#     aif                       50.39  39.08     6.02   5.99     5.93   5.99
+#     vllm bench serve          56.95  41.81     6.57   6.48     6.48   6.48
 #
-# Two clients cannot be compared down a column: what else ran differed. Each can be with the engine, in its row:
-# - TTFT of a client is 5 to 18 ms more: the way through vLLM's frontend, sockets and a busy machine; the engine's begins
-#   when its frontend has the request and ends in the frontend, too.
-# - TPOT agrees within 0.2 %: (last - first token) / (tokens - 1) on both sides.
+# Two clients cannot be compared down a column: the engine was not the same from load to load. Each can be with the engine,
+# in its row:
+# - TTFT of a client is more, ours by 3 ms in an open loop and 11 in a closed one whose 8 users begin at once, the peer's by 6
+#   to 7 and 15: the way through vLLM's frontend and sockets, and the client's own; the engine's begins when its frontend has
+#   the request and ends in the frontend, too.
+# - TPOT agrees within 0.5 % (ours) and 1.5 %: (last - first token) / (tokens - 1) on both sides.
 # - ITL of a chat is 31/32 of it: vLLM begins a chat with an event that names the role, together with the first token, and
 #   its client counts that as a token with a gap of nothing. vllm.json does so, too; results.json does not. Where events
 #   arrive together under load, gaps of clients are fewer and longer, for several tokens may come in one.
