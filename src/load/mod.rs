@@ -41,7 +41,8 @@
 //! 5,000 requests a second leave 0.05 late and miss the rate by nothing. 10,000 streams take 94 MB (83 without samples), half
 //! a million requests 48 MB (19). The first request leaves 6 ms after the start. On the Xeon: 0.022 and 0.012 with 1,000
 //! streams, 0.023 and 0.011 with 10,000, 93 and 48 MB, 9 ms to the first request; 5,000 requests a second left 0.1 to 4.8 late
-//! at p99, with samples and without, and by the older build, too: that machine is slowed down for some ms now and then.
+//! at p99, with samples and without, and by the older build, too: that machine is slowed down for some ms now and then. One of
+//! five runs with 1,000 streams had 5.1 of a gap by that, and both with streams in step 10 to 23 of a first token.
 //!
 //! Stamps are the kernel's ([`receive`]): of when bytes came to this machine, not of when an event loop found the time to
 //! read them. What that costs a token is hard to tell from nothing; stamps of the reading had errors of 0.2 to 0.5 and 0.3 to
