@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     bench::{number, results},
-    lab::{Ended, Lab, assert_near},
+    lab::{Ended, Lab, alone, assert_near},
 };
 
 /// What the double holds and has seen.
@@ -246,6 +246,7 @@ fn recall_is_against_the_true_neighbours_and_nothing_is_left() {
 
 #[test]
 fn queries_of_an_open_loop_come_at_their_rate() {
+    let _alone = alone();
     let lab = Lab::new();
     let double = Double::start(Faults::default());
     let closed = "concurrent_users: 2, total_requests: 120";
@@ -260,7 +261,7 @@ fn queries_of_an_open_loop_come_at_their_rate() {
         "rate",
         number(&results, "/generator/achieved_rate"),
         100.0,
-        10.0,
+        2.0,
     );
     assert_eq!(double.collections(), ["precious"]);
 }
